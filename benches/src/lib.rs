@@ -1,0 +1,1 @@
+//! Benchmarks that support the figures in docs/performance.md.

@@ -1,0 +1,3 @@
+//! The builder: folds the timeline, builds indices, publishes.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Vector search with nothing running: the command line and the embedded server.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The upload function: HTTP API events to the ingest router.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The search function: HTTP API events to the query router.
+
+fn main() {}

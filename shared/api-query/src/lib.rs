@@ -1,0 +1,1 @@
+//! The axum routers that search.

@@ -1,0 +1,1 @@
+//! DTOs, authentication and the axum routers for ingest and management.

@@ -1,0 +1,1 @@
+//! The fold, index builds, publishing and garbage collection, on DataFusion.

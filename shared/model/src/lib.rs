@@ -1,0 +1,29 @@
+//! Vocabulary, specifications, validation, key layout, manifests. No I/O, no async.
+
+mod attribute;
+mod error;
+mod filter;
+mod ids;
+mod index;
+mod key;
+mod layout;
+/// Limits, in one place.
+pub mod limits;
+mod manifest;
+mod point;
+mod source;
+mod token;
+mod vector;
+
+pub use attribute::{AttributeType, AttributeValue, Attributes};
+pub use error::{Corrupt, ValidationError};
+pub use filter::{CompareOp, Filter};
+pub use ids::{DataSourceId, IndexId};
+pub use index::{HnswParams, Index, IndexAlgorithm, Metric, Shard, ShardCondition};
+pub use key::{PointKey, SplitKey, encode_value, key_hash};
+pub use layout::{KeyPrefix, ObjectKey};
+pub use manifest::{Boundary, Checkpoint, CheckpointFile, FORMAT, Manifest, ObjectRef, ShardEntry};
+pub use point::{DataPoint, Update};
+pub use source::{DataSource, Sharder};
+pub use token::ReadToken;
+pub use vector::{SparseVector, Vector, VectorKind};

@@ -1,0 +1,50 @@
+//! Every limit on what a request or a definition may ask for, in one place.
+//!
+//! They are checked before anything of the named size is allocated or written.
+
+/// Longest name or version of a data source or an index, in bytes of UTF-8.
+pub const NAME_BYTES: usize = 128;
+/// Longest attribute key, in bytes of UTF-8.
+pub const ATTRIBUTE_KEY_BYTES: usize = 128;
+/// Longest string attribute value, in bytes of UTF-8.
+pub const STRING_VALUE_BYTES: usize = 64 * 1024;
+/// Longest encoded point key, in bytes; it bounds the permanent attributes of a point together.
+pub const POINT_KEY_BYTES: usize = 4 * 1024;
+/// Most attributes that a data source may define.
+pub const ATTRIBUTES: usize = 128;
+/// Largest dimension of a dense vector.
+pub const DENSE_DIMENSION: u32 = 16_384;
+/// Largest dimension of a sparse vector; indices are below it.
+pub const SPARSE_DIMENSION: u32 = i32::MAX as u32;
+/// Most stored coordinates of one sparse vector.
+pub const SPARSE_COORDINATES: usize = 65_536;
+/// Largest magnitude of a dense coordinate: squares of differences summed over [`DENSE_DIMENSION`] stay finite in f32.
+pub const DENSE_COORDINATE: f32 = 1.0e16;
+/// Largest magnitude of a sparse coordinate.
+pub const SPARSE_COORDINATE: f64 = 1.0e100;
+/// Most points in one upload.
+pub const BATCH_POINTS: usize = 100_000;
+/// Largest request body, in bytes, after decompression.
+pub const BODY_BYTES: usize = 256 * 1024 * 1024;
+/// Largest `k` of a search.
+pub const K: u32 = 10_000;
+/// Most query vectors in one search.
+pub const QUERY_VECTORS: usize = 1_000;
+/// Most nodes of a filter tree.
+pub const FILTER_NODES: usize = 1_000;
+/// Deepest nesting of a filter tree.
+pub const FILTER_DEPTH: usize = 32;
+/// Most values in one `in` or `notIn`.
+pub const FILTER_VALUES: usize = 10_000;
+/// Most shards of an index.
+pub const SHARDS: usize = 1_024;
+/// Longest idempotency key, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES: usize = 256;
+/// Largest `Hnsw_M`.
+pub const HNSW_M: u32 = 128;
+/// Largest `Hnsw_EfConstruction` and `Hnsw_EfSearch`.
+pub const HNSW_EF: u32 = 10_000;
+/// Lanes of a timeline. One, so that an upload is one atomic object; the formats carry a list.
+pub const LANES: u16 = 1;
+/// Longest `Request-Timeout`, in milliseconds, and the default.
+pub const REQUEST_TIMEOUT_MS: u64 = 60_000;

@@ -1,0 +1,162 @@
+//! The durable roots: checkpoints of data sources, manifests of indices, boundaries of garbage collection.
+//!
+//! All are JSON, created and never rewritten. `generation = predecessor + 1`.
+
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+
+use crate::error::Corrupt;
+use crate::ids::{DataSourceId, IndexId};
+use crate::token::ReadToken;
+
+/// The format number that this code writes into [`Checkpoint`], [`Manifest`] and [`Boundary`].
+pub const FORMAT: u32 = 1;
+
+/// An immutable data object, with what its bytes must be.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectRef {
+    /// The object's unique id, part of its key.
+    pub id: Ulid,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// CRC-32C of the whole object.
+    pub crc32c: u32,
+}
+
+/// The live set of a data source up to a watermark.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Checkpoint {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The data source.
+    pub source: DataSourceId,
+    /// From 1.
+    pub generation: u64,
+    /// Which builder run wrote it; tells a writer whose response was lost that it won.
+    pub commit_id: Ulid,
+    /// Everything up to here is folded in.
+    pub watermark: ReadToken,
+    /// Milliseconds since the Unix epoch, by the builder's clock. For people; no protocol reads it.
+    pub created_ms: i64,
+    /// Live rows in all files.
+    pub rows: u64,
+    /// The data files, oldest first. A point is live in exactly one.
+    pub files: Vec<CheckpointFile>,
+}
+
+/// One Parquet file of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckpointFile {
+    /// The Parquet file, at `checkpoint-data/{id}.parquet`.
+    pub data: ObjectRef,
+    /// Rows in the file.
+    pub rows: u64,
+    /// Rows that later updates have replaced or removed: a Parquet file of one `row: UInt64` column, ascending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<ObjectRef>,
+    /// How many rows `deleted` names.
+    #[serde(default)]
+    pub deleted_rows: u64,
+}
+
+/// The durable root of an index: names, by way of the catalogs, every live object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The index.
+    pub index: IndexId,
+    /// From 1.
+    pub generation: u64,
+    /// Which builder run wrote it.
+    pub commit_id: Ulid,
+    /// The index holds the live set of its data source at this point.
+    pub watermark: ReadToken,
+    /// Milliseconds since the Unix epoch, by the builder's clock. For people; no protocol reads it.
+    pub created_ms: i64,
+    /// Live rows in all shards.
+    pub rows: u64,
+    /// One entry per shard of the definition, sorted by shard id.
+    pub shards: Vec<ShardEntry>,
+}
+
+/// One shard in a manifest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShardEntry {
+    /// The shard's id in the index definition.
+    pub shard: String,
+    /// Live rows.
+    pub rows: u64,
+    /// Splits with at least one live row.
+    pub splits: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// Bytes of all segment files.
+    pub segment_bytes: u64,
+    /// The shard's catalog; `None` when the shard has no segments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<ObjectRef>,
+}
+
+/// What GC gives itself leave to delete, written before it deletes. An appender or builder that was slow re-reads the
+/// newest boundary *after* its PUT and takes a sequence or generation at or below it as not committed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Boundary {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// From 1; boundaries never regress.
+    pub number: u64,
+    /// Which run of gc wrote it.
+    pub commit_id: Ulid,
+    /// Deltas at or before this may be gone. Empty for an index.
+    #[serde(default)]
+    pub timeline: ReadToken,
+    /// Checkpoints (of a data source) or manifests (of an index) up to this generation may be gone.
+    pub generation: u64,
+}
+
+impl Checkpoint {
+    /// Parses and checks a checkpoint; `object` is its key, for the error.
+    ///
+    /// # Errors
+    /// [`Corrupt`] when the JSON is not a checkpoint, or its format, source, generation or counts do not agree.
+    pub fn parse(object: &str, bytes: &[u8], source: &DataSourceId, generation: u64) -> Result<Self, Corrupt> {
+        let _ = (object, bytes, source, generation);
+        todo!()
+    }
+
+    /// `generation-follows-predecessor`, `watermark-never-regresses`. Called before a write.
+    ///
+    /// # Errors
+    /// [`Corrupt`], whose `part` is the invariant's id.
+    pub fn check_successor(&self, predecessor: Option<&Self>) -> Result<(), Corrupt> {
+        let _ = predecessor;
+        todo!()
+    }
+}
+
+impl Manifest {
+    /// Parses and checks a manifest; `object` is its key, for the error.
+    ///
+    /// # Errors
+    /// [`Corrupt`] when the JSON is not a manifest, or its format, index, generation or counts do not agree.
+    pub fn parse(object: &str, bytes: &[u8], index: &IndexId, generation: u64) -> Result<Self, Corrupt> {
+        let _ = (object, bytes, index, generation);
+        todo!()
+    }
+
+    /// `generation-follows-predecessor`, `watermark-never-regresses`. Called before a write.
+    ///
+    /// # Errors
+    /// [`Corrupt`], whose `part` is the invariant's id.
+    pub fn check_successor(&self, predecessor: Option<&Self>) -> Result<(), Corrupt> {
+        let _ = predecessor;
+        todo!()
+    }
+}

@@ -1,0 +1,1 @@
+//! Snapshots, plans, leaf search and the merge.

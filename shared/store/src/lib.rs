@@ -1,0 +1,1 @@
+//! Object stores, the create-only commit, decorators, the local cache.

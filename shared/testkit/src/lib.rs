@@ -1,0 +1,1 @@
+//! Fixtures, the reference model, fault injection and a manual clock for tests.

@@ -1,0 +1,1 @@
+//! The delta codec, append with group commit, receipts, and the tail.
