@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ValidationError;
-use crate::limits;
+use crate::{layout, limits};
 
 /// Identifies a data source: a named, versioned timeline of updates.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -74,6 +74,11 @@ fn check_part(what: &str, part: &str, text: &str) -> Result<(), ValidationError>
             "{what} {part} is {} bytes long; at most {} are allowed",
             text.len(),
             limits::NAME_BYTES
+        )));
+    }
+    if layout::encoded_part_len(text) > limits::NAME_ENCODED_BYTES {
+        return Err(ValidationError::one(format!(
+            "{what} {part} is too long once its special characters are escaped; use fewer of them"
         )));
     }
     if text.chars().any(char::is_control) {

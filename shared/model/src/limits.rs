@@ -4,6 +4,8 @@
 
 /// Longest name or version of a data source or an index, in bytes of UTF-8.
 pub const NAME_BYTES: usize = 128;
+/// Longest name or version once percent-encoded, in bytes: it is a directory's name on disk stores.
+pub const NAME_ENCODED_BYTES: usize = 240;
 /// Longest attribute key, in bytes of UTF-8.
 pub const ATTRIBUTE_KEY_BYTES: usize = 128;
 /// Longest string attribute value, in bytes of UTF-8.
