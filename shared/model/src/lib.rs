@@ -3,6 +3,8 @@
 mod attribute;
 mod error;
 mod filter;
+#[cfg(test)]
+mod fixtures;
 mod ids;
 mod index;
 mod key;
