@@ -1,0 +1,58 @@
+//! Search results and their order.
+
+use std::cmp::Ordering;
+
+use tarn_model::Metric;
+
+/// A row of a segment with its distance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hit {
+    /// The row.
+    pub row: u32,
+    /// In the metric's own direction: an inner product is larger when nearer. Never NaN, never `-0.0`.
+    pub distance: f64,
+}
+
+/// How an answer was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Every allowed row was scored.
+    Exact,
+    /// The graph was searched, keeping this many candidates.
+    Graph {
+        /// Candidates kept.
+        ef: u32,
+    },
+    /// Posting lists with upper bounds; exact.
+    Postings,
+}
+
+/// What a search of one segment found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// At most `k`, nearest first; equal distances by key.
+    pub hits: Vec<Hit>,
+    /// Rows that the search was allowed to return.
+    pub allowed: u64,
+    /// Of these, how many the answer accounts for: all of them unless `stop` said so.
+    pub considered: u64,
+    /// How.
+    pub plan: Plan,
+}
+
+/// How hard to look. Flat and sparse segments are always exact.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Effort {
+    /// Score every allowed row.
+    Exact,
+    /// The least effort that reached this recall@10 when the segment was built; exact when none did.
+    Recall(f32),
+    /// Keep this many candidates in the graph, at least.
+    Ef(u32),
+}
+
+/// The total order of results across segments: nearest first in the metric's direction, then by key bytes.
+pub fn compare_hits(metric: Metric, a: (f64, &[u8]), b: (f64, &[u8])) -> Ordering {
+    let by_distance = if metric.higher_is_nearer() { b.0.total_cmp(&a.0) } else { a.0.total_cmp(&b.0) };
+    by_distance.then_with(|| a.1.cmp(b.1))
+}

@@ -1,0 +1,48 @@
+//! The kinds of segments, and what a builder chooses between.
+
+use serde::{Deserialize, Serialize};
+use tarn_model::HnswParams;
+
+/// How a segment's rows are indexed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SegmentKind {
+    /// Dense rows, searched by an exact scan.
+    Flat,
+    /// Dense rows with an HNSW graph over them.
+    Graph,
+    /// Sparse rows with an inverted index; exact.
+    Sparse,
+}
+
+/// What to build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// [`SegmentKind::Flat`].
+    Flat,
+    /// [`SegmentKind::Graph`].
+    Graph(HnswParams),
+    /// [`SegmentKind::Sparse`].
+    Sparse,
+}
+
+/// How to build; none of it changes the meaning of a segment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct SegmentSettings {
+    /// Threads that build a graph of at least `parallel_rows` rows. Smaller graphs are built by one thread, which makes
+    /// their bytes a function of the input.
+    pub threads: usize,
+    /// See `threads`.
+    pub parallel_rows: usize,
+    /// Queries that measure a graph's recall.
+    pub calibration_queries: usize,
+    /// Seeds the choice of those queries.
+    pub seed: u64,
+}
+
+impl Default for SegmentSettings {
+    fn default() -> Self {
+        Self { threads: 1, parallel_rows: 20_000, calibration_queries: 200, seed: 0x7461_726e }
+    }
+}
