@@ -16,6 +16,14 @@ impl ValidationError {
     pub fn one(message: impl Into<String>) -> Self {
         Self { messages: vec![message.into()] }
     }
+
+    /// Ok when there is no message.
+    ///
+    /// # Errors
+    /// All the messages.
+    pub fn from_messages(messages: Vec<String>) -> Result<(), Self> {
+        if messages.is_empty() { Ok(()) } else { Err(Self { messages }) }
+    }
 }
 
 impl fmt::Display for ValidationError {

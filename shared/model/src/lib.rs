@@ -1,6 +1,8 @@
 //! Vocabulary, specifications, validation, key layout, manifests. No I/O, no async.
 
 mod attribute;
+/// Date-times as text.
+pub mod datetime;
 mod error;
 mod filter;
 #[cfg(test)]

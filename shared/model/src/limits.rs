@@ -40,6 +40,10 @@ pub const FILTER_DEPTH: usize = 32;
 pub const FILTER_VALUES: usize = 10_000;
 /// Most shards of an index.
 pub const SHARDS: usize = 1_024;
+/// Most values or residues that the conditions of an index, or one sharder of a data source, may list.
+pub const SHARD_VALUES: usize = 65_536;
+/// Largest modulus of sharding by hash, as in Vektonn.
+pub const HASH_SHARDS: u32 = 65_535;
 /// Longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES: usize = 256;
 /// Largest `Hnsw_M`.
