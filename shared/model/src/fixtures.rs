@@ -1,10 +1,13 @@
 //! Definitions and values for this crate's own tests.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use crate::attribute::{AttributeType, AttributeValue};
-use crate::ids::DataSourceId;
+use crate::ids::{DataSourceId, IndexId};
+use crate::index::{Index, IndexAlgorithm, Metric, Shard, ShardCondition};
 use crate::source::DataSource;
 use crate::vector::VectorKind;
 
@@ -18,6 +21,27 @@ pub(crate) fn source(attributes: &[(&str, AttributeType)], permanent: &[&str]) -
         permanent_attributes: permanent.iter().map(|&name| name.to_owned()).collect(),
         sharders: Default::default(),
     }
+}
+
+/// An exact, unsharded L2 index.
+pub(crate) fn index(source: &DataSource, ids: &[&str], splits: &[&str]) -> Index {
+    Index {
+        id: IndexId { name: "index".into(), version: "1.0".into() },
+        data_source: source.id.clone(),
+        algorithm: IndexAlgorithm { metric: Metric::L2, hnsw: None },
+        id_attributes: ids.iter().map(|&key| key.to_owned()).collect(),
+        split_attributes: splits.iter().map(|&key| key.to_owned()).collect(),
+        shards: Index::single_shard(),
+    }
+}
+
+/// Shards from (shard id, attribute, condition).
+pub(crate) fn shards<const N: usize>(conditions: [(&str, &str, ShardCondition); N]) -> BTreeMap<String, Shard> {
+    let mut shards = BTreeMap::<String, Shard>::new();
+    for (id, key, condition) in conditions {
+        shards.entry(id.to_owned()).or_default().conditions.insert(key.to_owned(), condition);
+    }
+    shards
 }
 
 /// Values of one type, small ones and edges often.
