@@ -9,6 +9,7 @@ mod filter;
 mod fixtures;
 mod ids;
 mod index;
+mod invariants;
 mod key;
 mod layout;
 /// Limits, in one place.
@@ -25,6 +26,7 @@ pub use error::{Corrupt, ValidationError};
 pub use filter::{CompareOp, Filter};
 pub use ids::{DataSourceId, IndexId};
 pub use index::{HnswParams, Index, IndexAlgorithm, Metric, Shard, ShardCondition};
+pub use invariants::Invariant;
 pub use key::{PointKey, SplitKey, encode_value, key_hash};
 pub use layout::{KeyPrefix, ObjectKey};
 pub use manifest::{Boundary, Checkpoint, CheckpointFile, FORMAT, Manifest, ObjectRef, ShardEntry};

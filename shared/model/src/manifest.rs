@@ -1,12 +1,15 @@
 //! The durable roots: checkpoints of data sources, manifests of indices, boundaries of garbage collection.
 //!
-//! All are JSON, created and never rewritten. `generation = predecessor + 1`.
+//! All are JSON, created and never rewritten. `generation = predecessor + 1`. What they must satisfy is in `invariants`;
+//! it is checked before each write and after each read. Not here: reading and writing them.
 
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use crate::error::Corrupt;
 use crate::ids::{DataSourceId, IndexId};
+use crate::invariants::{self, Invariant};
+use crate::layout::ObjectKey;
 use crate::token::ReadToken;
 
 /// The format number that this code writes into [`Checkpoint`], [`Manifest`] and [`Boundary`].
@@ -127,17 +130,38 @@ impl Checkpoint {
     /// # Errors
     /// [`Corrupt`] when the JSON is not a checkpoint, or its format, source, generation or counts do not agree.
     pub fn parse(object: &str, bytes: &[u8], source: &DataSourceId, generation: u64) -> Result<Self, Corrupt> {
-        let _ = (object, bytes, source, generation);
-        todo!()
+        let checkpoint: Self = parse_json(object, bytes, "checkpoint")?;
+        let place = Place { object, format: checkpoint.format };
+        place.check(&checkpoint.source, source, checkpoint.generation, generation)?;
+        checkpoint.check().map_err(|broken| broken.in_object(object))?;
+        Ok(checkpoint)
     }
 
-    /// `generation-follows-predecessor`, `watermark-never-regresses`. Called before a write.
+    /// `generation-follows-predecessor`, `watermark-never-regresses`, `rows-add-up`. Called before a write.
     ///
     /// # Errors
     /// [`Corrupt`], whose `part` is the invariant's id.
     pub fn check_successor(&self, predecessor: Option<&Self>) -> Result<(), Corrupt> {
-        let _ = predecessor;
-        todo!()
+        let before = predecessor.map(|before| (before.generation, &before.watermark));
+        self.check()
+            .and_then(|()| invariants::check_succession(before, (self.generation, &self.watermark)))
+            .map_err(|broken| broken.in_object(&self.key().render()))
+    }
+
+    /// Where it is stored.
+    pub fn key(&self) -> ObjectKey {
+        ObjectKey::Checkpoint { source: self.source.clone(), generation: self.generation }
+    }
+
+    fn check(&self) -> Result<(), invariants::Broken> {
+        for file in &self.files {
+            let found = format!("{} of {} rows deleted", file.deleted_rows, file.rows);
+            if file.deleted_rows > file.rows || file.deleted.is_some() != (file.deleted_rows > 0) {
+                let expected = "at most all rows deleted, and a list of them when any is";
+                return Err(invariants::Broken::new(Invariant::RowsAddUp, expected, found));
+            }
+        }
+        invariants::check_rows_add_up(self.rows, self.files.iter().map(|file| file.rows - file.deleted_rows))
     }
 }
 
@@ -147,16 +171,111 @@ impl Manifest {
     /// # Errors
     /// [`Corrupt`] when the JSON is not a manifest, or its format, index, generation or counts do not agree.
     pub fn parse(object: &str, bytes: &[u8], index: &IndexId, generation: u64) -> Result<Self, Corrupt> {
-        let _ = (object, bytes, index, generation);
-        todo!()
+        let manifest: Self = parse_json(object, bytes, "manifest")?;
+        let place = Place { object, format: manifest.format };
+        place.check(&manifest.index, index, manifest.generation, generation)?;
+        manifest.check().map_err(|broken| broken.in_object(object))?;
+        Ok(manifest)
     }
 
-    /// `generation-follows-predecessor`, `watermark-never-regresses`. Called before a write.
+    /// `generation-follows-predecessor`, `watermark-never-regresses`, `rows-add-up`, `shards-are-sorted`. Called before a
+    /// write.
     ///
     /// # Errors
     /// [`Corrupt`], whose `part` is the invariant's id.
     pub fn check_successor(&self, predecessor: Option<&Self>) -> Result<(), Corrupt> {
-        let _ = predecessor;
-        todo!()
+        let before = predecessor.map(|before| (before.generation, &before.watermark));
+        self.check()
+            .and_then(|()| invariants::check_succession(before, (self.generation, &self.watermark)))
+            .map_err(|broken| broken.in_object(&self.key().render()))
+    }
+
+    /// Where it is stored.
+    pub fn key(&self) -> ObjectKey {
+        ObjectKey::Manifest { index: self.index.clone(), generation: self.generation }
+    }
+
+    fn check(&self) -> Result<(), invariants::Broken> {
+        invariants::check_shards_are_sorted(self.shards.iter().map(|entry| entry.shard.as_str()))?;
+        for entry in &self.shards {
+            if entry.catalog.is_none() && (entry.rows, entry.splits, entry.segments) != (0, 0, 0) {
+                return Err(invariants::Broken::new(
+                    Invariant::RowsAddUp,
+                    "no rows in a shard without a catalog",
+                    format!("{} rows in shard '{}'", entry.rows, entry.shard),
+                ));
+            }
+        }
+        invariants::check_rows_add_up(self.rows, self.shards.iter().map(|entry| entry.rows))
     }
 }
+
+impl Boundary {
+    /// Parses and checks a boundary; `object` is its key, for the error.
+    ///
+    /// # Errors
+    /// [`Corrupt`] when the JSON is not a boundary, or its format or number do not agree.
+    pub fn parse(object: &str, bytes: &[u8], number: u64) -> Result<Self, Corrupt> {
+        let boundary: Self = parse_json(object, bytes, "boundary")?;
+        Place { object, format: boundary.format }.check(&"", &"", boundary.number, number)?;
+        Ok(boundary)
+    }
+
+    /// `generation-follows-predecessor`, `boundary-never-regresses`. Called before a write; `object` is the key that it will
+    /// have.
+    ///
+    /// # Errors
+    /// [`Corrupt`], whose `part` is the invariant's id.
+    pub fn check_successor(&self, object: &str, predecessor: Option<&Self>) -> Result<(), Corrupt> {
+        invariants::check_follows(predecessor.map(|before| before.number), self.number)
+            .and_then(|()| match predecessor {
+                Some(before) => {
+                    invariants::check_boundary((&before.timeline, before.generation), (&self.timeline, self.generation))
+                }
+                None => Ok(()),
+            })
+            .map_err(|broken| broken.in_object(object))
+    }
+}
+
+fn parse_json<'a, T: Deserialize<'a>>(object: &str, bytes: &'a [u8], what: &str) -> Result<T, Corrupt> {
+    serde_json::from_slice(bytes).map_err(|error| Corrupt {
+        object: object.to_owned(),
+        part: "json".to_owned(),
+        expected: format!("a {what}"),
+        found: error.to_string(),
+    })
+}
+
+/// Who a root must say that it is, given where it was found.
+struct Place<'a> {
+    object: &'a str,
+    format: u32,
+}
+
+impl Place<'_> {
+    fn check<Id: PartialEq + ToString>(
+        &self,
+        owner: &Id,
+        expected_owner: &Id,
+        number: u64,
+        expected_number: u64,
+    ) -> Result<(), Corrupt> {
+        let corrupt = |part: &str, expected: String, found: String| {
+            Err(Corrupt { object: self.object.to_owned(), part: part.to_owned(), expected, found })
+        };
+        if self.format != FORMAT {
+            return corrupt("format", format!("{FORMAT}, all that this version reads"), self.format.to_string());
+        }
+        if owner != expected_owner {
+            return corrupt("owner", expected_owner.to_string(), owner.to_string());
+        }
+        if number != expected_number {
+            return corrupt("number", expected_number.to_string(), number.to_string());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
