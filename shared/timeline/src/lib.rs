@@ -1,1 +1,27 @@
-//! The delta codec, append with group commit, receipts, and the tail.
+//! The timeline of a data source: the delta codec, append with group commit, receipts, the tail, and the live set.
+//!
+//! Protocol in one paragraph. A delta is one immutable Parquet file at the next sequence number of its lane. It is
+//! committed by creating an object that must not exist yet, so exactly one writer wins each number and the numbers have
+//! no gaps. A loser reads what won and tries the next number. A lost response is resolved by the batch ids inside the
+//! object. Garbage collection writes a boundary before it deletes; whoever acts on knowledge that has grown old re-reads
+//! that boundary before it believes what it found. See `append` for the writers' half and `tail` for the readers' half.
+//!
+//! Owns `timeline-is-gapless`, `batch-is-atomic`, `key-commits-once`, `delta-matches-source`.
+//! Links neither DataFusion nor usearch, and deletes nothing: garbage collection is the compactor's.
+
+mod batch;
+mod builder;
+mod codec;
+mod columnar;
+mod rows;
+mod schema;
+
+pub use batch::PointBatch;
+pub use builder::{DeltaBuilder, RowVector};
+pub use codec::{BatchInfo, Delta, DeltaHeader, decode_delta, decode_header, encode_delta};
+pub use columnar::ColumnMapping;
+pub use rows::{row_attributes, row_vector};
+pub use schema::{
+    DELETED_COLUMN, INDICES_COLUMN, KEY_COLUMN, MAX_DELTA_ROWS, VALUES_COLUMN, VECTOR_COLUMN, VERSION_COLUMN,
+    attribute_column, checkpoint_schema, delta_schema, pack_version, unpack_version, writer_properties,
+};
