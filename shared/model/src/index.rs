@@ -322,7 +322,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            messages(|i| drop(i.split_attributes.insert("tag".into()))),
+            messages(|i| i.split_attributes.extend(["tag".into()])),
             ["splitAttributes names 'tag', which is not a permanent attribute"]
         );
         let condition = ShardCondition::Values(vec![AttributeValue::String("red".into())]);

@@ -19,7 +19,9 @@ mod point;
 mod sharding;
 mod source;
 mod token;
+mod validate;
 mod vector;
+mod wire;
 
 pub use attribute::{AttributeType, AttributeValue, Attributes};
 pub use error::{Corrupt, ValidationError};
@@ -34,4 +36,9 @@ pub use point::{DataPoint, Update};
 pub use sharding::shard_hash;
 pub use source::{DataSource, Sharder};
 pub use token::ReadToken;
+pub use validate::{
+    CheckedSearch, check_attributes, check_dense, check_search, check_sparse, check_update, check_vector,
+    check_wire_point, check_wire_search, check_wire_vector,
+};
 pub use vector::{SparseVector, Vector, VectorKind};
+pub use wire::{WireAttribute, WireAttributeValue, WirePoint, WireSearch, WireVector};

@@ -198,7 +198,7 @@ mod tests {
             ["permanentAttributes is empty; name the attributes that identify a point"]
         );
         assert_eq!(
-            messages(|s| drop(s.permanent_attributes.insert("x".into()))),
+            messages(|s| s.permanent_attributes.extend(["x".into()])),
             ["permanentAttributes names 'x', which the data source gives no type"]
         );
     }
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn attribute_keys_have_bounds() {
-        let with = |key: &str| messages(|s| drop(s.attribute_types.insert(key.into(), AttributeType::Bool))).join(";");
+        let with = |key: &str| messages(|s| s.attribute_types.extend([(key.into(), AttributeType::Bool)])).join(";");
         assert!(with(" \t").contains("empty or whitespace"));
         assert!(with(&"k".repeat(129)).contains("129 bytes long"));
         assert!(with("a\0b").contains("control characters"));
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn sharders_are_on_typed_permanent_attributes_with_values_of_the_type() {
-        let with = |key: &str, sharder| messages(|s| drop(s.sharders.insert(key.into(), sharder)));
+        let with = |key: &str, sharder| messages(|s| s.sharders.extend([(key.into(), sharder)]));
         let hash = |number_of_shards| Sharder::Hash { number_of_shards };
         let values = |possible_values| Sharder::Values { possible_values };
         assert_eq!(with("tag", hash(1)), ["sharder attribute 'tag' is not a permanent attribute"]);

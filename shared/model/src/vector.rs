@@ -40,3 +40,13 @@ impl Vector {
         }
     }
 }
+
+impl SparseVector {
+    /// From pairs of index and value in any order; the indices are unique.
+    pub fn from_pairs(pairs: impl IntoIterator<Item = (u32, f64)>) -> Self {
+        let mut pairs: Vec<(u32, f64)> = pairs.into_iter().collect();
+        pairs.sort_unstable_by_key(|&(index, _)| index);
+        let (indices, values) = pairs.into_iter().unzip();
+        Self { indices, values }
+    }
+}
