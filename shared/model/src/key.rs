@@ -111,21 +111,24 @@ pub fn encode_value(value: &AttributeValue, out: &mut Vec<u8>) {
             let bits = (value + 0.0).to_bits();
             encode_number(TAG_FLOAT64, if bits & SIGN == 0 { bits ^ SIGN } else { !bits }, out);
         }
-        AttributeValue::String(text) => {
-            out.push(TAG_STRING);
-            for &byte in text.as_bytes() {
-                out.push(byte);
-                if byte == 0 {
-                    out.push(0xFF);
-                }
-            }
-            out.extend([0, 0]);
-        }
+        AttributeValue::String(text) => encode_text(text, out),
         AttributeValue::Uuid(value) => {
             out.push(TAG_UUID);
             out.extend(value.as_bytes());
         }
     }
+}
+
+/// Appends a string to canonical bytes: [`encode_value`] for those who have it borrowed.
+pub fn encode_text(text: &str, out: &mut Vec<u8>) {
+    out.push(TAG_STRING);
+    for &byte in text.as_bytes() {
+        out.push(byte);
+        if byte == 0 {
+            out.push(0xFF);
+        }
+    }
+    out.extend([0, 0]);
 }
 
 fn encode_number(tag: u8, ordered: u64, out: &mut Vec<u8>) {

@@ -29,7 +29,7 @@ pub use filter::{CompareOp, Filter};
 pub use ids::{DataSourceId, IndexId};
 pub use index::{HnswParams, Index, IndexAlgorithm, Metric, Shard, ShardCondition};
 pub use invariants::Invariant;
-pub use key::{PointKey, SplitKey, encode_value, key_hash};
+pub use key::{PointKey, SplitKey, encode_text, encode_value, key_hash};
 pub use layout::{KeyPrefix, ObjectKey};
 pub use manifest::{Boundary, Checkpoint, CheckpointFile, FORMAT, Manifest, ObjectRef, ShardEntry};
 pub use point::{DataPoint, Update};

@@ -47,7 +47,7 @@ impl PointBatch {
         batch: &RecordBatch,
         mapping: &ColumnMapping,
     ) -> Result<Self, ValidationError> {
-        convert(source, batch, mapping)
+        convert(source, batch, mapping, 0)
     }
 
     /// Wraps columns that are known to be canonical.

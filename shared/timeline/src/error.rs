@@ -77,7 +77,9 @@ impl AppendError {
 #[non_exhaustive]
 pub enum TimelineError {
     /// History that was asked for is collected. Read the newest checkpoint or manifest, and go on from its watermark.
-    #[error("the timeline up to {collected} was collected; read the newest checkpoint first, and go on from its watermark")]
+    #[error(
+        "the timeline up to {collected} was collected; read the newest checkpoint first, and go on from its watermark"
+    )]
     Collected {
         /// Everything up to here may be gone.
         collected: ReadToken,

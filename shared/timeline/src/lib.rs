@@ -13,15 +13,27 @@ mod batch;
 mod builder;
 mod codec;
 mod columnar;
+mod error;
+mod group;
+mod keys;
+mod live;
 mod rows;
 mod schema;
+mod seal;
+mod tail;
+mod timeline;
 
 pub use batch::PointBatch;
 pub use builder::{DeltaBuilder, RowVector};
 pub use codec::{BatchInfo, Delta, DeltaHeader, decode_delta, decode_header, encode_delta};
 pub use columnar::ColumnMapping;
+pub use error::{AppendError, TimelineError};
+pub use group::{GroupCommitter, GroupSettings};
+pub use live::{Live, LiveOptions, live};
 pub use rows::{row_attributes, row_vector};
 pub use schema::{
     DELETED_COLUMN, INDICES_COLUMN, KEY_COLUMN, MAX_DELTA_ROWS, VALUES_COLUMN, VECTOR_COLUMN, VERSION_COLUMN,
     attribute_column, checkpoint_schema, delta_schema, pack_version, unpack_version, writer_properties,
 };
+pub use tail::{Freshness, Tail, TailReader};
+pub use timeline::{AppendOptions, Appended, Timeline};
