@@ -1,1 +1,19 @@
-//! Snapshots, plans, leaf search and the merge.
+//! Search: snapshots of an index, plans, leaf search and the merge.
+//!
+//! An [`Engine`] answers queries over the indices of one store. Each answer is computed against one [`Snapshot`]: one
+//! manifest and the timeline's tail after its watermark (`snapshot-never-mixes-generations`). Writes nothing to the store.
+//! Links neither DataFusion nor an HTTP server; object-store waits are async, computing happens on a pool of its own.
+
+mod describe;
+mod engine;
+mod error;
+mod points;
+mod request;
+mod settings;
+
+pub use describe::{IndexDescription, SegmentDescription, ShardDescription, SplitDescription};
+pub use engine::Engine;
+pub use error::SearchError;
+pub use points::{Point, PointsPage, PointsRequest};
+pub use request::{Consistency, Found, SearchRequest, SearchResponse, Timings};
+pub use settings::EngineSettings;

@@ -1,0 +1,44 @@
+//! Why a search gave no answer. A kind exists only where callers act differently.
+
+use tarn_model::{Corrupt, DataSourceId, IndexId, ReadToken, ValidationError};
+use tarn_store::StoreError;
+
+/// Why a search, a count or a description failed. Reads change nothing, so every failure may be retried.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SearchError {
+    /// No index of this name and version exists, or it has been deleted. 404.
+    #[error("Index {0} does not exist")]
+    IndexNotFound(IndexId),
+    /// The index's data source has been deleted. 404.
+    #[error("Data source {0} does not exist")]
+    SourceNotFound(DataSourceId),
+    /// The index has no generation yet, and the beginning of its timeline has been compacted away, so that the timeline
+    /// cannot answer for it. 503 until a builder has run.
+    #[error(
+        "Index {0} has not been built yet; a builder does it (tarn build, or tarn serve in the background); then retry"
+    )]
+    NotBuilt(IndexId),
+    /// The request does not fit the index. The messages are the wire texts. 400.
+    #[error(transparent)]
+    Invalid(#[from] ValidationError),
+    /// The write that `want` names has not happened, as far as the timeline shows. 409.
+    #[error(
+        "the timeline is at version {have}, the request wants {want}; retry, or send the version of an upload to this index's data source"
+    )]
+    NotYet {
+        /// The newest version that was seen.
+        have: ReadToken,
+        /// The version asked for.
+        want: ReadToken,
+    },
+    /// The object store failed. 503 when retryable.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A stored object does not say what it must; the error names it. 500. Never a silently partial answer.
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+    /// The engine itself failed: its thread pool could not start, or a computation panicked. 500.
+    #[error("the search engine failed: {0}")]
+    Internal(String),
+}

@@ -1,0 +1,106 @@
+//! What a search asks and what it answers.
+
+use std::time::Duration;
+
+use tarn_model::{AttributeValue, Attributes, Filter, ReadToken, Vector};
+
+/// How fresh an answer must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consistency {
+    /// The answer includes every write that was acknowledged before the request began.
+    #[default]
+    Strong,
+    /// The answer may be as old as [`crate::EngineSettings::eventual_max_age`]; it costs no request when a snapshot that
+    /// young is pinned.
+    Eventual,
+}
+
+/// A search: one or more query vectors against one index.
+#[derive(Clone, Debug)]
+pub struct SearchRequest {
+    /// Values of some, all or none of the index's split attributes. Only points that have them are searched.
+    pub split_filter: Attributes,
+    /// At least one vector, each of the data source's kind and dimension.
+    pub queries: Vec<Vector>,
+    /// How many neighbours each query wants; 1 to [`tarn_model::limits::K`].
+    pub k: u32,
+    /// Whether found points carry their vectors.
+    pub retrieve_vectors: bool,
+    /// Only points that satisfy it are found.
+    pub filter: Option<Filter>,
+    /// How fresh the answer must be.
+    pub consistency: Consistency,
+    /// A version that the answer must include.
+    pub min_version: Option<ReadToken>,
+    /// Brute force: recall 1.
+    pub exact: bool,
+    /// The recall that a graph search aims at, above 0 up to 1; `None` is [`SearchRequest::DEFAULT_RECALL`].
+    pub target_recall: Option<f32>,
+    /// Candidates that a graph search keeps; overrides `target_recall`.
+    pub ef_search: Option<u32>,
+    /// How long the search may compute. At the deadline it answers with the best so far and a coverage below 1.
+    pub deadline: Option<Duration>,
+    /// Which attributes found points carry; `None` is all. The wire order holds either way.
+    pub attributes: Option<Vec<String>>,
+}
+
+impl SearchRequest {
+    /// The recall that a search over a graph aims at unless told otherwise.
+    pub const DEFAULT_RECALL: f32 = 0.95;
+
+    /// A strong search for the `k` nearest of each query vector, without filters, attributes included, vectors not.
+    pub fn new(queries: Vec<Vector>, k: u32) -> Self {
+        Self {
+            split_filter: Attributes::new(),
+            queries,
+            k,
+            retrieve_vectors: false,
+            filter: None,
+            consistency: Consistency::Strong,
+            min_version: None,
+            exact: false,
+            target_recall: None,
+            ef_search: None,
+            deadline: None,
+            attributes: None,
+        }
+    }
+}
+
+/// The answer to a [`SearchRequest`].
+#[derive(Clone, Debug)]
+pub struct SearchResponse {
+    /// For each query vector, in order, its neighbours: nearest first, equal distances by point key.
+    pub results: Vec<Vec<Found>>,
+    /// The fraction of the live rows in question (those of the shards and splits asked for) that every query considered.
+    /// Below 1 only when the deadline struck.
+    pub coverage: f64,
+    /// The version that the answer shows.
+    pub version: ReadToken,
+    /// The manifest's generation; 0 when the index has not been built and the timeline alone answered.
+    pub generation: u64,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// A found point.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// In wire order: id − split attributes, split attributes, payload; each group sorted by key.
+    pub attributes: Vec<(String, AttributeValue)>,
+    /// The vector, when the request wanted it.
+    pub vector: Option<Vector>,
+    /// In the metric's own unit and direction.
+    pub distance: f64,
+}
+
+/// Where the time of one search went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// Finding out what is current, and fetching what was missing.
+    pub snapshot: Duration,
+    /// Planning and computing distances, filters and the merge.
+    pub search: Duration,
+    /// Reading attributes and vectors of what was found.
+    pub fetch: Duration,
+}
