@@ -245,12 +245,12 @@ impl Disk {
         }
         match named {
             Ok(()) => {
-                sync_directory(directory).map_err(|error| generic(error))?;
+                sync_directory(directory).map_err(generic)?;
                 Ok(PutResult { e_tag: None, version: None })
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 // The winner may not have synced yet; whoever is told of the object may rely on it.
-                sync_directory(directory).map_err(|error| generic(error))?;
+                sync_directory(directory).map_err(generic)?;
                 Err(Error::AlreadyExists { path: location.to_string(), source: Box::new(error) })
             }
             Err(error) => Err(before(location, error)),
