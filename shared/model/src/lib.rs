@@ -21,6 +21,8 @@ mod source;
 mod token;
 mod validate;
 mod vector;
+/// Vektonn's configuration files.
+pub mod vektonn;
 mod wire;
 
 pub use attribute::{AttributeType, AttributeValue, Attributes};
