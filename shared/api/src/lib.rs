@@ -1,1 +1,49 @@
-//! DTOs, authentication and the axum routers for ingest and management.
+//! The HTTP API: bodies, authentication, and the axum routes of ingest and management.
+//!
+//! Owns the wire: what bodies look like, which status and which message a fault gets, who may do what. It decides nothing
+//! about points: the model validates them, the timeline commits them. Handlers exist once; `tarn serve` and the upload
+//! function run the same router.
+//!
+//! Does not search, and does not link what searches: the routes that do are in `tarn-api-query`, which joins its routes to
+//! [`ingest_routes`] with [`finish`].
+
+mod auth;
+mod body;
+mod definitions;
+mod docs;
+mod dto;
+mod error;
+mod export;
+/// JSON in and out.
+pub mod json;
+mod metrics;
+mod middleware;
+mod openapi;
+mod query;
+mod router;
+mod settings;
+mod sources;
+mod state;
+mod status;
+mod upload;
+
+pub use auth::{
+    AuthMode, Caller, Grant, KeyRecord, KeySummary, NewKey, Pattern, Resource, Scope, auth_required, create_key, list_keys,
+    revoke_key,
+};
+pub use body::{HeldBody, MediaType};
+pub use definitions::{
+    CheckpointDto, DataSourceDescriptionDto, DataSourceDto, DataSourcesDto, IndexDto, IndicesDto, index_id, index_not_found,
+};
+pub use dto::{
+    AttributeDto, AttributeValueDto, DataSourceDefinitionDto, IndexAlgorithmDto, IndexDefinitionDto, InputDataPointDto,
+    NameVersionDto, ShardConditionDto, ShardDto, SharderDto, VectorDto,
+};
+pub use error::{ApiError, ErrorDto};
+pub use metrics::Metrics;
+pub use openapi::openapi;
+pub use query::pairs;
+pub use router::{finish, ingest_router, ingest_routes, protected};
+pub use settings::ApiSettings;
+pub use state::AppState;
+pub use upload::{TARN_VERSION, version_header};

@@ -1,0 +1,137 @@
+//! Request bodies: their type, and their bytes within limits.
+//!
+//! Bodies arrive here decompressed, so that the limit holds for what a small gzip body grows to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue};
+use http_body_util::BodyExt;
+use tarn_model::limits;
+
+use crate::error::ApiError;
+
+/// What a body may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaType {
+    /// `application/json`, `text/json`, `application/*+json`; also a body without a type.
+    Json,
+    /// `application/x-ndjson`: JSON values, one a line.
+    Ndjson,
+    /// `application/vnd.apache.arrow.stream`: the Arrow IPC stream format.
+    ArrowStream,
+    /// `application/vnd.apache.parquet`.
+    Parquet,
+}
+
+impl MediaType {
+    /// What the request's `Content-Type` says.
+    ///
+    /// # Errors
+    /// 415 for a type that no route reads, or text that is not UTF-8.
+    pub fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
+        let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(Self::Json) };
+        let text = value.to_str().unwrap_or_default().to_ascii_lowercase();
+        let (essence, parameters) = text.split_once(';').unwrap_or((&text, ""));
+        let essence = essence.trim();
+        let kind = match essence {
+            "application/json" | "text/json" => Self::Json,
+            "application/x-ndjson" | "application/ndjson" | "application/jsonlines" | "application/x-jsonlines" => Self::Ndjson,
+            "application/vnd.apache.arrow.stream" => Self::ArrowStream,
+            "application/vnd.apache.parquet" => Self::Parquet,
+            _ if essence.starts_with("application/") && essence.ends_with("+json") => Self::Json,
+            _ => return Err(unsupported(value)),
+        };
+        let utf8 = parameters.split(';').filter_map(|parameter| parameter.trim().strip_prefix("charset=")).all(|charset| {
+            matches!(charset.trim_matches('"'), "utf-8" | "utf8" | "us-ascii")
+        });
+        if utf8 { Ok(kind) } else { Err(unsupported(value)) }
+    }
+
+    /// As [`Self::of`], for routes that read nothing but JSON.
+    ///
+    /// # Errors
+    /// 415 for any other type.
+    pub fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
+        match Self::of(headers)? {
+            Self::Json => Ok(()),
+            _ => Err(ApiError::unsupported_media_type("This request takes a body of Content-Type application/json")),
+        }
+    }
+}
+
+fn unsupported(value: &HeaderValue) -> ApiError {
+    let found: String = String::from_utf8_lossy(value.as_bytes()).chars().take(80).collect();
+    ApiError::unsupported_media_type(format!(
+        "Content-Type '{found}' is not supported; send application/json in UTF-8 (uploads: also application/x-ndjson, \
+         application/vnd.apache.arrow.stream or application/vnd.apache.parquet)"
+    ))
+}
+
+/// Bounds the bytes of all bodies that are held at once.
+#[derive(Debug)]
+pub(crate) struct BodyBudget {
+    limit: usize,
+    held: AtomicUsize,
+}
+
+/// Bytes of a body; gives back its share of the budget when dropped.
+#[derive(Debug)]
+pub struct HeldBody {
+    bytes: Vec<u8>,
+    share: usize,
+    budget: Arc<BodyBudget>,
+}
+
+impl HeldBody {
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Takes the bytes out; the share of the budget is held until the rest is dropped.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+impl Drop for HeldBody {
+    fn drop(&mut self) {
+        self.budget.held.fetch_sub(self.share, Ordering::AcqRel);
+    }
+}
+
+impl BodyBudget {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, held: AtomicUsize::new(0) })
+    }
+
+    /// Reads a body to its end.
+    ///
+    /// # Errors
+    /// 413 beyond the limit of one body, 429 beyond that of all together, 400 when the body breaks off or its gzip is
+    /// faulty.
+    pub(crate) async fn read(self: &Arc<Self>, body: Body) -> Result<HeldBody, ApiError> {
+        let mut body = body;
+        let mut held = HeldBody { bytes: Vec::new(), share: 0, budget: Arc::clone(self) };
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| ApiError::invalid(format!("The request body cannot be read: {error}")))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if held.bytes.len() + data.len() > limits::BODY_BYTES {
+                return Err(ApiError::too_large(format!(
+                    "The request body is larger than the limit of {} bytes (after decompression); send it in parts",
+                    limits::BODY_BYTES
+                )));
+            }
+            let before = self.held.fetch_add(data.len(), Ordering::AcqRel);
+            held.share += data.len();
+            if before + data.len() > self.limit {
+                return Err(ApiError::overloaded("The server holds too many request bodies; repeat the request in a second", 1));
+            }
+            held.bytes.extend_from_slice(&data);
+        }
+        Ok(held)
+    }
+}

@@ -1,0 +1,77 @@
+//! The data sources that uploads go to: their definitions and their committers, kept between requests.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tarn_model::{DataSource, DataSourceId};
+use tarn_store::{Store, load_source};
+use tarn_timeline::{GroupCommitter, Timeline};
+
+use crate::error::ApiError;
+
+/// Age up to which a definition is believed. Definitions do not change; this bounds how long one lives on that was
+/// deleted, collected and defined anew. (An append to a deleted data source is refused whatever is kept here.)
+const FRESH: Duration = Duration::from_secs(30);
+/// Most data sources kept.
+const KEPT: usize = 1_000;
+
+/// A data source and the one committer through which this process writes to it.
+#[derive(Clone, Debug)]
+pub(crate) struct SourceHandle {
+    pub(crate) source: Arc<DataSource>,
+    pub(crate) committer: GroupCommitter,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    store: Store,
+    kept: Mutex<HashMap<DataSourceId, (SourceHandle, Duration)>>,
+}
+
+impl Sources {
+    pub(crate) fn new(store: Store) -> Self {
+        Self { store, kept: Mutex::default() }
+    }
+
+    /// # Errors
+    /// 404 when there is no such data source.
+    pub(crate) async fn get(&self, id: &DataSourceId) -> Result<SourceHandle, ApiError> {
+        let now = self.store.clock().monotonic();
+        if let Some((handle, loaded)) = self.kept.lock().get(id) {
+            if now.saturating_sub(*loaded) < FRESH {
+                return Ok(handle.clone());
+            }
+        }
+        let source = load_source(&self.store, id).await?;
+        let mut kept = self.kept.lock();
+        let Some(source) = source else {
+            kept.remove(id);
+            return Err(source_not_found(id));
+        };
+        if let Some((handle, loaded)) = kept.get_mut(id) {
+            if handle.source == source {
+                *loaded = now;
+                return Ok(handle.clone());
+            }
+        }
+        if kept.len() >= KEPT {
+            let oldest = kept.iter().min_by_key(|(_, (_, loaded))| *loaded).map(|(id, _)| id.clone());
+            oldest.and_then(|id| kept.remove(&id));
+        }
+        let timeline = Timeline::open(self.store.clone(), Arc::clone(&source));
+        let handle = SourceHandle { source, committer: GroupCommitter::new(timeline) };
+        kept.insert(id.clone(), (handle.clone(), now));
+        Ok(handle)
+    }
+
+    pub(crate) fn forget(&self, id: &DataSourceId) {
+        self.kept.lock().remove(id);
+    }
+}
+
+pub(crate) fn source_not_found(id: &DataSourceId) -> ApiError {
+    ApiError::not_found(format!("Data source {id} does not exist"))
+}

@@ -1,0 +1,81 @@
+//! What the handlers share.
+
+use std::sync::Arc;
+
+use tarn_store::{Requests, Store};
+
+use crate::auth::Gate;
+use crate::body::BodyBudget;
+use crate::metrics::Metrics;
+use crate::settings::ApiSettings;
+use crate::sources::Sources;
+
+/// What the handlers share: one per process, cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AppState {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    settings: ApiSettings,
+    gate: Gate,
+    metrics: Arc<Metrics>,
+    bodies: Arc<BodyBudget>,
+    sources: Sources,
+    requests: Option<Requests>,
+}
+
+impl AppState {
+    /// Over a store. No request to it is made.
+    pub fn new(store: Store, settings: ApiSettings) -> Self {
+        Self::with_requests(store, settings, None)
+    }
+
+    /// As [`Self::new`]; `requests` are the counters of the store's counting decorator, for metrics and headers.
+    pub fn with_requests(store: Store, settings: ApiSettings, requests: Option<Requests>) -> Self {
+        let inner = Inner {
+            gate: Gate::new(store.clone(), settings.auth),
+            metrics: Arc::new(Metrics::default()),
+            bodies: BodyBudget::new(settings.body_bytes_in_flight),
+            sources: Sources::new(store.clone()),
+            store,
+            settings,
+            requests,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &ApiSettings {
+        &self.inner.settings
+    }
+
+    /// The counters of this process.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.inner.metrics
+    }
+
+    /// The counters of the store, if it has a counting decorator.
+    pub fn requests(&self) -> Option<&Requests> {
+        self.inner.requests.as_ref()
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.inner.gate
+    }
+
+    pub(crate) fn bodies(&self) -> &Arc<BodyBudget> {
+        &self.inner.bodies
+    }
+
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.inner.sources
+    }
+}

@@ -1,0 +1,173 @@
+//! Uploads: points and tombstones, in four formats, all or nothing.
+
+mod columnar;
+mod rows;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use tarn_model::{ReadToken, limits};
+use tarn_timeline::{AppendError, AppendOptions, PointBatch, TimelineError};
+
+use crate::auth::{Caller, Resource, Scope};
+use crate::body::{HeldBody, MediaType};
+use crate::definitions::source_id;
+use crate::dto::InputDataPointDto;
+use crate::error::{ApiError, ErrorDto};
+use crate::sources::{SourceHandle, source_not_found};
+use crate::state::AppState;
+
+/// The version that includes a write, or that an answer shows.
+pub const TARN_VERSION: HeaderName = HeaderName::from_static("tarn-version");
+/// `true` when an upload with the same idempotency key had been committed before.
+const TARN_REPLAYED: HeaderName = HeaderName::from_static("tarn-replayed");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Bodies above this are parsed on a thread where blocking is allowed.
+const PARSE_INLINE_BYTES: usize = 64 * 1024;
+
+/// Uploads points and tombstones.
+///
+/// All or nothing: every point is validated first, and the batch is one atomic commit. The last write of a point wins, also
+/// within one batch. When the answer arrives, the batch is durable and strong searches find it.
+#[utoipa::path(post, path = "/api/v1/upload/{name}/{version}", tag = "Points",
+    params(("name" = String, Path), ("version" = String, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeated upload take effect once", max_length = 256),
+        ("Request-Timeout" = Option<String>, Header, description = "Seconds, such as 2.500")),
+    request_body(content(
+        (Vec<InputDataPointDto> = "application/json"),
+        (String = "application/x-ndjson"),
+        (Vec<u8> = "application/vnd.apache.arrow.stream"),
+        (Vec<u8> = "application/vnd.apache.parquet"))),
+    responses((status = 200, description = "Committed; the body is empty",
+            headers(("Tarn-Version" = String, description = "Includes this upload; for minVersion of a search"))),
+        (status = 400, body = ErrorDto), (status = 401, body = ErrorDto), (status = 403, body = ErrorDto),
+        (status = 404, body = ErrorDto), (status = 409, body = ErrorDto), (status = 413, body = ErrorDto),
+        (status = 415, body = ErrorDto), (status = 429, body = ErrorDto), (status = 503, body = ErrorDto)))]
+pub(crate) async fn upload(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(path): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let id = source_id(path)?;
+    caller.require(Scope::Write, Resource::DataSource(&id))?;
+    let media = MediaType::of(&headers)?;
+    let options = append_options(&headers)?;
+    let handle = state.sources().get(&id).await?;
+    let body = state.bodies().read(body).await?;
+    let body_bytes = body.bytes().len() as u64;
+
+    let batch = parse(&handle, media, body).await?;
+    let (points, tombstones) = counts(&batch);
+    let (token, replayed) = if batch.is_empty() {
+        (handle.committer.timeline().head().await?, false)
+    } else {
+        // A task of its own: a client that goes away must not stop a commit half-way.
+        let committer = handle.committer.clone();
+        let commit = tokio::spawn(async move { committer.submit(batch, options).await });
+        let appended = commit.await.map_err(|error| {
+            tracing::error!(%error, "a commit did not end");
+            ApiError::internal()
+        })?;
+        let appended = appended.inspect_err(|error| {
+            if matches!(error, AppendError::Deleted { .. }) {
+                state.sources().forget(&id);
+            }
+        })?;
+        (appended.token, appended.replayed)
+    };
+    if !replayed {
+        state.metrics().upload(points, tombstones, body_bytes);
+    }
+    let mut response = (StatusCode::OK, [(TARN_VERSION, version_header(&token)?)]).into_response();
+    if replayed {
+        response.headers_mut().insert(TARN_REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+async fn parse(handle: &SourceHandle, media: MediaType, mut body: HeldBody) -> Result<PointBatch, ApiError> {
+    let source = handle.source.clone();
+    let inline = body.bytes().len() <= PARSE_INLINE_BYTES;
+    let parse = move || match media {
+        MediaType::Json => rows::json(source, body.bytes()),
+        MediaType::Ndjson => rows::ndjson(source, body.bytes()),
+        MediaType::ArrowStream => columnar::arrow(source, body.bytes()),
+        MediaType::Parquet => columnar::parquet(source, body.take().into()),
+    };
+    if inline {
+        return parse();
+    }
+    tokio::task::spawn_blocking(parse).await.map_err(|error| {
+        tracing::error!(%error, "parsing an upload did not end");
+        ApiError::internal()
+    })?
+}
+
+fn append_options(headers: &HeaderMap) -> Result<AppendOptions, ApiError> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(AppendOptions::default()) };
+    match value.to_str() {
+        Ok(key) if (1..=limits::IDEMPOTENCY_KEY_BYTES).contains(&key.len()) => Ok(AppendOptions::idempotent(key)),
+        _ => Err(ApiError::invalid(format!(
+            "Idempotency-Key must have 1 to {} visible ASCII characters",
+            limits::IDEMPOTENCY_KEY_BYTES
+        ))),
+    }
+}
+
+fn counts(batch: &PointBatch) -> (u64, u64) {
+    let tombstones = (0..batch.rows()).filter(|&row| batch.is_deleted(row)).count();
+    ((batch.rows() - tombstones) as u64, tombstones as u64)
+}
+
+/// A version as a header's value.
+///
+/// # Errors
+/// Never in practice: versions are digits and dots.
+pub fn version_header(token: &ReadToken) -> Result<HeaderValue, ApiError> {
+    HeaderValue::from_str(&token.to_string()).map_err(|error| {
+        tracing::error!(%error, "a version cannot be a header");
+        ApiError::internal()
+    })
+}
+
+impl From<AppendError> for ApiError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Invalid(error) => error.into(),
+            AppendError::Deleted { source_id } => source_not_found(&source_id),
+            AppendError::KeyReused | AppendError::KeyExpired { .. } => Self::conflict(vec![error.to_string()]),
+            AppendError::Overloaded { .. } => Self::overloaded(error.to_string(), 1),
+            AppendError::Contended { .. } | AppendError::Ambiguous { .. } => {
+                tracing::warn!(%error, "upload failed");
+                Self::unavailable(error.to_string())
+            }
+            AppendError::NotApplied(error) => error.into(),
+            AppendError::Corrupt(error) => error.into(),
+            error => {
+                tracing::error!(%error, "upload failed");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl From<TimelineError> for ApiError {
+    fn from(error: TimelineError) -> Self {
+        match error {
+            TimelineError::Store(error) => error.into(),
+            TimelineError::Corrupt(error) => error.into(),
+            error => {
+                tracing::warn!(%error, "a timeline cannot be read");
+                Self::unavailable(error.to_string())
+            }
+        }
+    }
+}
+
+fn too_many_points() -> ApiError {
+    ApiError::too_large(format!("An upload takes at most {} points; send it in parts", limits::BATCH_POINTS))
+}
