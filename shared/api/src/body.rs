@@ -38,15 +38,18 @@ impl MediaType {
         let essence = essence.trim();
         let kind = match essence {
             "application/json" | "text/json" => Self::Json,
-            "application/x-ndjson" | "application/ndjson" | "application/jsonlines" | "application/x-jsonlines" => Self::Ndjson,
+            "application/x-ndjson" | "application/ndjson" | "application/jsonlines" | "application/x-jsonlines" => {
+                Self::Ndjson
+            }
             "application/vnd.apache.arrow.stream" => Self::ArrowStream,
             "application/vnd.apache.parquet" => Self::Parquet,
             _ if essence.starts_with("application/") && essence.ends_with("+json") => Self::Json,
             _ => return Err(unsupported(value)),
         };
-        let utf8 = parameters.split(';').filter_map(|parameter| parameter.trim().strip_prefix("charset=")).all(|charset| {
-            matches!(charset.trim_matches('"'), "utf-8" | "utf8" | "us-ascii")
-        });
+        let utf8 = parameters
+            .split(';')
+            .filter_map(|parameter| parameter.trim().strip_prefix("charset="))
+            .all(|charset| matches!(charset.trim_matches('"'), "utf-8" | "utf8" | "us-ascii"));
         if utf8 { Ok(kind) } else { Err(unsupported(value)) }
     }
 
@@ -117,7 +120,8 @@ impl BodyBudget {
         let mut body = body;
         let mut held = HeldBody { bytes: Vec::new(), share: 0, budget: Arc::clone(self) };
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| ApiError::invalid(format!("The request body cannot be read: {error}")))?;
+            let frame =
+                frame.map_err(|error| ApiError::invalid(format!("The request body cannot be read: {error}")))?;
             let Ok(data) = frame.into_data() else { continue };
             if held.bytes.len() + data.len() > limits::BODY_BYTES {
                 return Err(ApiError::too_large(format!(
@@ -128,7 +132,10 @@ impl BodyBudget {
             let before = self.held.fetch_add(data.len(), Ordering::AcqRel);
             held.share += data.len();
             if before + data.len() > self.limit {
-                return Err(ApiError::overloaded("The server holds too many request bodies; repeat the request in a second", 1));
+                return Err(ApiError::overloaded(
+                    "The server holds too many request bodies; repeat the request in a second",
+                    1,
+                ));
             }
             held.bytes.extend_from_slice(&data);
         }

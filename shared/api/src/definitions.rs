@@ -160,7 +160,7 @@ pub(crate) async fn put_data_source(
     caller.require(Scope::Admin, Resource::DataSource(&id))?;
     MediaType::require_json(&headers)?;
     let body = state.bodies().read(body).await?;
-    let source = parse::data_source(body.bytes())?.to_model(id)?;
+    let source = parse::data_source(body.bytes())?.into_data_source(id)?;
     let status = match create_source(state.store(), &source).await? {
         Defined::Created => StatusCode::CREATED,
         Defined::Same => StatusCode::OK,
@@ -276,12 +276,11 @@ pub(crate) async fn put_index(
     MediaType::require_json(&headers)?;
     let body = state.bodies().read(body).await?;
     let definition = parse::index(body.bytes())?;
-    let source_id = definition.source_id()?;
+    let source_id = definition.data_source()?;
     // An index shows what is in its data source: whoever makes one must be allowed to read that.
     caller.require(Scope::Read, Resource::DataSource(&source_id))?;
-    let index = definition.to_model(id)?;
     let source = load_source(state.store(), &source_id).await?.ok_or_else(|| source_not_found(&source_id))?;
-    index.validate(&source)?;
+    let index = definition.into_index(id, &source)?;
     let status = match create_index(state.store(), &index).await? {
         Defined::Created => StatusCode::CREATED,
         Defined::Same => StatusCode::OK,
@@ -330,7 +329,8 @@ fn index_dto(index: &tarn_model::Index) -> IndexDto {
 }
 
 fn differs(what: &str, differences: Vec<String>) -> ApiError {
-    let mut messages = vec![format!("{what} exists with another definition; definitions do not change, use a new version")];
+    let mut messages =
+        vec![format!("{what} exists with another definition; definitions do not change, use a new version")];
     messages.extend(differences);
     ApiError::conflict(messages)
 }

@@ -18,6 +18,9 @@ pub(crate) fn routes(document: &OpenApi) -> Router<AppState> {
         Bytes::from_static(b"{}")
     });
     Router::new()
-        .route("/openapi.json", get(move || async move { ([(CONTENT_TYPE, "application/json")], json).into_response() }))
+        .route(
+            "/openapi.json",
+            get(move || async move { ([(CONTENT_TYPE, "application/json")], json).into_response() }),
+        )
         .route("/docs", get(|| async { Html(PAGE) }))
 }

@@ -7,5 +7,6 @@ mod definition;
 
 pub use data::{AttributeDto, AttributeValueDto, InputDataPointDto, VectorDto};
 pub use definition::{
-    DataSourceDefinitionDto, IndexAlgorithmDto, IndexDefinitionDto, NameVersionDto, ShardConditionDto, ShardDto, SharderDto,
+    DataSourceDefinitionDto, IndexAlgorithmDto, IndexDefinitionDto, NameVersionDto, ShardConditionDto, ShardDto,
+    SharderDto, SubscriptionDto,
 };

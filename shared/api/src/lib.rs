@@ -28,16 +28,17 @@ mod status;
 mod upload;
 
 pub use auth::{
-    AuthMode, Caller, Grant, KeyRecord, KeySummary, NewKey, Pattern, Resource, Scope, auth_required, create_key, list_keys,
-    revoke_key,
+    AuthMode, Caller, Grant, KeyRecord, KeySummary, NewKey, Pattern, Resource, Scope, auth_required, create_key,
+    list_keys, revoke_key,
 };
 pub use body::{HeldBody, MediaType};
 pub use definitions::{
-    CheckpointDto, DataSourceDescriptionDto, DataSourceDto, DataSourcesDto, IndexDto, IndicesDto, index_id, index_not_found,
+    CheckpointDto, DataSourceDescriptionDto, DataSourceDto, DataSourcesDto, IndexDto, IndicesDto, index_id,
+    index_not_found,
 };
 pub use dto::{
     AttributeDto, AttributeValueDto, DataSourceDefinitionDto, IndexAlgorithmDto, IndexDefinitionDto, InputDataPointDto,
-    NameVersionDto, ShardConditionDto, ShardDto, SharderDto, VectorDto,
+    NameVersionDto, ShardConditionDto, ShardDto, SharderDto, SubscriptionDto, VectorDto,
 };
 pub use error::{ApiError, ErrorDto};
 pub use metrics::Metrics;

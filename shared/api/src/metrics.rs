@@ -85,10 +85,20 @@ impl Metrics {
         let load = |value: &AtomicU64| value.load(Ordering::Relaxed);
         counter(&mut text, "tarn_uploads_total", "Uploads committed.", load(&self.uploads));
         counter(&mut text, "tarn_uploaded_points_total", "Points in committed uploads.", load(&self.points));
-        counter(&mut text, "tarn_uploaded_tombstones_total", "Tombstones in committed uploads.", load(&self.tombstones));
+        counter(
+            &mut text,
+            "tarn_uploaded_tombstones_total",
+            "Tombstones in committed uploads.",
+            load(&self.tombstones),
+        );
         counter(&mut text, "tarn_uploaded_bytes_total", "Body bytes of committed uploads.", load(&self.upload_bytes));
         counter(&mut text, "tarn_searches_total", "Searches answered.", load(&self.searches));
-        counter(&mut text, "tarn_query_vectors_total", "Query vectors of searches answered.", load(&self.query_vectors));
+        counter(
+            &mut text,
+            "tarn_query_vectors_total",
+            "Query vectors of searches answered.",
+            load(&self.query_vectors),
+        );
         counter(&mut text, "tarn_panics_total", "Requests whose handler panicked.", load(&self.panics));
         let in_flight = self.in_flight.load(Ordering::Relaxed);
         let _ = writeln!(
@@ -120,7 +130,8 @@ impl Metrics {
                 let _ = writeln!(text, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
             }
             let _ = writeln!(text, "{name}_bucket{{{labels},le=\"+Inf\"}} {}", stats.count);
-            let _ = writeln!(text, "{name}_sum{{{labels}}} {}\n{name}_count{{{labels}}} {}", stats.seconds, stats.count);
+            let _ =
+                writeln!(text, "{name}_sum{{{labels}}} {}\n{name}_count{{{labels}}} {}", stats.seconds, stats.count);
         }
     }
 }

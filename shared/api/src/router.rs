@@ -28,10 +28,7 @@ pub fn ingest_routes(state: &AppState) -> Router<AppState> {
         )
         .route("/api/v1/data-sources/{name}/{version}/export", get(export::export))
         .route("/api/v1/indices", get(definitions::list_indices))
-        .route(
-            "/api/v1/indices/{name}/{version}",
-            put(definitions::put_index).delete(definitions::delete_index),
-        );
+        .route("/api/v1/indices/{name}/{version}", put(definitions::put_index).delete(definitions::delete_index));
     protected(routes, state)
 }
 

@@ -59,7 +59,9 @@ impl Caller {
         if self.may(scope, resource) {
             return Ok(());
         }
-        Err(ApiError::forbidden(format!("The API key does not permit this; it would need the grant {scope}:{resource}")))
+        Err(ApiError::forbidden(format!(
+            "The API key does not permit this; it would need the grant {scope}:{resource}"
+        )))
     }
 
     /// Whether the caller has a permission.
@@ -201,7 +203,10 @@ impl GateState {
         let left = (left + refill).min(LOOKUP_BURST);
         if left < 1.0 {
             self.lookups = Some((left, now));
-            return Err(ApiError::overloaded("Too many unknown API keys are being tried; repeat the request in a second", 1));
+            return Err(ApiError::overloaded(
+                "Too many unknown API keys are being tried; repeat the request in a second",
+                1,
+            ));
         }
         self.lookups = Some((left - 1.0, now));
         Ok(())
@@ -210,7 +215,8 @@ impl GateState {
 
 /// The key that a request carries.
 fn key_of(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
-    let unreadable = || ApiError::unauthorized("The API key in the request is not readable; send 'Authorization: Bearer KEY'");
+    let unreadable =
+        || ApiError::unauthorized("The API key in the request is not readable; send 'Authorization: Bearer KEY'");
     if let Some(value) = headers.get(AUTHORIZATION) {
         let text = value.to_str().map_err(|_| unreadable())?;
         let (scheme, key) = text.split_once(' ').ok_or_else(unreadable)?;

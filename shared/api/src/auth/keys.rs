@@ -98,7 +98,9 @@ pub async fn create_key(store: &Store, name: &str, grants: Vec<Grant>) -> Result
         return Err(ValidationError::one(format!("The name of a key must have 1 to {NAME_BYTES} bytes")).into());
     }
     if grants.is_empty() || grants.len() > GRANTS {
-        return Err(ValidationError::one(format!("A key must have 1 to {GRANTS} grants, such as read:indices/*")).into());
+        return Err(
+            ValidationError::one(format!("A key must have 1 to {GRANTS} grants, such as read:indices/*")).into()
+        );
     }
     loop {
         let id = random_hex::<{ ID_DIGITS / 2 }>()?;
@@ -197,7 +199,9 @@ async fn load_record(store: &Store, id: &str) -> Result<Option<KeyRecord>, ApiEr
     let record: KeyRecord =
         serde_json::from_slice(&bytes).map_err(|error| corrupt("JSON of a key record", error.to_string()))?;
     if record.format != FORMAT || record.id != id {
-        return Err(corrupt("format 1 and the id of its path", format!("format {} of {}", record.format, record.id)).into());
+        return Err(
+            corrupt("format 1 and the id of its path", format!("format {} of {}", record.format, record.id)).into()
+        );
     }
     Ok(Some(record))
 }

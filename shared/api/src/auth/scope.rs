@@ -243,7 +243,9 @@ mod tests {
     fn a_pattern_names_a_kind_a_name_and_a_version() {
         let id = source("products.eu", "1.10");
         let resource = Resource::DataSource(&id);
-        for yes in ["*", "data-sources/*", "data-sources/products*/1.1?", "data-sources/products.eu", "data-sources/*.eu/*"] {
+        for yes in
+            ["*", "data-sources/*", "data-sources/products*/1.1?", "data-sources/products.eu", "data-sources/*.eu/*"]
+        {
             assert!(permits(&format!("read:{yes}"), Scope::Read, resource), "{yes}");
         }
         for no in ["indices/*", "data-sources/products", "data-sources/products.eu/1.1", "data-sources/*eux"] {

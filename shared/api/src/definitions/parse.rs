@@ -5,16 +5,17 @@
 
 use std::collections::BTreeMap;
 
-use crate::dto::{
-    AttributeValueDto, DataSourceDefinitionDto, IndexAlgorithmDto, IndexDefinitionDto, NameVersionDto, ShardConditionDto,
-    ShardDto, SharderDto,
+use tarn_model::vektonn::{
+    AlgorithmDefinition, ConditionDefinition, DataSourceDefinition, IdDefinition, IndexDefinition, ShardDefinition,
+    SharderDefinition, SubscriptionDefinition,
 };
-use crate::json::{JsonError, Kind, Reader, read_value};
+
+use crate::json::{JsonError, Kind, Reader};
 
 type Read<T> = Result<T, JsonError>;
 
 /// Reads a data source's definition.
-pub(super) fn data_source(bytes: &[u8]) -> Read<DataSourceDefinitionDto> {
+pub(super) fn data_source(bytes: &[u8]) -> Read<DataSourceDefinition> {
     let mut reader = Reader::new(bytes)?;
     let (mut dimension, mut sparse, mut types, mut permanent) = (None, false, None, None);
     let mut sharders = BTreeMap::new();
@@ -27,13 +28,12 @@ pub(super) fn data_source(bytes: &[u8]) -> Read<DataSourceDefinitionDto> {
             optional(r, |r| map(r, "attributeValueTypes", |r| text(r, "a type"))).map(|v| types = v)
         }
         Some("permanentAttributes") => optional(r, |r| texts(r, "permanentAttributes")).map(|v| permanent = v),
-        Some("shardersByAttributeKey") => {
-            optional(r, |r| map(r, "shardersByAttributeKey", sharder)).map(|v| sharders = v.unwrap_or_default())
-        }
+        Some("shardersByAttributeKey") => optional(r, |r| map(r, "shardersByAttributeKey", |r| optional(r, sharder)))
+            .map(|v| sharders = v.unwrap_or_default()),
         _ => Err(unknown(r, name, &DATA_SOURCE)),
     })?;
     reader.end()?;
-    Ok(DataSourceDefinitionDto {
+    Ok(DataSourceDefinition {
         vector_dimension: required(&reader, "vectorDimension", dimension)?,
         vectors_are_sparse: sparse,
         attribute_value_types: required(&reader, "attributeValueTypes", types)?,
@@ -43,7 +43,7 @@ pub(super) fn data_source(bytes: &[u8]) -> Read<DataSourceDefinitionDto> {
 }
 
 /// Reads an index's definition.
-pub(super) fn index(bytes: &[u8]) -> Read<IndexDefinitionDto> {
+pub(super) fn index(bytes: &[u8]) -> Read<IndexDefinition> {
     let mut reader = Reader::new(bytes)?;
     let (mut source, mut index_algorithm, mut ids, mut splits) = (None, None, None, Vec::new());
     let mut shards = BTreeMap::new();
@@ -51,14 +51,14 @@ pub(super) fn index(bytes: &[u8]) -> Read<IndexDefinitionDto> {
         Some("dataSourceId") => optional(r, name_version).map(|v| source = v),
         Some("indexAlgorithm") => optional(r, algorithm).map(|v| index_algorithm = v),
         Some("idAttributes") => optional(r, |r| texts(r, "idAttributes")).map(|v| ids = v),
-        Some("splitAttributes") => {
-            optional(r, |r| texts(r, "splitAttributes")).map(|v| splits = v.unwrap_or_default())
+        Some("splitAttributes") => optional(r, |r| texts(r, "splitAttributes")).map(|v| splits = v.unwrap_or_default()),
+        Some("shardsById") => {
+            optional(r, |r| map(r, "shardsById", |r| optional(r, shard))).map(|v| shards = v.unwrap_or_default())
         }
-        Some("shardsById") => optional(r, |r| map(r, "shardsById", shard)).map(|v| shards = v.unwrap_or_default()),
         _ => Err(unknown(r, name, &INDEX)),
     })?;
     reader.end()?;
-    Ok(IndexDefinitionDto {
+    Ok(IndexDefinition {
         data_source_id: required(&reader, "dataSourceId", source)?,
         index_algorithm: required(&reader, "indexAlgorithm", index_algorithm)?,
         id_attributes: required(&reader, "idAttributes", ids)?,
@@ -74,19 +74,23 @@ const INDEX: [&str; 5] = ["dataSourceId", "indexAlgorithm", "idAttributes", "spl
 const NAME_VERSION: [&str; 2] = ["name", "version"];
 const ALGORITHM: [&str; 2] = ["type", "params"];
 const SHARD: [&str; 2] = ["shardsByAttributeKey", "dataSourceShardsToConsume"];
-const CONDITION: [&str; 4] = ["numberOfShards", "shardValues", "values", "complement"];
+const CONDITION: [&str; 4] = ["numberOfShards", "shardValues", "values", "excludedValues"];
 
-fn sharder(reader: &mut Reader<'_>) -> Read<SharderDto> {
-    let mut dto = SharderDto::default();
+const SUBSCRIPTION: [&str; 1] = ["shardingCoordinatesByAttributeKey"];
+
+fn sharder(reader: &mut Reader<'_>) -> Read<SharderDefinition> {
+    let mut dto = SharderDefinition::default();
     reader.object("a sharder", |r, name| match canonical(name, &SHARDER) {
         Some("numberOfShards") => optional(r, |r| r.integer("numberOfShards")).map(|v| dto.number_of_shards = v),
-        Some("possibleValues") => optional(r, |r| values(r, "possibleValues")).map(|v| dto.possible_values = v),
+        Some("possibleValues") => {
+            optional(r, |r| list(r, "possibleValues", value)).map(|v| dto.possible_values = v.unwrap_or_default())
+        }
         _ => Err(unknown(r, name, &SHARDER)),
     })?;
     Ok(dto)
 }
 
-fn name_version(reader: &mut Reader<'_>) -> Read<NameVersionDto> {
+fn name_version(reader: &mut Reader<'_>) -> Read<IdDefinition> {
     let (mut found, mut version) = (None, None);
     reader.object("dataSourceId", |r, name| match canonical(name, &NAME_VERSION) {
         Some("name") => optional(r, |r| text(r, "name")).map(|v| found = v),
@@ -95,50 +99,63 @@ fn name_version(reader: &mut Reader<'_>) -> Read<NameVersionDto> {
         _ => Err(unknown(r, name, &NAME_VERSION)),
     })?;
     let name = required(reader, "name", found)?;
-    Ok(NameVersionDto { name, version: required(reader, "version", version)? })
+    Ok(IdDefinition { name, version: required(reader, "version", version)? })
 }
 
-fn algorithm(reader: &mut Reader<'_>) -> Read<IndexAlgorithmDto> {
+fn algorithm(reader: &mut Reader<'_>) -> Read<AlgorithmDefinition> {
     let (mut algorithm_type, mut params) = (None, BTreeMap::new());
     reader.object("indexAlgorithm", |r, name| match canonical(name, &ALGORITHM) {
         Some("type") => optional(r, |r| text(r, "type")).map(|v| algorithm_type = v),
-        Some("params") => {
-            optional(r, |r| map(r, "params", parameter)).map(|v| params = v.unwrap_or_default())
-        }
+        Some("params") => optional(r, |r| map(r, "params", value)).map(|v| params = v.unwrap_or_default()),
         _ => Err(unknown(r, name, &ALGORITHM)),
     })?;
-    Ok(IndexAlgorithmDto { algorithm_type: required(reader, "type", algorithm_type)?, params })
+    Ok(AlgorithmDefinition { algorithm_type: required(reader, "type", algorithm_type)?, params })
 }
 
-/// Parameters are strings; a bare number is taken for one.
-fn parameter(reader: &mut Reader<'_>) -> Read<String> {
+/// Values are strings in Vektonn's files; bare numbers and booleans are taken as written.
+fn value(reader: &mut Reader<'_>) -> Read<String> {
     match reader.peek()? {
-        Kind::Number => reader.number("a parameter").map(|number| number.into_owned()),
-        _ => text(reader, "a parameter"),
+        Kind::Number => reader.number("a value").map(|number| number.into_owned()),
+        Kind::Bool => reader.boolean("a value").map(|value| value.to_string()),
+        _ => text(reader, "a value"),
     }
 }
 
-fn shard(reader: &mut Reader<'_>) -> Read<ShardDto> {
-    let mut dto = ShardDto::default();
+fn subscription(reader: &mut Reader<'_>) -> Read<SubscriptionDefinition> {
+    let mut dto = SubscriptionDefinition::default();
+    let coordinate = |r: &mut Reader<'_>| optional(r, |r| r.integer("a shard's number"));
+    reader.object("a subscription", |r, name| match canonical(name, &SUBSCRIPTION) {
+        Some(what) => optional(r, |r| map(r, what, coordinate))
+            .map(|v| dto.sharding_coordinates_by_attribute_key = v.unwrap_or_default()),
+        None => Err(unknown(r, name, &SUBSCRIPTION)),
+    })?;
+    Ok(dto)
+}
+
+fn shard(reader: &mut Reader<'_>) -> Read<ShardDefinition> {
+    let mut dto = ShardDefinition::default();
     reader.object("a shard", |r, name| match canonical(name, &SHARD) {
-        Some("shardsByAttributeKey") => optional(r, |r| map(r, "shardsByAttributeKey", condition))
+        Some("shardsByAttributeKey") => optional(r, |r| map(r, "shardsByAttributeKey", |r| optional(r, condition)))
             .map(|v| dto.shards_by_attribute_key = v.unwrap_or_default()),
-        Some("dataSourceShardsToConsume") => r.skip(),
+        Some("dataSourceShardsToConsume") => optional(r, |r| list(r, "dataSourceShardsToConsume", subscription))
+            .map(|v| dto.data_source_shards_to_consume = v),
         _ => Err(unknown(r, name, &SHARD)),
     })?;
     Ok(dto)
 }
 
-fn condition(reader: &mut Reader<'_>) -> Read<ShardConditionDto> {
-    let mut dto = ShardConditionDto::default();
+fn condition(reader: &mut Reader<'_>) -> Read<ConditionDefinition> {
+    let mut dto = ConditionDefinition::default();
     reader.object("a condition", |r, name| match canonical(name, &CONDITION) {
         Some("numberOfShards") => optional(r, |r| r.integer("numberOfShards")).map(|v| dto.number_of_shards = v),
         Some("shardValues") => {
             let residues = |r: &mut Reader<'_>| list(r, "shardValues", |r| r.integer("a shard value"));
-            optional(r, residues).map(|v| dto.shard_values = v)
+            optional(r, residues).map(|v| dto.shard_values = v.unwrap_or_default())
         }
-        Some("values") => optional(r, |r| values(r, "values")).map(|v| dto.values = v),
-        Some("complement") => optional(r, |r| values(r, "complement")).map(|v| dto.complement = v),
+        Some("values") => optional(r, |r| list(r, "values", value)).map(|v| dto.values = v.unwrap_or_default()),
+        Some("excludedValues") => {
+            optional(r, |r| list(r, "excludedValues", value)).map(|v| dto.excluded_values = v.unwrap_or_default())
+        }
         _ => Err(unknown(r, name, &CONDITION)),
     })?;
     Ok(dto)
@@ -167,16 +184,6 @@ fn text(reader: &mut Reader<'_>, what: &str) -> Read<String> {
 
 fn texts(reader: &mut Reader<'_>, what: &str) -> Read<Vec<String>> {
     list(reader, what, |reader| text(reader, what))
-}
-
-fn values(reader: &mut Reader<'_>, what: &str) -> Read<Vec<AttributeValueDto>> {
-    list(reader, what, |reader| {
-        let start = reader.position();
-        match read_value(reader)?.set().as_slice() {
-            [value] => Ok(AttributeValueDto::from(value)),
-            _ => Err(reader.error_at(start, "a value must have exactly one property")),
-        }
-    })
 }
 
 fn list<T>(reader: &mut Reader<'_>, what: &str, mut read: impl FnMut(&mut Reader<'_>) -> Read<T>) -> Read<Vec<T>> {

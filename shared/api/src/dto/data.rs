@@ -25,9 +25,9 @@ pub struct AttributeValueDto {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub string: Option<String>,
-    /// A UUID.
+    /// A UUID, as 8-4-4-4-12 hexadecimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, value_type = Option<String>, format = Uuid)]
+    #[schema(nullable = false, value_type = Option<String>)]
     pub guid: Option<Uuid>,
     /// True or false.
     #[serde(skip_serializing_if = "Option::is_none")]

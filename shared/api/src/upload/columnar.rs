@@ -21,7 +21,8 @@ const ROWS_AT_A_TIME: usize = 4_096;
 /// Parses an Arrow IPC stream.
 pub(super) fn arrow(source: Arc<DataSource>, bytes: &[u8]) -> Result<PointBatch, ApiError> {
     guarded("an Arrow IPC stream", || {
-        let reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(|error| malformed("Arrow IPC stream", &error))?;
+        let reader =
+            StreamReader::try_new(Cursor::new(bytes), None).map_err(|error| malformed("Arrow IPC stream", &error))?;
         collect(source, "Arrow IPC stream", reader)
     })
 }
@@ -35,7 +36,8 @@ pub(super) fn parquet(source: Arc<DataSource>, bytes: Bytes) -> Result<PointBatc
         if usize::try_from(rows).map_or(true, |rows| rows > limits::BATCH_POINTS) {
             return Err(too_many());
         }
-        let reader = builder.with_batch_size(ROWS_AT_A_TIME).build().map_err(|error| malformed("Parquet file", &error))?;
+        let reader =
+            builder.with_batch_size(ROWS_AT_A_TIME).build().map_err(|error| malformed("Parquet file", &error))?;
         collect(source, "Parquet file", reader)
     })
 }

@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use tarn_model::{Attributes, DataSource, ValidationError, VectorKind, limits};
-use tarn_timeline::{DeltaBuilder, PointBatch, RowVector};
+use tarn_model::{DataSource, VectorKind, WirePoint, check_wire_point, limits};
+use tarn_timeline::{DeltaBuilder, PointBatch};
 
 use crate::error::ApiError;
-use crate::json::{JsonError, Reader, WireAttribute, WireVector, read_attributes, read_vector};
+use crate::json::{JsonError, Reader, read_attributes, read_vector};
 
 /// Parses a JSON array of points.
 pub(super) fn json(source: Arc<DataSource>, bytes: &[u8]) -> Result<PointBatch, ApiError> {
@@ -32,20 +32,18 @@ pub(super) fn ndjson(source: Arc<DataSource>, bytes: &[u8]) -> Result<PointBatch
 struct Rows {
     source: Arc<DataSource>,
     builder: DeltaBuilder,
-    attributes: Vec<WireAttribute>,
-    vector: WireVector,
 }
 
 impl Rows {
     fn new(source: Arc<DataSource>, bytes: usize) -> Self {
-        // A coordinate takes at least two bytes of text, a sparse point a few more than nothing.
+        // A coordinate takes at least two bytes of text, and the rest of a point some more: the bytes at hand bound how many
+        // points there can be, and so what is reserved for them.
         let point_bytes = match source.vector_kind {
-            VectorKind::Dense => 2 * source.vector_dimension as usize,
-            VectorKind::Sparse => 64,
+            VectorKind::Dense => 32 + 2 * source.vector_dimension as usize,
+            VectorKind::Sparse => 128,
         };
-        let capacity = (bytes / (point_bytes + 32)).min(limits::BATCH_POINTS);
-        let builder = DeltaBuilder::new(Arc::clone(&source), capacity);
-        Self { source, builder, attributes: Vec::new(), vector: WireVector::default() }
+        let builder = DeltaBuilder::new(Arc::clone(&source), (bytes / point_bytes).min(limits::BATCH_POINTS));
+        Self { source, builder }
     }
 
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), ApiError> {
@@ -53,27 +51,21 @@ impl Rows {
             return Err(super::too_many_points());
         }
         let dense = self.source.vector_kind == VectorKind::Dense;
-        let (mut has_vector, mut is_deleted) = (false, false);
-        self.attributes.clear();
-        let (attributes, vector) = (&mut self.attributes, &mut self.vector);
+        let dimension = if dense { self.source.vector_dimension as usize } else { 0 };
+        let mut point = WirePoint::default();
         reader.object::<JsonError>("a data point", |reader, name| {
             if name.eq_ignore_ascii_case("attributes") {
-                read_attributes(reader, attributes)
+                point.attributes = read_attributes(reader)?;
             } else if name.eq_ignore_ascii_case("vector") {
-                has_vector = !reader.null()?;
-                if has_vector { read_vector(reader, dense, vector) } else { Ok(()) }
+                point.vector = if reader.null()? { None } else { Some(read_vector(reader, dense, dimension)?) };
             } else if name.eq_ignore_ascii_case("isDeleted") {
-                is_deleted = if reader.null()? { false } else { reader.boolean("isDeleted")? };
-                Ok(())
+                point.is_deleted = if reader.null()? { false } else { reader.boolean("isDeleted")? };
             } else {
-                reader.skip()
+                reader.skip()?;
             }
+            Ok(())
         })?;
-        Ok(self.push(has_vector, is_deleted)?)
-    }
-
-    fn push(&mut self, has_vector: bool, is_deleted: bool) -> Result<(), ValidationError> {
-        let _ = (has_vector, is_deleted, Attributes::new(), RowVector::Dense(&[]));
-        todo!()
+        let update = check_wire_point(&self.source, point)?;
+        Ok(self.builder.push(&update)?)
     }
 }
