@@ -1,5 +1,13 @@
 //! The catalog of a shard: which segments it has, which rows of them are dead, and where each split's rows are.
+//!
+//! One small table per shard, whatever the number of splits: an Arrow IPC stream with one row per segment, compressed, and a
+//! trailer with its checksum, which Arrow readers ignore. docs/formats/catalog.md describes it.
+//!
+//! Owns `splits-cover-their-segment`: the splits of a segment are disjoint, adjacent and cover all rows, each split once.
 
+mod codec;
+
+use std::collections::HashSet;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -43,12 +51,17 @@ pub struct SplitRows {
 }
 
 impl Catalog {
-    /// As an Arrow IPC file, one row per segment.
+    /// The bytes of the catalog object.
     ///
     /// # Errors
     /// [`SegmentError::Input`] when an invariant does not hold.
     pub fn encode(&self) -> Result<Bytes, SegmentError> {
-        todo!()
+        for segment in &self.segments {
+            segment.check().map_err(|(part, found)| {
+                SegmentError::Input(format!("{part} of segment {}: {found}", segment.object.id))
+            })?;
+        }
+        codec::encode(self).map_err(|error| SegmentError::Input(format!("catalog: {error}")))
     }
 
     /// Parses and checks a catalog; `object` is its key, for the error.
@@ -56,7 +69,47 @@ impl Catalog {
     /// # Errors
     /// [`Corrupt`] when the bytes are not a catalog or its invariants do not hold.
     pub fn decode(object: &str, bytes: &Bytes) -> Result<Self, Corrupt> {
-        let _ = (object, bytes);
-        todo!()
+        let catalog = codec::decode(object, bytes)?;
+        for segment in &catalog.segments {
+            segment.check().map_err(|(part, found)| Corrupt {
+                object: object.to_owned(),
+                part: format!("segment {}", segment.object.id),
+                expected: part.to_owned(),
+                found,
+            })?;
+        }
+        Ok(catalog)
     }
 }
+
+impl CatalogSegment {
+    /// Rows that are not deleted.
+    pub fn live_rows(&self) -> u64 {
+        u64::from(self.rows) - self.deleted.len()
+    }
+
+    /// `splits-cover-their-segment`, and `deleted-rows-exist`. The invariant's id, and what was found instead.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let mut end = 0;
+        let mut keys = HashSet::with_capacity(self.splits.len());
+        for split in &self.splits {
+            if split.rows.start != end || split.rows.end <= end {
+                return Err(("splits-cover-their-segment", format!("rows {:?} after row {end}", split.rows)));
+            }
+            if !keys.insert(split.key.0.as_slice()) {
+                return Err(("splits-cover-their-segment", format!("split {:02x?} twice", split.key.0)));
+            }
+            end = split.rows.end;
+        }
+        if end != self.rows {
+            return Err(("splits-cover-their-segment", format!("splits end at {end} of {} rows", self.rows)));
+        }
+        match self.deleted.max() {
+            Some(row) if row >= self.rows => Err(("deleted-rows-exist", format!("row {row} of {}", self.rows))),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

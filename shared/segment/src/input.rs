@@ -4,7 +4,7 @@
 
 use arrow::array::{Array, BinaryArray, RecordBatch};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use tarn_model::Metric;
+use tarn_model::{Metric, limits};
 
 use crate::error::SegmentError;
 
@@ -51,6 +51,77 @@ impl SegmentInput {
     /// # Errors
     /// [`SegmentError::Input`] names the first thing that does not fit.
     pub fn validate(&self) -> Result<(), SegmentError> {
-        todo!()
+        let wrong = |message: String| Err(SegmentError::Input(message));
+        let rows = self.rows();
+        if rows > i32::MAX as usize {
+            return wrong(format!("{rows} rows are more than a segment holds"));
+        }
+        if self.keys.null_count() > 0 {
+            return wrong("a key is null".to_owned());
+        }
+        if self.attributes.num_rows() != rows {
+            return wrong(format!("{} rows of attributes for {rows} keys", self.attributes.num_rows()));
+        }
+        let schema = self.attributes.schema_ref();
+        if let Some(i) = self.attributes.columns().iter().position(|column| column.null_count() > 0) {
+            return wrong(format!("attribute {} has nulls", schema.field(i).name()));
+        }
+        match (&self.vectors, self.metric.is_sparse()) {
+            (Vectors::Dense(values), false) => check_dense(rows, self.dimension, values).or_else(wrong),
+            (Vectors::Sparse { offsets, indices, values }, true) => {
+                check_sparse(rows, self.dimension, offsets, indices, values).or_else(wrong)
+            }
+            _ => wrong(format!("vectors of the other kind than {}", self.metric.algorithm_type())),
+        }
     }
+}
+
+/// What dense rows must be. Reads every coordinate.
+pub(crate) fn check_dense(rows: usize, dimension: u32, values: &[f32]) -> Result<(), String> {
+    if dimension == 0 || dimension > limits::DENSE_DIMENSION {
+        return Err(format!("dimension {dimension} is not in 1 to {}", limits::DENSE_DIMENSION));
+    }
+    if Some(values.len()) != rows.checked_mul(dimension as usize) {
+        return Err(format!("{} coordinates for {rows} rows of dimension {dimension}", values.len()));
+    }
+    // A fold without an early end, which the compiler vectorises; NaN is not within.
+    let within = values.iter().fold(true, |within, x| within & (x.abs() <= limits::DENSE_COORDINATE));
+    if !within {
+        return Err(format!("a coordinate is not finite, or beyond {:e}", limits::DENSE_COORDINATE));
+    }
+    Ok(())
+}
+
+/// What sparse rows must be. Reads every coordinate.
+pub(crate) fn check_sparse(
+    rows: usize,
+    dimension: u32,
+    offsets: &[i32],
+    indices: &[u32],
+    values: &[f64],
+) -> Result<(), String> {
+    if dimension == 0 || dimension > limits::SPARSE_DIMENSION {
+        return Err(format!("dimension {dimension} is not in 1 to {}", limits::SPARSE_DIMENSION));
+    }
+    if offsets.len() != rows + 1 {
+        return Err(format!("{} offsets for {rows} rows", offsets.len()));
+    }
+    if indices.len() != values.len() {
+        return Err(format!("{} values for {} indices", values.len(), indices.len()));
+    }
+    if offsets[0] < 0 || offsets[rows] as usize > indices.len() || !offsets.is_sorted() {
+        return Err(format!("offsets that do not ascend from 0 to {}", indices.len()));
+    }
+    for (row, bounds) in offsets.windows(2).enumerate() {
+        let range = bounds[0] as usize..bounds[1] as usize;
+        let indices = &indices[range.clone()];
+        if !indices.is_sorted_by(|a, b| a < b) || indices.last().is_some_and(|&last| last >= dimension) {
+            return Err(format!("row {row}: indices must ascend and be below {dimension}"));
+        }
+        // The negation catches NaN.
+        if values[range].iter().any(|x| !(x.abs() <= limits::SPARSE_COORDINATE)) {
+            return Err(format!("row {row}: a value is not finite, or beyond {:e}", limits::SPARSE_COORDINATE));
+        }
+    }
+    Ok(())
 }

@@ -1,18 +1,37 @@
-//! Segment files: flat, graph and sparse, their scorers and their checksums. The only unsafe code.
+//! Segment files: flat, graph and sparse, their scorers and their checksums. The only unsafe code of the workspace.
+//!
+//! A segment is an immutable set of rows: point keys, attributes and vectors, indexed for one metric. [`write_segment`]
+//! makes a file of it, [`Segment::open`] maps and verifies one, [`Segment::in_memory`] searches rows that no file has.
+//! A [`Catalog`] lists a shard's segments, the dead rows in each, and where each split's rows are.
+//!
+//! It knows nothing of object stores, timelines or indices, does no async, and reads no clock: a deadline is the `stop`
+//! callback of a search.
+//!
+//! Unsafe code: mapping files, viewing usearch images, and vector intrinsics.
 #![allow(unsafe_code)]
 
 mod calibration;
 mod catalog;
+mod dense;
 mod error;
+mod flat;
+mod format;
+mod graph;
 mod hit;
 mod input;
+mod kernels;
+mod keys;
 mod kind;
 mod query;
+mod read;
 mod rows;
+mod search;
 mod segment;
+mod sparse;
+mod topk;
 mod write;
 
-pub use calibration::{Calibration, CalibrationPoint};
+pub use calibration::{Calibration, CalibrationPoint, Recall};
 pub use catalog::{Catalog, CatalogSegment, SplitRows};
 pub use error::SegmentError;
 pub use hit::{Answer, Effort, Hit, Plan, compare_hits};
@@ -22,3 +41,6 @@ pub use query::Query;
 pub use rows::Rows;
 pub use segment::Segment;
 pub use write::{ProgressFn, SegmentSummary, write_segment, write_segment_to};
+
+#[cfg(target_endian = "big")]
+compile_error!("segment files are little-endian and are mapped as they are");

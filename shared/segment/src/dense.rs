@@ -1,0 +1,121 @@
+//! Dense rows and their scores.
+//!
+//! Cosine works on a unit query and stored inverse norms. Norms are computed in f64: coordinates may be as small or as large
+//! as f32 allows. Rows so short that f32 products would lose them ([`TINY_NORM`]) are marked and scored in f64.
+
+use arrow::buffer::ScalarBuffer;
+use tarn_model::Metric;
+
+use crate::kernels;
+use crate::topk::TopK;
+
+/// Rows of a smaller norm are scored in f64: their inverse norm, or products with it, may not fit f32.
+const TINY_NORM: f64 = 1e-18;
+/// The inverse norm that marks such a row.
+const TINY: f32 = -1.0;
+
+/// Row-major f32 vectors.
+#[derive(Clone, Debug)]
+pub(crate) struct DenseRows {
+    /// At least 1.
+    pub(crate) dimension: usize,
+    /// `rows * dimension`.
+    pub(crate) values: ScalarBuffer<f32>,
+    /// For cosine, one per row: 1/|row|; 0 for a zero vector; negative for a tiny one.
+    pub(crate) inverse_norms: Option<ScalarBuffer<f32>>,
+}
+
+/// A dense query vector.
+#[derive(Clone, Debug)]
+pub(crate) struct DenseQuery {
+    /// Of length 1 for cosine, or all zeros; else as given.
+    pub(crate) values: Vec<f32>,
+}
+
+impl DenseQuery {
+    pub(crate) fn new(metric: Metric, values: &[f32]) -> Self {
+        if metric != Metric::Cosine {
+            return Self { values: values.to_vec() };
+        }
+        let norm = norm(values);
+        let unit = |&x: &f32| if norm > 0.0 { (f64::from(x) / norm) as f32 } else { 0.0 };
+        Self { values: values.iter().map(unit).collect() }
+    }
+}
+
+impl DenseRows {
+    pub(crate) fn new(metric: Metric, dimension: usize, values: ScalarBuffer<f32>) -> Self {
+        let inverse_norms = (metric == Metric::Cosine)
+            .then(|| values.chunks_exact(dimension).map(inverse_norm).collect::<Vec<f32>>().into());
+        Self { dimension, values, inverse_norms }
+    }
+
+    #[inline]
+    pub(crate) fn row(&self, row: u32) -> &[f32] {
+        let at = row as usize * self.dimension;
+        &self.values[at..at + self.dimension]
+    }
+
+    /// Scores adjacent rows from `first` on, one per element of `scratch`, and offers them.
+    pub(crate) fn offer_rows(
+        &self,
+        metric: Metric,
+        query: &DenseQuery,
+        first: u32,
+        scratch: &mut [f32],
+        top: &mut TopK<'_>,
+    ) {
+        let at = first as usize * self.dimension;
+        let rows = &self.values[at..at + scratch.len() * self.dimension];
+        if metric == Metric::L2 {
+            kernels::l2_rows(&query.values, rows, scratch);
+        } else {
+            kernels::dot_rows(&query.values, rows, scratch);
+        }
+        match &self.inverse_norms {
+            Some(norms) => {
+                let norms = &norms[first as usize..first as usize + scratch.len()];
+                for ((score, &norm), row) in scratch.iter_mut().zip(norms).zip(first..) {
+                    *score = if norm < 0.0 {
+                        cosine_f64(&query.values, self.row(row))
+                    } else {
+                        (1.0 - *score * norm).clamp(0.0, 2.0)
+                    };
+                }
+            }
+            None if metric.higher_is_nearer() => {
+                for score in scratch.iter_mut() {
+                    // Subtracting from zero gives 0.0 for both zeros.
+                    *score = 0.0 - *score;
+                }
+            }
+            None => {}
+        }
+        for (row, &score) in (first..).zip(scratch.iter()) {
+            if f64::from(score) <= top.threshold() {
+                top.offer(f64::from(score), row);
+            }
+        }
+    }
+}
+
+fn norm(values: &[f32]) -> f64 {
+    values.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
+}
+
+fn inverse_norm(row: &[f32]) -> f32 {
+    let norm = norm(row);
+    if norm == 0.0 {
+        0.0
+    } else if norm < TINY_NORM {
+        TINY
+    } else {
+        (1.0 / norm) as f32
+    }
+}
+
+#[cold]
+fn cosine_f64(unit: &[f32], row: &[f32]) -> f32 {
+    let dot: f64 = unit.iter().zip(row).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+    (1.0 - dot / norm(row)).clamp(0.0, 2.0) as f32
+}

@@ -1,0 +1,180 @@
+//! Builds a graph and measures it.
+//!
+//! Owns `small-builds-are-deterministic`: below [`SegmentSettings::parallel_rows`] one thread adds the rows in one order, so
+//! that on one machine the same input gives the same bytes.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arrow::buffer::Buffer;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use rayon::prelude::*;
+use roaring::RoaringBitmap;
+use tarn_model::{HnswParams, Metric, limits};
+use usearch::Index;
+
+use super::{candidates, options};
+use crate::calibration::{Calibration, CalibrationPoint, Recall};
+use crate::dense::{DenseQuery, DenseRows};
+use crate::error::SegmentError;
+use crate::flat;
+use crate::keys::Keys;
+use crate::kind::SegmentSettings;
+use crate::rows::{Allowed, Rows};
+use crate::topk::TopK;
+use crate::write::ProgressFn;
+
+/// Efforts that are measured.
+const LADDER: [u32; 15] = [16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048];
+/// Neighbours that a recall is measured over.
+const SHORT: usize = 10;
+const LONG: usize = 100;
+/// At most one row in so many is held out.
+const HELD_OUT_SHARE: usize = 8;
+/// Rows between two reports of progress.
+const REPORT_ROWS: usize = 1024;
+
+/// A graph ready to be written.
+pub(crate) struct Built {
+    pub(crate) image: Buffer,
+    pub(crate) calibration: Calibration,
+}
+
+pub(crate) fn build(
+    rows: &DenseRows,
+    metric: Metric,
+    keys: &Keys,
+    params: HnswParams,
+    settings: &SegmentSettings,
+    progress: ProgressFn<'_>,
+) -> Result<Built, SegmentError> {
+    if !(2..=limits::HNSW_M).contains(&params.m) || !(1..=limits::HNSW_EF).contains(&params.ef_construction) {
+        return Err(SegmentError::Input(format!("graph parameters out of range: {params:?}")));
+    }
+    let count = keys.len();
+    let threads = if count >= settings.parallel_rows { settings.threads.max(1) } else { 1 };
+    let index = Index::new(&options(rows.dimension as u32, metric, Some(params))).map_err(failed)?;
+    index.reserve_capacity_and_threads(count, threads.max(rayon::current_num_threads() + 1)).map_err(failed)?;
+
+    let held_out = sample(count, settings);
+    let first: Vec<u32> = (0..count as u32).filter(|row| !held_out.contains(row)).collect();
+    let last: Vec<u32> = held_out.iter().copied().collect();
+    let done = AtomicUsize::new(0);
+    let report = |added: usize| {
+        let before = done.fetch_add(added, Ordering::Relaxed);
+        progress((before + added) as u64, count as u64);
+    };
+    add(&index, rows, metric, &first, threads, &report)?;
+    let calibration = calibrate(&index, rows, metric, keys, &last)?;
+    add(&index, rows, metric, &last, 1, &report)?;
+
+    let mut image = vec![0u8; index.serialized_length()];
+    index.save_to_buffer(&mut image).map_err(failed)?;
+    Ok(Built { image: Buffer::from_vec(image), calibration })
+}
+
+/// The rows that calibrate, ascending. None when there are too few rows to tell anything.
+fn sample(rows: usize, settings: &SegmentSettings) -> BTreeSet<u32> {
+    let amount = settings.calibration_queries.min(rows / HELD_OUT_SHARE);
+    if rows < amount + SHORT {
+        return BTreeSet::new();
+    }
+    let mut rng = SmallRng::seed_from_u64(settings.seed);
+    rand::seq::index::sample(&mut rng, rows, amount).into_iter().map(|row| row as u32).collect()
+}
+
+fn add(
+    index: &Index,
+    rows: &DenseRows,
+    metric: Metric,
+    order: &[u32],
+    threads: usize,
+    report: &(dyn Fn(usize) + Sync),
+) -> Result<(), SegmentError> {
+    let add_chunk = |chunk: &[u32]| {
+        for &row in chunk {
+            let query = DenseQuery::new(metric, rows.row(row));
+            index.add(u64::from(row), &query.values).map_err(failed)?;
+        }
+        report(chunk.len());
+        Ok(())
+    };
+    if threads == 1 {
+        return order.chunks(REPORT_ROWS).try_for_each(add_chunk);
+    }
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|error| SegmentError::Graph(format!("cannot start {threads} build threads: {error}")))?;
+    pool.install(|| order.par_chunks(REPORT_ROWS).try_for_each(add_chunk))
+}
+
+/// Measures the graph of all rows but `held_out`, with these as queries.
+fn calibrate(
+    index: &Index,
+    rows: &DenseRows,
+    metric: Metric,
+    keys: &Keys,
+    held_out: &[u32],
+) -> Result<Calibration, SegmentError> {
+    let total = keys.len() as u32;
+    let mut calibration = Calibration { queries: held_out.len() as u32, points: Vec::new() };
+    if held_out.len() < 2 {
+        return Ok(calibration);
+    }
+    let masked: RoaringBitmap = held_out.iter().copied().collect();
+    let everything = 0..total;
+    let ranges = std::slice::from_ref(&everything);
+    let allowed = Allowed::resolve(&Rows { ranges, deleted: Some(&masked), ..Rows::default() }, total);
+    let queries: Vec<DenseQuery> = held_out.iter().map(|&row| DenseQuery::new(metric, rows.row(row))).collect();
+    let borrowed: Vec<&DenseQuery> = queries.iter().collect();
+    let (truth, _) = flat::scan(rows, metric, &borrowed, &allowed, LONG, keys, &|| false);
+    let negated = metric.higher_is_nearer();
+    let truth: Vec<Vec<f64>> = truth
+        .into_iter()
+        .map(|top| {
+            top.into_hits(negated).iter().map(|hit| if negated { -hit.distance } else { hit.distance }).collect()
+        })
+        .collect();
+
+    for ef in LADDER.into_iter().take_while(|&ef| u64::from(ef) * 2 <= allowed.count) {
+        let recalls = queries
+            .par_iter()
+            .zip(&truth)
+            .map(|(query, truth)| {
+                let mut top = TopK::new(LONG, keys);
+                let mut scratch = [0.0f32];
+                for row in candidates(index, query, ef as usize, None)? {
+                    rows.offer_rows(metric, query, row, &mut scratch, &mut top);
+                }
+                let scores: Vec<f64> = top
+                    .into_hits(negated)
+                    .iter()
+                    .map(|hit| if negated { -hit.distance } else { hit.distance })
+                    .collect();
+                Ok((recall(&scores, truth, SHORT), recall(&scores, truth, LONG)))
+            })
+            .collect::<Result<Vec<(f32, f32)>, SegmentError>>()?;
+        let (short, long): (Vec<f32>, Vec<f32>) = recalls.into_iter().unzip();
+        let point = CalibrationPoint { ef, at_10: Recall::of(&short), at_100: Recall::of(&long) };
+        calibration.points.push(point);
+        if point.at_10.floor >= 0.999 && point.at_100.floor >= 0.999 {
+            break;
+        }
+    }
+    Ok(calibration)
+}
+
+/// The share of the `k` nearest that was found. Any row as near as the `k`-th counts: duplicates are interchangeable.
+fn recall(found: &[f64], truth: &[f64], k: usize) -> f32 {
+    let k = k.min(truth.len());
+    let Some(&farthest) = truth.get(k.wrapping_sub(1)) else { return 1.0 };
+    let hits = found.iter().take(k).filter(|&&score| score <= farthest).count();
+    hits as f32 / k as f32
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+fn failed(error: impl std::fmt::Display) -> SegmentError {
+    SegmentError::Graph(error.to_string())
+}

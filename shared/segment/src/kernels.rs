@@ -1,0 +1,167 @@
+//! Distance kernels: one query against adjacent rows of f32, chosen for the processor at run time.
+//!
+//! Owns `same-pair-same-bits`: on one machine a query and a row give the same bits whether they meet in a scan, in a batch
+//! or when a graph's candidates are rescored. All variants sum in one order: coordinate `i` goes to lane `i mod 64`, and
+//! the lanes are folded 64 → 16 → 8 → 4 → 2 → 1. The AVX-512, AVX2 and aarch64 variants use fused multiply-add and agree
+//! to the bit; the plain x86-64 one does not fuse.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use std::sync::OnceLock;
+
+/// Instruction sets with a variant of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isa {
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    Portable,
+}
+
+/// The best instruction set of this machine.
+pub(crate) fn isa() -> Isa {
+    static ISA: OnceLock<Isa> = OnceLock::new();
+    *ISA.get_or_init(|| {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if std::arch::is_x86_feature_detected!("avx512f") {
+                return Isa::Avx512;
+            }
+            if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+                return Isa::Avx2;
+            }
+        }
+        Isa::Portable
+    })
+}
+
+/// Inner products of `query` with each of the `out.len()` adjacent `rows`.
+pub(crate) fn dot_rows(query: &[f32], rows: &[f32], out: &mut [f32]) {
+    dot_rows_with(isa(), query, rows, out);
+}
+
+/// Squared Euclidean distances of `query` to each of the `out.len()` adjacent `rows`.
+pub(crate) fn l2_rows(query: &[f32], rows: &[f32], out: &mut [f32]) {
+    l2_rows_with(isa(), query, rows, out);
+}
+
+fn dot_rows_with(isa: Isa, query: &[f32], rows: &[f32], out: &mut [f32]) {
+    check(query, rows, out);
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `isa` says that the processor has AVX-512F; `check` has compared the lengths.
+        Isa::Avx512 => unsafe { avx512::dot_rows(query, rows, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `isa` says that the processor has AVX2 and FMA; `check` has compared the lengths.
+        Isa::Avx2 => unsafe { avx2::dot_rows(query, rows, out) },
+        Isa::Portable => portable::dot_rows(query, rows, out),
+    }
+}
+
+fn l2_rows_with(isa: Isa, query: &[f32], rows: &[f32], out: &mut [f32]) {
+    check(query, rows, out);
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `isa` says that the processor has AVX-512F; `check` has compared the lengths.
+        Isa::Avx512 => unsafe { avx512::l2_rows(query, rows, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `isa` says that the processor has AVX2 and FMA; `check` has compared the lengths.
+        Isa::Avx2 => unsafe { avx2::l2_rows(query, rows, out) },
+        Isa::Portable => portable::l2_rows(query, rows, out),
+    }
+}
+
+/// The kernels read `query.len()` coordinates for each element of `out`, without further checks.
+fn check(query: &[f32], rows: &[f32], out: &[f32]) {
+    assert!(!query.is_empty() && Some(rows.len()) == query.len().checked_mul(out.len()), "rows do not fit the query");
+}
+
+/// Asks the processor to bring the beginning of a row closer. A hint: reads nothing, fails never.
+#[inline]
+pub(crate) fn prefetch(row: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in row.chunks(16).take(8) {
+        // SAFETY: prefetching has no effect on memory, whatever the address; this one is inside a slice.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SmallRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+
+    fn available() -> Vec<Isa> {
+        let mut all = vec![Isa::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+                all.push(Isa::Avx2);
+            }
+            if std::arch::is_x86_feature_detected!("avx512f") {
+                all.push(Isa::Avx512);
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn every_variant_agrees_with_f64_sums_at_every_dimension() {
+        let mut rng = SmallRng::seed_from_u64(7);
+        for dimension in (1..=200).chain([255, 256, 384, 1000]) {
+            let query: Vec<f32> = (0..dimension).map(|_| rng.random_range(-1.0..1.0)).collect();
+            let rows: Vec<f32> = (0..dimension * 3).map(|_| rng.random_range(-1.0..1.0)).collect();
+            for isa in available() {
+                let (mut dot, mut l2) = ([0.0f32; 3], [0.0f32; 3]);
+                dot_rows_with(isa, &query, &rows, &mut dot);
+                l2_rows_with(isa, &query, &rows, &mut l2);
+                for (row, (dot, l2)) in rows.chunks(dimension).zip(dot.iter().zip(&l2)) {
+                    let want: f64 = query.iter().zip(row).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+                    assert!((f64::from(*dot) - want).abs() < 1e-4, "{isa:?} dot at {dimension}: {dot} for {want}");
+                    let want: f64 = query.iter().zip(row).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
+                    assert!((f64::from(*l2) - want).abs() < 1e-3, "{isa:?} l2 at {dimension}: {l2} for {want}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn same_pair_same_bits() {
+        let mut rng = SmallRng::seed_from_u64(8);
+        for dimension in [1, 3, 16, 63, 64, 65, 100, 384] {
+            let query: Vec<f32> = (0..dimension).map(|_| rng.random_range(-1.0..1.0)).collect();
+            let rows: Vec<f32> = (0..dimension * 9).map(|_| rng.random_range(-1.0..1.0)).collect();
+            let mut together = [0.0f32; 9];
+            dot_rows(&query, &rows, &mut together);
+            for (row, together) in rows.chunks(dimension).zip(together) {
+                let mut alone = [0.0f32];
+                dot_rows(&query, row, &mut alone);
+                assert_eq!(alone[0].to_bits(), together.to_bits());
+            }
+            let fused: Vec<Isa> = available().into_iter().filter(|isa| *isa != Isa::Portable).collect();
+            for isa in &fused {
+                let (mut dot, mut l2, mut first) = ([0.0f32; 9], [0.0f32; 9], [0.0f32; 9]);
+                dot_rows_with(*isa, &query, &rows, &mut dot);
+                assert_eq!(dot.map(f32::to_bits), together.map(f32::to_bits), "{isa:?} at {dimension}");
+                l2_rows_with(*isa, &query, &rows, &mut l2);
+                l2_rows_with(fused[0], &query, &rows, &mut first);
+                assert_eq!(l2.map(f32::to_bits), first.map(f32::to_bits), "{isa:?} at {dimension}");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "rows do not fit the query")]
+    fn lengths_that_disagree_are_refused() {
+        dot_rows(&[1.0, 2.0], &[1.0, 2.0, 3.0], &mut [0.0, 0.0]);
+    }
+}

@@ -1,0 +1,231 @@
+//! Opens segment files: verifies every byte, then every bound, and hands out slices of the one buffer.
+//!
+//! Owns `nothing-is-read-before-it-is-checked`: after this module no offset, row, term or slot can point outside.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, BinaryArray, RecordBatch};
+use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::ArrowNativeType;
+use arrow::ipc::convert::fb_to_schema;
+use arrow::ipc::reader::{FileDecoder, read_footer_length};
+use arrow::ipc::root_as_footer;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use tarn_model::{Corrupt, Metric, ObjectRef};
+
+use crate::calibration::Calibration;
+use crate::dense::DenseRows;
+use crate::error::SegmentError;
+use crate::format::{self, BlockKind, Entry, Meta};
+use crate::graph::{Graph, ViewError};
+use crate::input::{check_dense, check_sparse};
+use crate::keys::Keys;
+use crate::kind::SegmentKind;
+use crate::sparse::{Inverted, SparseRows};
+
+/// Everything in a file.
+pub(crate) struct Contents {
+    pub(crate) meta: Meta,
+    pub(crate) keys: Keys,
+    pub(crate) attributes: RecordBatch,
+    pub(crate) vectors: StoredVectors,
+    pub(crate) calibration: Option<Calibration>,
+}
+
+pub(crate) enum StoredVectors {
+    Dense(DenseRows, Option<Box<Graph>>),
+    Sparse(SparseRows, ScalarBuffer<f64>, Inverted),
+}
+
+pub(crate) fn read(name: &str, bytes: Bytes, expected: Option<&ObjectRef>) -> Result<Contents, SegmentError> {
+    let entries = format::verify(name, &bytes, expected)?;
+    // Maps and Arrow's own allocations are aligned; for anything else one copy makes typed slices possible.
+    let aligned = (bytes.as_ptr() as usize).is_multiple_of(format::ALIGNMENT as usize);
+    let buffer = if aligned { Buffer::from(bytes) } else { Buffer::from_slice_ref(&bytes) };
+    let blocks = Blocks { name, buffer, entries };
+
+    let meta: Meta = blocks.json(BlockKind::Meta)?;
+    let fits = match meta.kind {
+        SegmentKind::Flat => !meta.metric.is_sparse() && meta.hnsw.is_none(),
+        SegmentKind::Graph => !meta.metric.is_sparse() && meta.hnsw.is_some(),
+        SegmentKind::Sparse => meta.metric.is_sparse() && meta.hnsw.is_none(),
+    };
+    if !fits || meta.rows > i32::MAX as u32 {
+        return Err(blocks.corrupt(BlockKind::Meta, "a kind that fits the metric", format!("{meta:?}")).into());
+    }
+    let rows = meta.rows as usize;
+    let keys = read_keys(&blocks, rows)?;
+    let attributes = read_attributes(&blocks, rows)?;
+    let vectors = match meta.kind {
+        SegmentKind::Flat => StoredVectors::Dense(read_dense(&blocks, &meta)?, None),
+        SegmentKind::Graph => {
+            let dense = read_dense(&blocks, &meta)?;
+            let graph = Graph::view(blocks.get(BlockKind::Graph)?, meta.rows, meta.dimension, meta.metric);
+            let graph = graph.map_err(|error| match error {
+                ViewError::Corrupt((expected, found)) => {
+                    SegmentError::from(blocks.corrupt(BlockKind::Graph, &expected, found))
+                }
+                ViewError::Graph(message) => SegmentError::Graph(message),
+            })?;
+            StoredVectors::Dense(dense, Some(Box::new(graph)))
+        }
+        SegmentKind::Sparse => read_sparse(&blocks, &meta)?,
+    };
+    let calibration = if meta.kind == SegmentKind::Graph { Some(blocks.json(BlockKind::Calibration)?) } else { None };
+    Ok(Contents { meta, keys, attributes, vectors, calibration })
+}
+
+fn read_keys(blocks: &Blocks<'_>, rows: usize) -> Result<Keys, Corrupt> {
+    let offsets: ScalarBuffer<i32> = blocks.scalars(BlockKind::KeyOffsets, Some(rows + 1))?;
+    let bytes = blocks.get(BlockKind::KeyBytes)?;
+    blocks.check(BlockKind::KeyOffsets, ascends(&offsets, 0, bytes.len()))?;
+    let hashes: ScalarBuffer<u64> = blocks.scalars(BlockKind::KeyHashes, Some(rows))?;
+    blocks.check(BlockKind::KeyHashes, if hashes.is_sorted() { Ok(()) } else { Err("not ascending".to_owned()) })?;
+    let hash_rows: ScalarBuffer<u32> = blocks.scalars(BlockKind::KeyHashRows, Some(rows))?;
+    blocks.check(BlockKind::KeyHashRows, below(&hash_rows, rows))?;
+    let keys = BinaryArray::try_new(OffsetBuffer::new(offsets), bytes, None)
+        .map_err(|error| blocks.corrupt(BlockKind::KeyOffsets, "offsets of keys", error.to_string()))?;
+    Ok(Keys::stored(keys, hashes, hash_rows))
+}
+
+fn read_dense(blocks: &Blocks<'_>, meta: &Meta) -> Result<DenseRows, Corrupt> {
+    let values: ScalarBuffer<f32> = blocks.scalars(BlockKind::DenseVectors, None)?;
+    blocks.check(BlockKind::DenseVectors, check_dense(meta.rows as usize, meta.dimension, &values))?;
+    let inverse_norms = if meta.metric == Metric::Cosine {
+        Some(blocks.scalars(BlockKind::InverseNorms, Some(meta.rows as usize))?)
+    } else {
+        None
+    };
+    if let Some(norms) = &inverse_norms {
+        let finite = norms.iter().all(|norm: &f32| norm.is_finite());
+        blocks.check(BlockKind::InverseNorms, if finite { Ok(()) } else { Err("not finite".to_owned()) })?;
+    }
+    Ok(DenseRows { dimension: meta.dimension as usize, values, inverse_norms })
+}
+
+fn read_sparse(blocks: &Blocks<'_>, meta: &Meta) -> Result<StoredVectors, Corrupt> {
+    let rows = meta.rows as usize;
+    let offsets: ScalarBuffer<i32> = blocks.scalars(BlockKind::SparseOffsets, Some(rows + 1))?;
+    let indices: ScalarBuffer<u32> = blocks.scalars(BlockKind::SparseIndices, None)?;
+    let values: ScalarBuffer<f64> = blocks.scalars(BlockKind::SparseValues, Some(indices.len()))?;
+    blocks.check(BlockKind::SparseOffsets, ascends(&offsets, 0, indices.len()))?;
+    blocks.check(BlockKind::SparseIndices, check_sparse(rows, meta.dimension, &offsets, &indices, &values))?;
+    let lengths: ScalarBuffer<f64> = blocks.scalars(BlockKind::SparseLengths, Some(rows))?;
+    let finite = lengths.iter().all(|length| length.is_finite());
+    blocks.check(BlockKind::SparseLengths, if finite { Ok(()) } else { Err("not finite".to_owned()) })?;
+
+    let terms: ScalarBuffer<u32> = blocks.scalars(BlockKind::Terms, None)?;
+    let unique = terms.is_sorted_by(|a, b| a < b);
+    blocks.check(BlockKind::Terms, if unique { Ok(()) } else { Err("not ascending".to_owned()) })?;
+    let starts: ScalarBuffer<u32> = blocks.scalars(BlockKind::TermStarts, Some(terms.len() + 1))?;
+    let highest: ScalarBuffer<f64> = blocks.scalars(BlockKind::TermHighest, Some(terms.len()))?;
+    let lowest: ScalarBuffer<f64> = blocks.scalars(BlockKind::TermLowest, Some(terms.len()))?;
+    let posting_rows: ScalarBuffer<u32> = blocks.scalars(BlockKind::PostingRows, None)?;
+    let cosine = meta.metric == Metric::SparseCosine;
+    let impacts = blocks.scalars(BlockKind::PostingImpacts, Some(if cosine { posting_rows.len() } else { 0 }))?;
+    blocks.check(BlockKind::TermStarts, ascends(&starts, 0, posting_rows.len()))?;
+    blocks.check(BlockKind::PostingRows, below(&posting_rows, rows))?;
+    let ascending =
+        starts.windows(2).all(|bounds| posting_rows[bounds[0] as usize..bounds[1] as usize].is_sorted_by(|a, b| a < b));
+    blocks.check(BlockKind::PostingRows, if ascending { Ok(()) } else { Err("not ascending".to_owned()) })?;
+    let inverted = Inverted { terms, starts, highest, lowest, rows: posting_rows, impacts };
+    Ok(StoredVectors::Sparse(SparseRows { offsets, indices, values }, lengths, inverted))
+}
+
+/// The attributes, in place: only buffers that are compressed or misaligned would be copied, and ours are neither.
+fn read_attributes(blocks: &Blocks<'_>, rows: usize) -> Result<RecordBatch, Corrupt> {
+    const END: usize = 10;
+    let buffer = blocks.get(BlockKind::Attributes)?;
+    let wrong = |found: String| blocks.corrupt(BlockKind::Attributes, "an Arrow IPC file of one batch", found);
+    let length = buffer.len();
+    let end = length.checked_sub(END).ok_or_else(|| wrong(format!("{length} bytes")))?;
+    let mut tail = [0; END];
+    tail.copy_from_slice(&buffer[end..]);
+    let footer_length = read_footer_length(tail).map_err(|error| wrong(error.to_string()))?;
+    let start = end.checked_sub(footer_length).ok_or_else(|| wrong(format!("a footer of {footer_length} bytes")))?;
+    let footer = root_as_footer(&buffer[start..end]).map_err(|error| wrong(error.to_string()))?;
+    let schema = footer.schema().ok_or_else(|| wrong("no schema".to_owned()))?;
+    let schema = Arc::new(fb_to_schema(schema));
+    let batches = footer.recordBatches().ok_or_else(|| wrong("no batches".to_owned()))?;
+    if batches.len() != 1 {
+        return Err(wrong(format!("{} batches", batches.len())));
+    }
+    let block = batches.get(0);
+    let at = usize::try_from(block.offset()).unwrap_or(usize::MAX);
+    let size = usize::try_from(block.bodyLength()).ok().zip(usize::try_from(block.metaDataLength()).ok());
+    let size = size.and_then(|(body, meta)| body.checked_add(meta)).unwrap_or(usize::MAX);
+    if at.checked_add(size).is_none_or(|end| end > start) {
+        return Err(wrong(format!("a batch of {size} bytes at {at}")));
+    }
+    let decoder = FileDecoder::new(schema, footer.version());
+    let batch = decoder.read_record_batch(block, &buffer.slice_with_length(at, size));
+    let batch = batch.map_err(|error| wrong(error.to_string()))?.ok_or_else(|| wrong("no batch".to_owned()))?;
+    if batch.num_rows() != rows {
+        return Err(wrong(format!("{} rows, not {rows}", batch.num_rows())));
+    }
+    if batch.columns().iter().any(|column| column.null_count() > 0) {
+        return Err(wrong("nulls".to_owned()));
+    }
+    Ok(batch)
+}
+
+struct Blocks<'a> {
+    name: &'a str,
+    buffer: Buffer,
+    entries: Vec<Entry>,
+}
+
+impl Blocks<'_> {
+    fn corrupt(&self, kind: BlockKind, expected: &str, found: String) -> Corrupt {
+        Corrupt {
+            object: self.name.to_owned(),
+            part: format!("block {}", kind.name()),
+            expected: expected.to_owned(),
+            found,
+        }
+    }
+
+    fn check(&self, kind: BlockKind, outcome: Result<(), String>) -> Result<(), Corrupt> {
+        outcome.map_err(|found| self.corrupt(kind, "valid contents", found))
+    }
+
+    fn get(&self, kind: BlockKind) -> Result<Buffer, Corrupt> {
+        let entry = self.entries.iter().find(|entry| entry.kind == kind as u32);
+        let entry = entry.ok_or_else(|| self.corrupt(kind, "a block", "none".to_owned()))?;
+        Ok(self.buffer.slice_with_length(entry.offset as usize, entry.length as usize))
+    }
+
+    /// Values in place; blocks are aligned for every type.
+    fn scalars<T: ArrowNativeType>(&self, kind: BlockKind, length: Option<usize>) -> Result<ScalarBuffer<T>, Corrupt> {
+        let block = self.get(kind)?;
+        let found = block.len() / size_of::<T>();
+        if !block.len().is_multiple_of(size_of::<T>()) || length.is_some_and(|length| length != found) {
+            let expected = length.map_or_else(|| "whole values".to_owned(), |length| format!("{length} values"));
+            let found = format!("{} bytes of {}-byte values", block.len(), size_of::<T>());
+            return Err(self.corrupt(kind, &expected, found));
+        }
+        Ok(ScalarBuffer::new(block, 0, found))
+    }
+
+    fn json<T: DeserializeOwned>(&self, kind: BlockKind) -> Result<T, Corrupt> {
+        serde_json::from_slice(&self.get(kind)?)
+            .map_err(|error| self.corrupt(kind, "JSON of this block", error.to_string()))
+    }
+}
+
+fn ascends<T: Copy + PartialOrd + TryInto<usize>>(offsets: &[T], first: usize, last: usize) -> Result<(), String> {
+    let ends = offsets.first().zip(offsets.last()).map(|(&a, &b)| (a.try_into().ok(), b.try_into().ok()));
+    if offsets.is_sorted() && ends == Some((Some(first), Some(last))) {
+        Ok(())
+    } else {
+        Err(format!("offsets that do not ascend from {first} to {last}"))
+    }
+}
+
+fn below(rows: &[u32], bound: usize) -> Result<(), String> {
+    match rows.iter().max() {
+        Some(&row) if row as usize >= bound => Err(format!("row {row} of {bound}")),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,176 @@
+//! Chooses how to search a segment, and does it.
+//!
+//! # The cost rule
+//! A graph is used only where it is cheaper than scoring the allowed rows one by one. With `n` rows, `a` of them allowed:
+//! - exact: `a · bytes per row / 16 GB/s`, four times as much when the allowed rows lie scattered;
+//! - graph: `ef · 2m · 50 ns · n / a`: a search looks at about `2m` neighbours for each candidate that it keeps, and keeps
+//!   allowed ones only.
+//!
+//! Fewer than [`FEW_ROWS`] rows are always scanned. An exact plan never finds less than a graph, so an error of the
+//! estimate costs time, not recall.
+//!
+//! # Never fewer than `k` without a reason
+//! When the graph returns fewer than `k` rows although more are allowed (islands behind deleted rows), the query is
+//! answered by a scan.
+
+use rayon::prelude::*;
+
+use crate::dense::{DenseQuery, DenseRows};
+use crate::error::SegmentError;
+use crate::flat;
+use crate::graph::Graph;
+use crate::hit::{Answer, Effort, Plan};
+use crate::query::{self, Query};
+use crate::rows::{Allowed, Bits, Rows};
+use crate::segment::{Body, Segment};
+use crate::sparse::{self, Inverted, SparseQuery};
+use crate::topk::TopK;
+
+/// Up to so many allowed rows are scanned without asking what a graph would cost.
+const FEW_ROWS: u64 = 4096;
+/// Bytes that a scan reads in a nanosecond.
+const SCAN_BYTES_PER_NS: f64 = 16.0;
+/// How much dearer scattered rows are.
+const SCATTERED: f64 = 4.0;
+/// Mean run length below which rows count as scattered.
+const SCATTERED_RUN: u64 = 8;
+/// Nanoseconds per neighbour that a graph search looks at, mostly a cache miss.
+const GRAPH_NS_PER_NEIGHBOUR: f64 = 50.0;
+
+/// Answers the queries in order.
+pub(crate) fn search(
+    segment: &Segment,
+    queries: &[Query],
+    k: usize,
+    rows: &Rows<'_>,
+    effort: Effort,
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<Vec<Answer>, SegmentError> {
+    for query in queries {
+        query.check(segment.meta.metric, segment.meta.dimension)?;
+    }
+    let allowed = Allowed::resolve(rows, segment.meta.rows);
+    if k == 0 || allowed.count == 0 {
+        let nothing = Answer { hits: Vec::new(), allowed: allowed.count, considered: allowed.count, plan: Plan::Exact };
+        return Ok(vec![nothing; queries.len()]);
+    }
+    match &segment.body {
+        Body::Dense { rows, graph } => {
+            let queries: Vec<&DenseQuery> = queries.iter().filter_map(dense).collect();
+            let ef = graph.as_ref().and_then(|_| effort_of(segment, k, effort));
+            match (graph, ef) {
+                (Some(graph), Some(ef)) if graph_is_cheaper(segment, &allowed, ef) => {
+                    Dense { segment, rows, allowed: &allowed, k, stop }.by_graph(graph, &queries, ef)
+                }
+                _ => Ok(Dense { segment, rows, allowed: &allowed, k, stop }.exact(&queries)),
+            }
+        }
+        Body::Sparse { rows, lengths, inverted } => {
+            let inverted = inverted.get_or_init(|| Inverted::build(rows, segment.meta.metric, lengths));
+            let source = sparse::Source { metric: segment.meta.metric, rows, lengths, inverted, keys: &segment.keys };
+            let one = |query: &SparseQuery| {
+                let (top, considered) = sparse::search(source, query, &allowed, k, stop);
+                Answer { hits: top.into_hits(false), allowed: allowed.count, considered, plan: Plan::Postings }
+            };
+            let queries: Vec<&SparseQuery> = queries.iter().filter_map(sparse_query).collect();
+            Ok(match queries.as_slice() {
+                [query] => vec![one(query)],
+                many => many.par_iter().map(|query| one(query)).collect(),
+            })
+        }
+    }
+}
+
+fn dense(query: &Query) -> Option<&DenseQuery> {
+    match &query.body {
+        query::Body::Dense(dense) => Some(dense),
+        query::Body::Sparse(_) => None,
+    }
+}
+
+fn sparse_query(query: &Query) -> Option<&SparseQuery> {
+    match &query.body {
+        query::Body::Sparse(sparse) => Some(sparse),
+        query::Body::Dense(_) => None,
+    }
+}
+
+/// How many candidates to keep; `None` for an exact search. The index's own `ef_search` is the least.
+fn effort_of(segment: &Segment, k: usize, effort: Effort) -> Option<u32> {
+    let ef = match effort {
+        Effort::Exact => return None,
+        Effort::Ef(ef) => ef,
+        Effort::Recall(recall) => segment.calibration.as_ref()?.effort(recall, k)?,
+    };
+    let least = segment.meta.hnsw.map_or(1, |params| params.ef_search);
+    Some(ef.max(least).max(u32::try_from(k).unwrap_or(u32::MAX)))
+}
+
+fn graph_is_cheaper(segment: &Segment, allowed: &Allowed, ef: u32) -> bool {
+    if allowed.count <= FEW_ROWS || u64::from(ef) >= allowed.count {
+        return false;
+    }
+    let (count, total) = (allowed.count as f64, f64::from(segment.meta.rows));
+    let scattered = allowed.count / (allowed.runs.len() as u64).max(1) < SCATTERED_RUN;
+    let bytes = f64::from(segment.meta.dimension) * size_of::<f32>() as f64;
+    let exact = count * bytes / SCAN_BYTES_PER_NS * if scattered { SCATTERED } else { 1.0 };
+    let neighbours = 2.0 * segment.meta.hnsw.map_or(16.0, |params| f64::from(params.m));
+    let graph = f64::from(ef) * neighbours * GRAPH_NS_PER_NEIGHBOUR * total / count;
+    graph < exact
+}
+
+/// A search of dense rows.
+struct Dense<'a> {
+    segment: &'a Segment,
+    rows: &'a DenseRows,
+    allowed: &'a Allowed,
+    k: usize,
+    stop: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl<'a> Dense<'a> {
+    fn exact(&self, queries: &[&DenseQuery]) -> Vec<Answer> {
+        let metric = self.segment.meta.metric;
+        let (tops, considered) =
+            flat::scan(self.rows, metric, queries, self.allowed, self.k, &self.segment.keys, self.stop);
+        tops.into_iter().map(|top| self.answer(top, considered, Plan::Exact)).collect()
+    }
+
+    fn by_graph(&self, graph: &Graph, queries: &[&DenseQuery], ef: u32) -> Result<Vec<Answer>, SegmentError> {
+        let everything = self.allowed.count == u64::from(self.segment.meta.rows);
+        let bits = (!everything).then(|| self.allowed.bits(self.segment.meta.rows));
+        let one = |query: &DenseQuery| self.one_by_graph(graph, query, ef, bits.as_ref());
+        match queries {
+            [query] => Ok(vec![one(query)?]),
+            many => many.par_iter().map(|query| one(query)).collect(),
+        }
+    }
+
+    fn one_by_graph(
+        &self,
+        graph: &Graph,
+        query: &DenseQuery,
+        ef: u32,
+        bits: Option<&Bits>,
+    ) -> Result<Answer, SegmentError> {
+        let mut top = TopK::new(self.k, &self.segment.keys);
+        if (self.stop)() {
+            return Ok(self.answer(top, 0, Plan::Graph { ef }));
+        }
+        let candidates = graph.candidates(query, ef as usize, bits)?;
+        if (candidates.len() as u64) < self.allowed.count.min(self.k as u64) {
+            return self.exact(&[query]).pop().ok_or_else(|| SegmentError::Input("no query".to_owned()));
+        }
+        let metric = self.segment.meta.metric;
+        let mut scratch = [0.0f32];
+        for row in candidates {
+            self.rows.offer_rows(metric, query, row, &mut scratch, &mut top);
+        }
+        Ok(self.answer(top, self.allowed.count, Plan::Graph { ef }))
+    }
+
+    fn answer(&self, top: TopK<'_>, considered: u64, plan: Plan) -> Answer {
+        let hits = top.into_hits(self.segment.meta.metric.higher_is_nearer());
+        Answer { hits, allowed: self.allowed.count, considered, plan }
+    }
+}
