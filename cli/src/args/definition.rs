@@ -1,0 +1,141 @@
+//! Arguments that define data sources and indices.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::values::NameVersion;
+
+/// `tarn source …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum SourceCommand {
+    /// Define a data source: what its vectors and attributes are
+    Create(SourceCreateArgs),
+    /// Every data source of the store
+    List,
+    /// One data source: definition, timeline and checkpoint
+    Describe {
+        /// NAME/VERSION
+        source: NameVersion,
+    },
+    /// Delete a data source, once no index uses it; `tarn gc` frees its bytes
+    Delete {
+        /// NAME/VERSION
+        source: NameVersion,
+    },
+}
+
+/// `tarn source create`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Creating a data source that exists with the same definition does nothing; a different one is refused.
+
+Examples:
+  tarn source create docs/1.0 --dimension 384 --permanent id \\
+       --attribute id:string --attribute lang:string --attribute published:datetime
+  tarn source create words/1.0 --sparse --dimension 30000 --permanent id --attribute id:int64")]
+pub(crate) struct SourceCreateArgs {
+    /// NAME/VERSION
+    pub(crate) source: NameVersion,
+    /// Coordinates of a vector; for sparse vectors, one more than the largest index
+    #[arg(long, value_name = "N")]
+    pub(crate) dimension: u32,
+    /// Vectors are sparse
+    #[arg(long)]
+    pub(crate) sparse: bool,
+    /// An attribute and its type: bool, int64, float64, string, uuid or datetime
+    #[arg(long = "attribute", value_name = "KEY:TYPE", required = true)]
+    pub(crate) attributes: Vec<String>,
+    /// The attributes that identify a point
+    #[arg(long, value_name = "KEY,…", required = true, value_delimiter = ',')]
+    pub(crate) permanent: Vec<String>,
+}
+
+/// `tarn index …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum IndexCommand {
+    /// Define an index over a data source
+    Create(IndexCreateArgs),
+    /// Every index of the store
+    List,
+    /// One index: definition, freshness, shards, splits and segments
+    Describe {
+        /// NAME/VERSION
+        index: NameVersion,
+        /// Most splits to show
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        splits: usize,
+    },
+    /// Delete an index; the data source keeps its points
+    Delete {
+        /// NAME/VERSION
+        index: NameVersion,
+    },
+}
+
+/// The distances, by short names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MetricArg {
+    /// 1 − cos of dense vectors (Tarn.Cosine)
+    Cosine,
+    /// Squared Euclidean distance (FaissIndex.L2)
+    L2,
+    /// Inner product, largest first (FaissIndex.IP)
+    Ip,
+    /// 1 − cos of sparse vectors (SparnnIndex.Cosine)
+    SparseCosine,
+    /// 1 − Jaccard similarity of the non-zero indices (SparnnIndex.JaccardBinary)
+    SparseJaccard,
+}
+
+/// `tarn index create`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Without --hnsw every answer is exact. With it, large splits get a graph, and searches aim at recall 0.95
+unless they ask for another.
+
+Examples:
+  tarn index create docs/1.0 --source docs/1.0 --metric cosine --id id
+  tarn index create docs-by-lang/1.0 --source docs/1.0 --metric cosine --id id --split lang --hnsw 16,128,64
+  tarn index create big/1.0 --source big/1.0 --metric l2 --id id --shard-by id --shards 8")]
+pub(crate) struct IndexCreateArgs {
+    /// NAME/VERSION
+    pub(crate) index: NameVersion,
+    /// The data source that it indexes, NAME/VERSION
+    #[arg(long)]
+    pub(crate) source: NameVersion,
+    /// The distance
+    #[arg(long, value_enum)]
+    pub(crate) metric: MetricArg,
+    /// Graph parameters: links per node, candidates while building, candidates while searching
+    #[arg(long, value_name = "M,EF_CONSTRUCTION,EF_SEARCH", value_delimiter = ',', num_args = 1)]
+    pub(crate) hnsw: Option<Vec<u32>>,
+    /// The attributes that identify a point in answers
+    #[arg(long, value_name = "KEY,…", required = true, value_delimiter = ',')]
+    pub(crate) id: Vec<String>,
+    /// The attributes whose values partition the index; a search that names them reads only that part
+    #[arg(long, value_name = "KEY,…", value_delimiter = ',')]
+    pub(crate) split: Vec<String>,
+    /// The attribute whose hash distributes points over shards
+    #[arg(long, value_name = "KEY", requires = "shards")]
+    pub(crate) shard_by: Option<String>,
+    /// How many shards
+    #[arg(long, value_name = "N", requires = "shard_by", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) shards: Option<u32>,
+}
+
+/// `tarn import-config`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Reads DIR/data-sources/{Name}/{Version}.yaml and DIR/indices/{Name}/{Version}.yaml. Names and versions come from the file
+names, so that version 1.10 stays 1.10. Everything is checked before anything is created; running it again does nothing.
+
+Example:
+  tarn import-config ./vektonn-config --store ./data --dry-run")]
+pub(crate) struct ImportConfigArgs {
+    /// The folder that holds `data-sources` and `indices`
+    pub(crate) dir: PathBuf,
+    /// Check the files and say what would be created
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}

@@ -1,0 +1,210 @@
+//! Arguments of the commands that run and look after a store.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::values::{ByteSize, Idle, NameVersion};
+
+/// Where segment files of a remote store are kept.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct CacheArgs {
+    /// Where files of an s3:// store are cached [default: in the system's temporary directory]
+    #[arg(long, value_name = "DIR", help_heading = "Resources")]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// Size bound of the cache, for example 8GiB
+    #[arg(long, value_name = "SIZE", help_heading = "Resources")]
+    pub(crate) cache_size: Option<ByteSize>,
+    /// Threads that compute [default: one per processor]
+    #[arg(long, value_name = "N", help_heading = "Resources")]
+    pub(crate) threads: Option<usize>,
+}
+
+/// What the builder may use.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct BuilderArgs {
+    /// Memory that a fold may use before it spills to disk, for example 2GiB
+    #[arg(long, value_name = "SIZE", help_heading = "Builder")]
+    pub(crate) memory_limit: Option<ByteSize>,
+    /// Rows from which a split of an HNSW index gets a graph
+    #[arg(long, value_name = "ROWS", help_heading = "Builder")]
+    pub(crate) graph_threshold: Option<u64>,
+    /// Where the builder keeps temporary files
+    #[arg(long, value_name = "DIR", help_heading = "Builder")]
+    pub(crate) temp_dir: Option<PathBuf>,
+}
+
+/// `tarn serve`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The directory is created when it does not exist. Ctrl-C and SIGTERM finish the requests in flight, then stop; kill -9 is
+safe too: an upload that was answered with 200 is durable.
+
+Without API keys the server answers anybody, and therefore listens on loopback addresses only.
+
+Examples:
+  tarn serve --store ./data
+  tarn serve --store s3://bucket/prefix --listen 127.0.0.1:0
+  tarn keys create --name me --grant 'admin:*' --store ./data && tarn serve --store ./data --listen 0.0.0.0:8081")]
+pub(crate) struct ServeArgs {
+    /// Address and port; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8081")]
+    pub(crate) listen: SocketAddr,
+    /// Do not build in this process; run `tarn build` elsewhere
+    #[arg(long, help_heading = "Builder")]
+    pub(crate) no_build: bool,
+    /// Build at least this often while there is something new
+    #[arg(long, value_name = "TIME", default_value = "10s", help_heading = "Builder", conflicts_with = "no_build")]
+    pub(crate) build_interval: Idle,
+    /// Build as soon as a data source has this many new deltas
+    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Builder", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) build_after: u64,
+    #[command(flatten)]
+    pub(crate) builder: BuilderArgs,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+}
+
+/// `tarn demo`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tarn demo
+  tarn demo --dir ./debian     keeps the store, to explore it afterwards")]
+pub(crate) struct DemoArgs {
+    /// Keep the store in this new or empty directory [default: a temporary one, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// `tarn build`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Several builders may run at once, on any machines: one publishes, the others lose nothing.
+
+Example:
+  tarn build --store ./data")]
+pub(crate) struct BuildArgs {
+    /// Only this index and its data source, NAME/VERSION
+    #[arg(long, value_name = "INDEX")]
+    pub(crate) index: Option<NameVersion>,
+    /// Threads [default: one per processor]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    #[command(flatten)]
+    pub(crate) builder: BuilderArgs,
+}
+
+/// `tarn gc`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tarn gc --dry-run            what would be deleted, and why
+  tarn gc --retain 1 --grace 10m")]
+pub(crate) struct GcArgs {
+    /// Delete nothing, say what would be deleted
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Objects younger than this stay, for the readers that still pin them
+    #[arg(long, value_name = "TIME")]
+    pub(crate) grace: Option<Idle>,
+    /// Generations to keep of each checkpoint and index
+    #[arg(long, value_name = "N")]
+    pub(crate) retain: Option<u64>,
+}
+
+/// `tarn inspect …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum InspectCommand {
+    /// A manifest of an index: watermark, shards, segments
+    Manifest {
+        /// The index, NAME/VERSION
+        index: NameVersion,
+        /// Which generation [default: the newest]
+        #[arg(long, value_name = "N")]
+        generation: Option<u64>,
+    },
+    /// A segment file: rows, kind, attributes, calibration
+    Segment {
+        /// The index, NAME/VERSION
+        index: NameVersion,
+        /// The segment's id, as `inspect manifest` shows it
+        id: ulid::Ulid,
+        /// Show this many rows
+        #[arg(long, value_name = "N", default_value_t = 5)]
+        rows: usize,
+    },
+    /// One delta of a timeline: batches and rows
+    Delta {
+        /// The data source, NAME/VERSION
+        source: NameVersion,
+        /// Its sequence number
+        sequence: u64,
+        /// Show this many rows
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        rows: usize,
+    },
+    /// The deltas of a data source
+    Timeline {
+        /// The data source, NAME/VERSION
+        source: NameVersion,
+        /// Show the last this many
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        last: usize,
+    },
+    /// A checkpoint of a data source: watermark and data files
+    Checkpoint {
+        /// The data source, NAME/VERSION
+        source: NameVersion,
+        /// Which generation [default: the newest]
+        #[arg(long, value_name = "N")]
+        generation: Option<u64>,
+    },
+}
+
+/// `tarn verify`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Reads everything: checksums of all files, counts, and every index against the checkpoint of its data source.
+The status is 1 when a problem was found.
+
+Example:
+  tarn verify --store ./data")]
+pub(crate) struct VerifyArgs {}
+
+/// `tarn keys …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Create a key; it is shown once, only its hash is stored
+    Create(KeysCreateArgs),
+    /// Every key: id, name, scopes
+    List,
+    /// Revoke a key by its id
+    Revoke {
+        /// The key's id, as `keys list` shows it
+        id: String,
+    },
+}
+
+/// `tarn keys create`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+A grant is SCOPE:PATTERN. Scopes: read (search, describe, export), write (upload; does not include read), admin
+(everything). Patterns: *, data-sources/NAME/VERSION, indices/NAME/VERSION; name and version may hold * and ?, and a
+missing version means every version.
+
+As soon as a store has a key, servers on it demand one, and go on doing so when the last one is revoked.
+
+Examples:
+  tarn keys create --name website --grant 'read:indices/docs*'
+  tarn keys create --name nightly --grant write:data-sources/docs --grant read:indices/docs
+  tarn keys create --name me --grant 'admin:*'")]
+pub(crate) struct KeysCreateArgs {
+    /// What the key is for
+    #[arg(long)]
+    pub(crate) name: String,
+    /// What it permits
+    #[arg(long = "grant", value_name = "SCOPE:PATTERN", required = true)]
+    pub(crate) grants: Vec<String>,
+}

@@ -1,0 +1,51 @@
+//! `tarn verify`: re-reads and checks every live object. The status tells whether the store is sound.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tarn_compact::{Builder, BuilderSettings, VerifyReport};
+
+use super::build::BuildBars;
+use crate::context::{Context, Opening};
+use crate::error::CliError;
+use crate::output::{BAD, Cell, DIM, GOOD, Report, Table, bytes, count};
+
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Verified(VerifyReport);
+
+impl Report for Verified {
+    fn text(&self, out: &mut String) -> std::fmt::Result {
+        let VerifyReport { objects, bytes: size, rows, orphans, problems, .. } = &self.0;
+        writeln!(out, "read {} objects, {}; compared {} rows", count(*objects), bytes(*size), count(*rows))?;
+        if *orphans > 0 {
+            writeln!(
+                out,
+                "{DIM}{} objects are named by nothing; gc takes them when they are old enough{DIM:#}",
+                count(*orphans)
+            )?;
+        }
+        if problems.is_empty() {
+            return writeln!(out, "{GOOD}the store is sound{GOOD:#}");
+        }
+        writeln!(out, "{BAD}{} problems{BAD:#}\n", count(problems.len() as u64))?;
+        let mut table = Table::new(["OBJECT", "PROBLEM"]);
+        for problem in problems {
+            table.row([Cell::from(&problem.object), (&problem.message).into()]);
+        }
+        table.write(out)
+    }
+}
+
+pub(super) async fn run(context: &Context) -> Result<ExitCode, CliError> {
+    let store = context.store(Opening::Existing)?;
+    let bars = Arc::new(BuildBars::new(context.out.bars()));
+    let builder = Builder::new(store, BuilderSettings::default(), bars.clone())?;
+    let report = builder.verify().await?;
+    bars.clear();
+    let sound = report.problems.is_empty();
+    context.out.show(&Verified(report))?;
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

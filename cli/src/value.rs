@@ -1,0 +1,197 @@
+//! Attribute values and types from text, typed by a data source.
+
+use serde_json::Value as Json;
+use tarn_model::{AttributeType, AttributeValue, Attributes, DataSource, SparseVector, Vector, datetime};
+use uuid::Uuid;
+
+use crate::args::Pair;
+use crate::error::CliError;
+
+/// A type by name, without regard to case; Vektonn's names and ours.
+pub(crate) fn parse_type(text: &str) -> Result<AttributeType, CliError> {
+    Ok(match text.to_ascii_lowercase().as_str() {
+        "bool" => AttributeType::Bool,
+        "int64" => AttributeType::Int64,
+        "float64" => AttributeType::Float64,
+        "string" => AttributeType::String,
+        "uuid" | "guid" => AttributeType::Uuid,
+        "datetime" => AttributeType::DateTime,
+        _ => {
+            return Err(CliError::new(format!("'{text}' is not an attribute type"))
+                .hint("the types are bool, int64, float64, string, uuid and datetime"));
+        }
+    })
+}
+
+/// A value of a type. A date-time without an offset is UTC.
+pub(crate) fn parse_value(kind: AttributeType, text: &str) -> Option<AttributeValue> {
+    Some(match kind {
+        AttributeType::Bool if text.eq_ignore_ascii_case("true") => AttributeValue::Bool(true),
+        AttributeType::Bool if text.eq_ignore_ascii_case("false") => AttributeValue::Bool(false),
+        AttributeType::Bool => return None,
+        AttributeType::Int64 => AttributeValue::Int64(text.parse().ok()?),
+        // Adding zero turns -0.0 into 0.0, the form in which it is stored.
+        AttributeType::Float64 => AttributeValue::Float64(text.parse().ok().filter(|v: &f64| v.is_finite())? + 0.0),
+        AttributeType::String => AttributeValue::String(text.to_owned()),
+        AttributeType::Uuid => AttributeValue::Uuid(Uuid::parse_str(text).ok()?),
+        AttributeType::DateTime => AttributeValue::DateTime(datetime::parse(text)?),
+    })
+}
+
+/// A value of a type from plain JSON: `5`, `"x"`, `true`; dates and UUIDs are strings.
+pub(crate) fn json_value(kind: AttributeType, json: &Json) -> Option<AttributeValue> {
+    match (kind, json) {
+        (AttributeType::Bool, Json::Bool(value)) => Some(AttributeValue::Bool(*value)),
+        (AttributeType::Int64, Json::Number(value)) => Some(AttributeValue::Int64(value.as_i64()?)),
+        (AttributeType::Float64, Json::Number(value)) => Some(AttributeValue::Float64(value.as_f64()? + 0.0)),
+        (AttributeType::Bool, _) => None,
+        (kind, Json::String(text)) => parse_value(kind, text),
+        _ => None,
+    }
+}
+
+/// An attribute value as plain JSON; the inverse of [`json_value`].
+pub(crate) fn value_json(value: &AttributeValue) -> Json {
+    match value {
+        AttributeValue::Bool(value) => Json::from(*value),
+        AttributeValue::Int64(value) => Json::from(*value),
+        AttributeValue::Float64(value) => Json::from(*value),
+        AttributeValue::String(value) => Json::from(value.as_str()),
+        AttributeValue::Uuid(value) => Json::from(value.to_string()),
+        AttributeValue::DateTime(micros) => Json::from(datetime::format(*micros)),
+    }
+}
+
+/// A vector from JSON: an array of coordinates, or the HTTP API's vector object. Kind and length are not checked against
+/// a data source here; numbers are.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn json_vector(json: &Json) -> Result<Vector, String> {
+    let numbers = |json: &Json| -> Result<Vec<f64>, String> {
+        let items = json.as_array().ok_or("a vector's coordinates must be an array of numbers")?;
+        items.iter().map(|item| item.as_f64().ok_or_else(|| format!("coordinate {item} is not a number"))).collect()
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "dense vectors are f32; the range is checked by their user")]
+    let dense = |values: Vec<f64>| Vector::Dense(values.into_iter().map(|value| value as f32).collect());
+    let Some(object) = json.as_object() else {
+        return numbers(json).map(dense);
+    };
+    let coordinates = numbers(object.get("coordinates").ok_or("a vector object must have coordinates")?)?;
+    let Some(indices) = object.get("coordinateIndices").filter(|indices| !indices.is_null()) else {
+        return Ok(dense(coordinates));
+    };
+    let indices = indices.as_array().ok_or("coordinateIndices must be an array")?;
+    let index =
+        |item: &Json| item.as_u64().and_then(|i| u32::try_from(i).ok()).ok_or(format!("index {item} is not valid"));
+    let indices = indices.iter().map(index).collect::<Result<Vec<u32>, String>>()?;
+    if indices.len() != coordinates.len() {
+        return Err(format!("{} coordinates have {} indices", coordinates.len(), indices.len()));
+    }
+    let mut pairs: Vec<(u32, f64)> = indices.into_iter().zip(coordinates).collect();
+    pairs.sort_by_key(|pair| pair.0);
+    if pairs.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+        return Err("Each vector coordinate value must have unique corresponding index".to_owned());
+    }
+    let (indices, values) = pairs.into_iter().unzip();
+    Ok(Vector::Sparse(SparseVector { indices, values }))
+}
+
+/// A vector as JSON, in the form that [`json_vector`] reads.
+pub(crate) fn vector_json(vector: &Vector) -> Json {
+    match vector {
+        Vector::Dense(coordinates) => Json::from(coordinates.as_slice()),
+        Vector::Sparse(SparseVector { indices, values }) => {
+            serde_json::json!({ "isSparse": true, "coordinates": values, "coordinateIndices": indices })
+        }
+    }
+}
+
+/// `KEY=VALUE` arguments as attributes of a data source.
+///
+/// # Errors
+/// An unknown or repeated key, or a value that its type does not have.
+pub(crate) fn parse_attributes(source: &DataSource, pairs: &[Pair]) -> Result<Attributes, CliError> {
+    let mut attributes = Attributes::new();
+    for Pair { key, value } in pairs {
+        let Some(&kind) = source.attribute_types.get(key) else {
+            let known = source.attribute_types.keys().cloned().collect::<Vec<_>>().join(", ");
+            return Err(
+                CliError::new(format!("there is no attribute '{key}'")).hint(format!("the attributes are {known}"))
+            );
+        };
+        let parsed = parse_value(kind, value)
+            .ok_or_else(|| CliError::new(format!("'{value}' is not a {kind}, the type of attribute '{key}'")))?;
+        if attributes.insert(key.clone(), parsed).is_some() {
+            return Err(CliError::new(format!("attribute '{key}' is given twice")));
+        }
+    }
+    Ok(attributes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_reads_its_own_text() {
+        let cases = [
+            (AttributeType::Bool, "True", Some(AttributeValue::Bool(true))),
+            (AttributeType::Bool, "1", None),
+            (AttributeType::Int64, "-5", Some(AttributeValue::Int64(-5))),
+            (AttributeType::Int64, "9223372036854775808", None),
+            (AttributeType::Float64, "-0.0", Some(AttributeValue::Float64(0.0))),
+            (AttributeType::Float64, "NaN", None),
+            (AttributeType::String, "", Some(AttributeValue::String(String::new()))),
+            (AttributeType::Uuid, "not", None),
+            (AttributeType::DateTime, "1970-01-01T00:00:01+00:00", Some(AttributeValue::DateTime(1_000_000))),
+            (AttributeType::DateTime, "1970-01-01T00:00:00.000001", Some(AttributeValue::DateTime(1))),
+        ];
+        for (kind, text, expected) in cases {
+            assert_eq!(parse_value(kind, text), expected, "{kind} {text}");
+        }
+    }
+
+    #[test]
+    fn values_survive_json() {
+        for (kind, text) in [
+            (AttributeType::Bool, "true"),
+            (AttributeType::Int64, "-9223372036854775808"),
+            (AttributeType::Float64, "0.1"),
+            (AttributeType::String, "\u{e4}"),
+            (AttributeType::Uuid, "12345678-1234-1234-1234-123456789abc"),
+            (AttributeType::DateTime, "2024-01-31T12:00:00.000001Z"),
+        ] {
+            let value = parse_value(kind, text).unwrap();
+            assert_eq!(json_value(kind, &value_json(&value)), Some(value));
+        }
+        assert_eq!(json_value(AttributeType::Int64, &Json::from(1.5)), None);
+        assert_eq!(json_value(AttributeType::String, &Json::from(1)), None);
+    }
+
+    #[test]
+    fn vectors_are_arrays_or_objects() {
+        let read = |text: &str| json_vector(&serde_json::from_str(text).unwrap());
+        assert_eq!(read("[1, 2.5]"), Ok(Vector::Dense(vec![1.0, 2.5])));
+        assert_eq!(read(r#"{"isSparse": false, "coordinates": [1]}"#), Ok(Vector::Dense(vec![1.0])));
+        let sparse = read(r#"{"coordinates": [1, 2], "coordinateIndices": [7, 3]}"#).unwrap();
+        assert_eq!(sparse, Vector::Sparse(SparseVector { indices: vec![3, 7], values: vec![2.0, 1.0] }));
+        assert_eq!(json_vector(&vector_json(&sparse)), Ok(sparse));
+        for wrong in [
+            "5",
+            r#"["a"]"#,
+            "{}",
+            r#"{"coordinates": [1], "coordinateIndices": []}"#,
+            r#"{"coordinates": [1, 1], "coordinateIndices": [2, 2]}"#,
+            r#"{"coordinates": [1], "coordinateIndices": [-2]}"#,
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn vektonn_type_names_are_case_insensitive() {
+        assert_eq!(parse_type("GUID").unwrap(), AttributeType::Uuid);
+        assert!(parse_type("text").is_err());
+    }
+}
