@@ -159,7 +159,7 @@ pub(crate) async fn put_data_source(
     let id = DataSourceId::new(name, version)?;
     caller.require(Scope::Admin, Resource::DataSource(&id))?;
     MediaType::require_json(&headers)?;
-    let body = state.bodies().read(body).await?;
+    let body = state.read_body(body).await?;
     let source = parse::data_source(body.bytes())?.into_data_source(id)?;
     let status = match create_source(state.store(), &source).await? {
         Defined::Created => StatusCode::CREATED,
@@ -274,7 +274,7 @@ pub(crate) async fn put_index(
     let id = IndexId::new(name, version)?;
     caller.require(Scope::Admin, Resource::Index(&id))?;
     MediaType::require_json(&headers)?;
-    let body = state.bodies().read(body).await?;
+    let body = state.read_body(body).await?;
     let definition = parse::index(body.bytes())?;
     let source_id = definition.data_source()?;
     // An index shows what is in its data source: whoever makes one must be allowed to read that.

@@ -5,4 +5,4 @@ mod reader;
 mod values;
 
 pub use reader::{JsonError, Kind, Reader};
-pub use values::{Wire, read_attributes, read_value, read_vector};
+pub use values::{Wire, read_attributes, read_tree, read_value, read_vector};

@@ -42,7 +42,7 @@ pub use dto::{
 };
 pub use error::{ApiError, ErrorDto};
 pub use metrics::Metrics;
-pub use openapi::openapi;
+pub use openapi::{openapi, status_openapi};
 pub use query::pairs;
 pub use router::{finish, ingest_router, ingest_routes, protected};
 pub use settings::ApiSettings;

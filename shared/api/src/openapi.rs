@@ -6,32 +6,31 @@ use utoipa::{Modify, OpenApi};
 use crate::{definitions, export, status, upload};
 
 #[derive(OpenApi)]
+#[openapi(paths(
+    upload::upload,
+    definitions::list_data_sources,
+    definitions::put_data_source,
+    definitions::describe_data_source,
+    definitions::delete_data_source,
+    export::export,
+    definitions::list_indices,
+    definitions::put_index,
+    definitions::delete_index,
+))]
+struct Document;
+
+#[derive(OpenApi)]
 #[openapi(
     info(
         title = "Tarn",
         description = "Vector search with nothing running. Layer 1 is wire-compatible with Vektonn 0.7; layer 2 extends it.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    paths(
-        upload::upload,
-        definitions::list_data_sources,
-        definitions::put_data_source,
-        definitions::describe_data_source,
-        definitions::delete_data_source,
-        export::export,
-        definitions::list_indices,
-        definitions::put_index,
-        definitions::delete_index,
-        status::ping,
-        status::version,
-        status::healthz,
-        status::readyz,
-        status::metrics,
-    ),
+    paths(status::ping, status::version, status::healthz, status::readyz, status::metrics),
     modifiers(&Security),
-    security(("bearer" = []), ("apiKey" = []))
+    security((), ("bearer" = []), ("apiKey" = []))
 )]
-struct Document;
+struct StatusDocument;
 
 struct Security;
 
@@ -44,7 +43,14 @@ impl Modify for Security {
     }
 }
 
-/// The document of ingest and management. The query side adds its own to it.
+/// The document of ingest and management, with what every server has beside them.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    Document::openapi()
+    let mut document = status_openapi();
+    document.merge(Document::openapi());
+    document
+}
+
+/// The document of what every server has: health, version, metrics, and how to show a key.
+pub fn status_openapi() -> utoipa::openapi::OpenApi {
+    StatusDocument::openapi()
 }

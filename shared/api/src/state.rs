@@ -71,8 +71,12 @@ impl AppState {
         &self.inner.gate
     }
 
-    pub(crate) fn bodies(&self) -> &Arc<BodyBudget> {
-        &self.inner.bodies
+    /// Reads a request's body, within the limits on one and on all together.
+    ///
+    /// # Errors
+    /// 413 beyond the limit of one body, 429 beyond that of all together, 400 when it breaks off.
+    pub async fn read_body(&self, body: axum::body::Body) -> Result<crate::HeldBody, crate::ApiError> {
+        self.inner.bodies.read(body).await
     }
 
     pub(crate) fn sources(&self) -> &Sources {

@@ -57,7 +57,7 @@ pub(crate) async fn upload(
     let media = MediaType::of(&headers)?;
     let options = append_options(&headers)?;
     let handle = state.sources().get(&id).await?;
-    let body = state.bodies().read(body).await?;
+    let body = state.read_body(body).await?;
     let body_bytes = body.bytes().len() as u64;
 
     let batch = parse(&handle, media, body).await?;

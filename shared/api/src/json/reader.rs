@@ -11,7 +11,7 @@
 use std::borrow::Cow;
 
 /// Deepest nesting of arrays and objects.
-pub const DEPTH: u32 = 64;
+pub const DEPTH: u32 = 128;
 
 /// Why a text is not the JSON that was expected, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,6 +4,8 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use tarn_model::{AttributeValue, Vector, WireAttribute, WireAttributeValue, WireVector, datetime};
 use uuid::Uuid;
 
+use serde_json::{Map, Number, Value};
+
 use super::reader::{JsonError, Kind, Reader};
 
 const COORDINATE: &str = "a coordinate (NaN and infinity cannot be sent)";
@@ -119,6 +121,38 @@ pub fn read_vector(reader: &mut Reader<'_>, dense: bool, capacity: usize) -> Res
     Ok(if is_sparse { WireVector::Sparse { coordinates: doubles, indices } } else { WireVector::Dense(floats) })
 }
 
+/// Reads any value as a tree: for filters, which are small. Floats are rounded once, which `serde_json` alone does not do.
+///
+/// # Errors
+/// The value is malformed, or a number is beyond the range of f64.
+pub fn read_tree(reader: &mut Reader<'_>) -> Result<Value, JsonError> {
+    Ok(match reader.peek()? {
+        Kind::Null => {
+            reader.skip()?;
+            Value::Null
+        }
+        Kind::Bool => Value::Bool(reader.boolean("")?),
+        Kind::String => Value::String(reader.string("")?.into_owned()),
+        Kind::Number => {
+            let text = reader.number("")?;
+            let whole = text.parse::<i64>().map(Number::from).or_else(|_| text.parse::<u64>().map(Number::from));
+            let number = whole.ok().or_else(|| Number::from_f64(text.parse().ok()?));
+            Value::Number(number.ok_or_else(|| reader.error("the number is beyond the range of a 64-bit float"))?)
+        }
+        Kind::Array => {
+            let mut values = Vec::new();
+            reader.array("", |reader| read_tree(reader).map(|value| values.push(value)))?;
+            Value::Array(values)
+        }
+        Kind::Object => {
+            let mut map = Map::new();
+            reader
+                .object("", |reader, name| read_tree(reader).map(|value| drop(map.insert(name.to_owned(), value))))?;
+            Value::Object(map)
+        }
+    })
+}
+
 /// Writes attribute values and vectors as layer 1 has them.
 #[derive(Debug)]
 pub struct Wire<'a, T>(pub &'a T);
@@ -158,11 +192,40 @@ impl Serialize for Wire<'_, Vector> {
     }
 }
 
+/// A query vector goes back as it came.
+impl Serialize for Wire<'_, WireVector> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match self.0 {
+            WireVector::Dense(coordinates) => {
+                map.serialize_entry("isSparse", &false)?;
+                map.serialize_entry("coordinates", coordinates)?;
+            }
+            WireVector::Sparse { coordinates, indices } => {
+                map.serialize_entry("isSparse", &true)?;
+                map.serialize_entry("coordinates", coordinates)?;
+                map.serialize_entry("coordinateIndices", indices)?;
+            }
+        }
+        map.end()
+    }
+}
+
 impl Serialize for Wire<'_, (String, AttributeValue)> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(2))?;
         map.serialize_entry("key", &self.0.0)?;
         map.serialize_entry("value", &Wire(&self.0.1))?;
         map.end()
+    }
+}
+
+/// A list, each element as layer 1 has it.
+impl<T> Serialize for Wire<'_, Vec<T>>
+where
+    for<'a> Wire<'a, T>: Serialize,
+{
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(Wire))
     }
 }

@@ -1,0 +1,243 @@
+//! The shapes of bodies, for the OpenAPI document and for clients written in Rust. Searches are read and answered without
+//! these types (see `search`); tests hold the two together.
+
+use serde::{Deserialize, Serialize};
+use tarn_api::{AttributeDto, IndexDefinitionDto, NameVersionDto, VectorDto};
+use tarn_search::{IndexDescription, Point, SegmentDescription, ShardDescription, SplitDescription};
+use utoipa::ToSchema;
+
+/// A search. All but `queryVectors` and `k` may be left out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SearchQueryDto {
+    /// Values of split attributes: points that have others are not searched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split_filter: Option<Vec<AttributeDto>>,
+    /// At least one.
+    #[schema(min_items = 1, max_items = 1000)]
+    pub query_vectors: Vec<VectorDto>,
+    /// How many neighbours of each.
+    #[schema(minimum = 1, maximum = 10000)]
+    pub k: i32,
+    /// Whether found points carry their vectors; absent: true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retrieve_vectors: Option<bool>,
+    /// A boolean tree over attributes: `and or not eq ne lt lte gt gte in notIn exists startsWith`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub filter: Option<serde_json::Value>,
+    /// `strong` (default): the answer includes every acknowledged write. `eventual`: it may be some seconds old.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consistency: Option<String>,
+    /// The `Tarn-Version` of an upload: the answer includes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_version: Option<String>,
+    /// Brute force: recall 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exact: Option<bool>,
+    /// The recall that a graph search aims at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_recall: Option<f64>,
+    /// Candidates that a graph search keeps; overrides `targetRecall`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 10000)]
+    pub ef_search: Option<u32>,
+    /// After so many milliseconds the best so far is the answer, with a coverage below 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<f64>,
+    /// Which attributes found points carry; absent: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<Vec<String>>,
+}
+
+/// The neighbours of one query vector.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SearchResultDto {
+    /// As it came.
+    pub query_vector: VectorDto,
+    /// Nearest first; equal distances by point id.
+    pub nearest_data_points: Vec<FoundDataPointDto>,
+}
+
+/// A found point.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FoundDataPointDto {
+    /// Unless the search said not to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub vector: Option<VectorDto>,
+    /// Id attributes that are not split attributes, split attributes, the rest; each group by key.
+    pub attributes: Vec<AttributeDto>,
+    /// In the metric's own unit and direction.
+    pub distance: f64,
+}
+
+/// What an index is.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IndexInfoDto {
+    /// As `FaissIndex.L2`.
+    pub index_algorithm: String,
+    /// `DenseVector` or `SparseVector`.
+    pub vector_type: &'static str,
+    /// Of the data source.
+    pub vector_dimension: u32,
+    /// Live points.
+    pub data_points_count: u64,
+}
+
+/// The state of an index.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IndexDescriptionDto {
+    /// Name and version.
+    pub id: NameVersionDto,
+    /// What was defined.
+    pub definition: IndexDefinitionDto,
+    /// How often it was built; 0: never, and the timeline alone answers.
+    pub generation: u64,
+    /// When the generation was published, in milliseconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub published_ms: Option<i64>,
+    /// The version that the segments include.
+    pub watermark: String,
+    /// The version that includes every upload so far.
+    pub head: String,
+    /// Uploads between the two; strong searches scan them.
+    pub lag_deltas: u64,
+    /// How long ago the oldest of them was stored, in milliseconds.
+    pub lag_ms: u64,
+    /// Live points.
+    pub data_points_count: u64,
+    /// Bytes of all segment files.
+    pub segment_bytes: u64,
+    /// By shard id.
+    pub shards: Vec<ShardDescriptionDto>,
+    /// At most as many as asked for.
+    pub splits: Vec<SplitDescriptionDto>,
+    /// All of them, also when the list is cut short.
+    pub splits_count: u64,
+}
+
+/// One shard of an index.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ShardDescriptionDto {
+    /// Its id in the definition.
+    pub shard: String,
+    /// Live points.
+    pub data_points_count: u64,
+    /// Splits with rows in segments.
+    pub splits_count: u64,
+    /// Bytes of its segment files.
+    pub segment_bytes: u64,
+    /// Its segment files.
+    pub segments: Vec<SegmentDescriptionDto>,
+}
+
+/// One segment file.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct SegmentDescriptionDto {
+    /// Its object's id.
+    pub id: String,
+    /// `flat`, `graph` or `sparse`.
+    pub kind: String,
+    /// Rows in it, dead ones included.
+    pub rows: u64,
+    /// Dead rows.
+    pub deleted: u64,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// One split of a shard.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SplitDescriptionDto {
+    /// The shard's id.
+    pub shard: String,
+    /// The values of the split attributes.
+    pub attributes: Vec<AttributeDto>,
+    /// Live points.
+    pub data_points_count: u64,
+    /// Its share of the segment files' bytes.
+    pub bytes: u64,
+}
+
+/// A page of points.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct PointsDto {
+    /// In the order of their ids.
+    pub points: Vec<PointDto>,
+    /// Pass it as `after` to go on; absent when this is all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub next: Option<String>,
+}
+
+/// A live point.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct PointDto {
+    /// When asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub vector: Option<VectorDto>,
+    /// In the order of a search's answer.
+    pub attributes: Vec<AttributeDto>,
+}
+
+impl From<&Point> for PointDto {
+    fn from(point: &Point) -> Self {
+        let attributes = point.attributes.iter().map(|(key, value)| AttributeDto::new(key, value)).collect();
+        Self { vector: point.vector.as_ref().map(VectorDto::from), attributes }
+    }
+}
+
+impl From<IndexDescription> for IndexDescriptionDto {
+    fn from(description: IndexDescription) -> Self {
+        let index = description.index;
+        Self {
+            definition: IndexDefinitionDto::from(&index),
+            id: NameVersionDto { name: index.id.name, version: index.id.version },
+            generation: description.generation,
+            published_ms: description.published_ms,
+            watermark: description.watermark.to_string(),
+            head: description.head.to_string(),
+            lag_deltas: description.lag_deltas,
+            lag_ms: description.lag_ms,
+            data_points_count: description.points,
+            segment_bytes: description.segment_bytes,
+            shards: description.shards.into_iter().map(Into::into).collect(),
+            splits: description.splits.into_iter().map(Into::into).collect(),
+            splits_count: description.splits_total,
+        }
+    }
+}
+
+impl From<ShardDescription> for ShardDescriptionDto {
+    fn from(shard: ShardDescription) -> Self {
+        Self {
+            shard: shard.shard,
+            data_points_count: shard.points,
+            splits_count: shard.splits,
+            segment_bytes: shard.segment_bytes,
+            segments: shard.segments.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<SegmentDescription> for SegmentDescriptionDto {
+    fn from(segment: SegmentDescription) -> Self {
+        let SegmentDescription { id, kind, rows, deleted, bytes } = segment;
+        Self { id, kind, rows, deleted, bytes }
+    }
+}
+
+impl From<SplitDescription> for SplitDescriptionDto {
+    fn from(split: SplitDescription) -> Self {
+        let attributes = AttributeDto::list(&split.attributes);
+        Self { shard: split.shard, attributes, data_points_count: split.points, bytes: split.bytes }
+    }
+}

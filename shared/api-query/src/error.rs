@@ -1,0 +1,21 @@
+//! Failures of the engine as answers.
+
+use tarn_api::{ApiError, index_not_found};
+use tarn_search::SearchError;
+
+/// The answer to a request whose search failed.
+pub(crate) fn to_api(error: SearchError) -> ApiError {
+    match error {
+        SearchError::IndexNotFound(id) => index_not_found(&id),
+        SearchError::SourceNotFound(_) => ApiError::not_found(error.to_string()),
+        SearchError::NotBuilt(_) => ApiError::unavailable(error.to_string()),
+        SearchError::Invalid(error) => error.into(),
+        SearchError::NotYet { .. } => ApiError::conflict(vec![error.to_string()]),
+        SearchError::Store(error) => error.into(),
+        SearchError::Corrupt(error) => error.into(),
+        error => {
+            tracing::error!(%error, "search failed");
+            ApiError::internal()
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Search, and the two small requests that Vektonn has beside it: info and probe.
+
+mod answer;
+mod request;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Extension, Path, RawQuery};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::Response;
+use tarn_api::{ApiError, Caller, ErrorDto, MediaType, Resource, Scope, index_id, pairs};
+use tarn_model::{DataSource, Index, IndexId, SparseVector, Vector, VectorKind, WireVector, limits};
+use tarn_search::{Consistency, SearchRequest, SearchResponse};
+use tarn_store::RequestCounts;
+
+use crate::dto::{IndexInfoDto, SearchQueryDto, SearchResultDto};
+use crate::error::to_api;
+use crate::state::QueryState;
+
+const COVERAGE: HeaderName = HeaderName::from_static("tarn-coverage");
+const GENERATION: HeaderName = HeaderName::from_static("tarn-generation");
+const REQUESTS: HeaderName = HeaderName::from_static("tarn-requests");
+const BYTES: HeaderName = HeaderName::from_static("tarn-bytes");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// Finds the nearest points to each query vector.
+///
+/// GET with a body does the same. Without layer 2's fields, a strong search at the index's own effort.
+#[utoipa::path(post, path = "/api/v1/search/{name}/{version}", tag = "Search",
+    params(("name" = String, Path), ("version" = String, Path),
+        ("Request-Timeout" = Option<String>, Header, description = "Seconds, such as 2.500")),
+    request_body = SearchQueryDto,
+    responses((status = 200, description = "One result per query vector", body = Vec<SearchResultDto>,
+            headers(("Tarn-Coverage" = f64, description = "The fraction of the live rows that was considered"),
+                ("Tarn-Version" = String, description = "The version of the data source that the answer shows"),
+                ("Server-Timing" = String, description = "Milliseconds by phase"))),
+        (status = 400, body = ErrorDto), (status = 401, body = ErrorDto), (status = 403, body = ErrorDto),
+        (status = 404, body = ErrorDto), (status = 409, description = "minVersion is ahead of the timeline", body = ErrorDto),
+        (status = 413, body = ErrorDto), (status = 415, body = ErrorDto), (status = 429, body = ErrorDto),
+        (status = 503, body = ErrorDto)))]
+pub(crate) async fn search(
+    Extension(state): Extension<QueryState>,
+    caller: Caller,
+    Path(path): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let id = index_id(path)?;
+    caller.require(Scope::Read, Resource::Index(&id))?;
+    MediaType::require_json(&headers)?;
+    let (index, source) = state.engine().index(&id).await.map_err(to_api)?;
+    let body = state.app().read_body(body).await?;
+    let parsed = request::parse(body.bytes(), &index, &source)?;
+    drop(body);
+    run(&state, &id, parsed).await
+}
+
+/// Says what an index is and how many points it holds.
+#[utoipa::path(get, path = "/api/v1/info/{name}/{version}", tag = "Search",
+    params(("name" = String, Path), ("version" = String, Path)),
+    responses((status = 200, body = IndexInfoDto), (status = 404, body = ErrorDto),
+        (status = 401, body = ErrorDto), (status = 403, body = ErrorDto), (status = 503, body = ErrorDto)))]
+pub(crate) async fn info(
+    Extension(state): Extension<QueryState>,
+    caller: Caller,
+    Path(path): Path<(String, String)>,
+) -> Result<Json<IndexInfoDto>, ApiError> {
+    let id = index_id(path)?;
+    caller.require(Scope::Read, Resource::Index(&id))?;
+    let (index, source) = state.engine().index(&id).await.map_err(to_api)?;
+    info_of(&state, &index, &source).await.map(Json)
+}
+
+/// As info of an index, when there is only one.
+#[utoipa::path(get, path = "/api/v1/info", tag = "Search",
+    responses((status = 200, body = IndexInfoDto), (status = 404, body = ErrorDto),
+        (status = 401, body = ErrorDto), (status = 503, body = ErrorDto)))]
+pub(crate) async fn info_of_the_only_index(
+    Extension(state): Extension<QueryState>,
+    caller: Caller,
+) -> Result<Json<IndexInfoDto>, ApiError> {
+    let indices = tarn_store::list_indices(state.app().store()).await?;
+    let readable: Vec<_> = indices.iter().filter(|index| caller.may(Scope::Read, Resource::Index(&index.id))).collect();
+    let [index] = readable.as_slice() else {
+        return Err(ApiError::not_found(format!(
+            "There are {} indices; ask for one: /api/v1/info/NAME/VERSION",
+            readable.len()
+        )));
+    };
+    let (index, source) = state.engine().index(&index.id).await.map_err(to_api)?;
+    info_of(&state, &index, &source).await.map(Json)
+}
+
+/// Searches with a zero vector: shows some points of an index, vectors included.
+#[utoipa::path(get, path = "/api/v1/probe/{name}/{version}", tag = "Search",
+    params(("name" = String, Path), ("version" = String, Path),
+        ("k" = Option<i32>, Query, description = "How many points, 1 unless given", minimum = 1, maximum = 10000)),
+    responses((status = 200, body = Vec<SearchResultDto>), (status = 400, body = ErrorDto), (status = 404, body = ErrorDto),
+        (status = 401, body = ErrorDto), (status = 403, body = ErrorDto), (status = 503, body = ErrorDto)))]
+pub(crate) async fn probe(
+    Extension(state): Extension<QueryState>,
+    caller: Caller,
+    Path(path): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let id = index_id(path)?;
+    caller.require(Scope::Read, Resource::Index(&id))?;
+    let mut k = 1_i64;
+    for (_, value) in pairs(query.as_deref()).into_iter().filter(|(name, _)| name.eq_ignore_ascii_case("k")) {
+        k = value.parse().map_err(|_| ApiError::invalid("k must be a whole number"))?;
+    }
+    let (index, source) = state.engine().index(&id).await.map_err(to_api)?;
+    let (vector, echo) = zero_vector(&source);
+    let queries = vec![vector];
+    let checked_k = u32::try_from(k.max(0)).unwrap_or(u32::MAX);
+    tarn_model::check_search(&source, &index, &Default::default(), &queries, checked_k)?;
+    let mut request = SearchRequest::new(queries, checked_k);
+    request.retrieve_vectors = true;
+    run(&state, &id, request::Parsed { request, echo: vec![echo] }).await
+}
+
+fn zero_vector(source: &DataSource) -> (Vector, WireVector) {
+    match source.vector_kind {
+        VectorKind::Dense => {
+            let zeros = vec![0.0; source.vector_dimension as usize];
+            (Vector::Dense(zeros.clone()), WireVector::Dense(zeros))
+        }
+        VectorKind::Sparse => (
+            // An explicit zero counts as absent in every score, and a vector must have a coordinate.
+            Vector::Sparse(SparseVector { indices: vec![0], values: vec![0.0] }),
+            WireVector::Sparse { coordinates: vec![0.0], indices: vec![0] },
+        ),
+    }
+}
+
+async fn info_of(state: &QueryState, index: &Arc<Index>, source: &Arc<DataSource>) -> Result<IndexInfoDto, ApiError> {
+    let count = state.engine().count(&index.id, Consistency::Strong).await.map_err(to_api)?;
+    Ok(IndexInfoDto {
+        index_algorithm: index.algorithm.metric.algorithm_type().to_owned(),
+        vector_type: match source.vector_kind {
+            VectorKind::Dense => "DenseVector",
+            VectorKind::Sparse => "SparseVector",
+        },
+        vector_dimension: source.vector_dimension,
+        data_points_count: count,
+    })
+}
+
+async fn run(state: &QueryState, id: &IndexId, parsed: request::Parsed) -> Result<Response, ApiError> {
+    let before = state.app().requests().map(tarn_store::Requests::counts);
+    let request::Parsed { request, echo } = parsed;
+    let response = state.engine().search(id, request).await.map_err(to_api)?;
+    state.app().metrics().search(echo.len() as u64);
+    let spent = state.app().requests().zip(before).map(|(requests, before)| requests.counts().since(&before));
+    let headers = headers(&response, spent)?;
+    answer::respond(response, echo, headers).await
+}
+
+/// The totals of a search. Requests and bytes are those of the whole process while the search ran.
+fn headers(response: &SearchResponse, spent: Option<RequestCounts>) -> Result<HeaderMap, ApiError> {
+    let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
+    let timings = &response.timings;
+    let timing = format!(
+        "snapshot;dur={:.3}, search;dur={:.3}, fetch;dur={:.3}",
+        ms(timings.snapshot),
+        ms(timings.search),
+        ms(timings.fetch)
+    );
+    let mut headers = HeaderMap::new();
+    headers.insert(tarn_api::TARN_VERSION, tarn_api::version_header(&response.version)?);
+    headers.insert(GENERATION, HeaderValue::from(response.generation));
+    for (name, text) in [(COVERAGE, response.coverage.to_string()), (SERVER_TIMING, timing)] {
+        let value = HeaderValue::from_str(&text).map_err(|error| {
+            tracing::error!(%error, %name, "cannot be a header");
+            ApiError::internal()
+        })?;
+        headers.insert(name, value);
+    }
+    if let Some(spent) = spent {
+        let requests = spent.gets + spent.heads + spent.puts + spent.lists + spent.deletes;
+        headers.insert(REQUESTS, HeaderValue::from(requests));
+        headers.insert(BYTES, HeaderValue::from(spent.bytes_read));
+    }
+    Ok(headers)
+}
+
+/// Most found points in one answer: `k` times query vectors.
+const RESULTS: u64 = 1_000_000;
+
+fn check_size(k: u32, queries: usize) -> Result<(), ApiError> {
+    if u64::from(k) * queries as u64 > RESULTS {
+        return Err(ApiError::invalid(format!(
+            "k times the number of query vectors may be at most {RESULTS} (k alone: {}); ask in several searches",
+            limits::K
+        )));
+    }
+    Ok(())
+}

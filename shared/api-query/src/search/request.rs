@@ -1,0 +1,165 @@
+//! A search, from JSON.
+//!
+//! Fields of layer 2 that this server does not serve are refused rather than ignored: an answer that left them out would
+//! look right and be wrong.
+
+use std::time::Duration;
+
+use tarn_api::ApiError;
+use tarn_api::json::{JsonError, Reader, read_attributes, read_tree, read_vector};
+use tarn_model::{
+    CheckedSearch, DataSource, Filter, Index, ReadToken, VectorKind, WireSearch, WireVector, check_wire_search, limits,
+};
+use tarn_search::{Consistency, SearchRequest};
+
+/// Specified, but not served.
+const NOT_SERVED: [&str; 10] =
+    ["asOf", "groupBy", "groupLimit", "queryIds", "context", "prioritize", "combine", "explain", "nprobe", "seed"];
+
+/// A search that fits its index.
+pub(super) struct Parsed {
+    /// For the engine.
+    pub(super) request: SearchRequest,
+    /// The query vectors as they came.
+    pub(super) echo: Vec<WireVector>,
+}
+
+#[derive(Default)]
+struct Extras {
+    filter: Option<serde_json::Value>,
+    consistency: Option<String>,
+    min_version: Option<String>,
+    exact: bool,
+    target_recall: Option<f64>,
+    ef_search: Option<u32>,
+    deadline_ms: Option<f64>,
+    attributes: Option<Vec<String>>,
+    retrieve_vectors: Option<bool>,
+}
+
+/// Parses and checks a search.
+pub(super) fn parse(bytes: &[u8], index: &Index, source: &DataSource) -> Result<Parsed, ApiError> {
+    let (search, extras) = read(bytes, source)?;
+    let echo = search.query_vectors.clone();
+    let CheckedSearch { split_filter, queries, k } = check_wire_search(source, index, search)?;
+    super::check_size(k, queries.len())?;
+    let filter = extras.filter.map(|json| Filter::from_json(&json, source)).transpose()?;
+    let mut request = SearchRequest::new(queries, k);
+    request.split_filter = split_filter;
+    request.filter = filter;
+    // Absent means true: Vektonn's own client leaves it out when it is true.
+    request.retrieve_vectors = extras.retrieve_vectors.unwrap_or(true);
+    request.consistency = match extras.consistency {
+        None => Consistency::Strong,
+        Some(text) if text.eq_ignore_ascii_case("strong") => Consistency::Strong,
+        Some(text) if text.eq_ignore_ascii_case("eventual") => Consistency::Eventual,
+        Some(_) => return Err(ApiError::invalid("consistency must be 'strong' or 'eventual'")),
+    };
+    request.min_version = extras.min_version.map(|text| text.parse::<ReadToken>()).transpose()?;
+    request.exact = extras.exact;
+    request.target_recall = match extras.target_recall {
+        None => None,
+        #[allow(clippy::cast_possible_truncation)]
+        Some(recall) if recall > 0.0 && recall <= 1.0 => Some(recall as f32),
+        Some(_) => return Err(ApiError::invalid("targetRecall must be above 0 and at most 1")),
+    };
+    request.ef_search = match extras.ef_search {
+        Some(ef) if !(1..=limits::HNSW_EF).contains(&ef) => {
+            return Err(ApiError::invalid(format!("efSearch must be from 1 to {}", limits::HNSW_EF)));
+        }
+        ef => ef,
+    };
+    request.deadline = match extras.deadline_ms {
+        None => None,
+        Some(ms) if ms > 0.0 && ms.is_finite() => Some(Duration::from_secs_f64((ms / 1e3).min(LONGEST_DEADLINE))),
+        Some(_) => return Err(ApiError::invalid("deadlineMs must be a positive number of milliseconds")),
+    };
+    if let Some(keys) = &extras.attributes {
+        if let Some(key) = keys.iter().find(|key| !source.attribute_types.contains_key(*key)) {
+            let key: String = key.chars().take(80).collect();
+            return Err(ApiError::invalid(format!("attributes: '{key}' is not an attribute of the data source")));
+        }
+    }
+    request.attributes = extras.attributes;
+    Ok(Parsed { request, echo })
+}
+
+/// In seconds.
+const LONGEST_DEADLINE: f64 = limits::REQUEST_TIMEOUT_MS as f64 / 1e3;
+
+fn read(bytes: &[u8], source: &DataSource) -> Result<(WireSearch, Extras), JsonError> {
+    let dense = source.vector_kind == VectorKind::Dense;
+    let dimension = if dense { source.vector_dimension as usize } else { 0 };
+    let mut reader = Reader::new(bytes)?;
+    let (mut search, mut extras) = (WireSearch::default(), Extras::default());
+    reader.object::<JsonError>("a search", |r, name| {
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        if is("splitFilter") {
+            search.split_filter = read_attributes(r)?;
+        } else if is("queryVectors") {
+            search.query_vectors.clear();
+            if !r.null()? {
+                r.array("queryVectors", |r| {
+                    if search.query_vectors.len() > limits::QUERY_VECTORS {
+                        // One too many is enough for the check to refuse them.
+                        return r.skip();
+                    }
+                    read_vector(r, dense, dimension).map(|vector| search.query_vectors.push(vector))
+                })?;
+            }
+        } else if is("k") {
+            search.k = optional(r, |r| r.integer::<i32>("k"))?.unwrap_or_default().into();
+        } else if is("retrieveVectors") {
+            extras.retrieve_vectors = optional(r, |r| r.boolean("retrieveVectors"))?;
+        } else if is("filter") {
+            extras.filter = optional(r, read_tree)?;
+        } else if is("consistency") {
+            extras.consistency = optional(r, |r| r.string("consistency").map(|text| text.into_owned()))?;
+        } else if is("minVersion") {
+            extras.min_version = optional(r, read_version)?;
+        } else if is("exact") {
+            extras.exact = optional(r, |r| r.boolean("exact"))?.unwrap_or_default();
+        } else if is("targetRecall") {
+            extras.target_recall = optional(r, |r| r.f64("targetRecall"))?;
+        } else if is("efSearch") {
+            extras.ef_search = optional(r, |r| r.integer("efSearch"))?;
+        } else if is("deadlineMs") {
+            extras.deadline_ms = optional(r, |r| r.f64("deadlineMs"))?;
+        } else if is("attributes") {
+            extras.attributes = optional(r, read_keys)?;
+        } else if NOT_SERVED.iter().any(|field| is(field)) {
+            let start = r.position();
+            if !r.null()? {
+                return Err(r.error_at(start, format!("'{name}' is not served by this server; leave it out")));
+            }
+        } else {
+            r.skip()?;
+        }
+        Ok(())
+    })?;
+    reader.end()?;
+    Ok((search, extras))
+}
+
+fn optional<'a, T>(
+    reader: &mut Reader<'a>,
+    read: impl FnOnce(&mut Reader<'a>) -> Result<T, JsonError>,
+) -> Result<Option<T>, JsonError> {
+    if reader.null()? { Ok(None) } else { read(reader).map(Some) }
+}
+
+/// A version is text, and looks like a number as long as there is one lane.
+fn read_version(reader: &mut Reader<'_>) -> Result<String, JsonError> {
+    match reader.peek()? {
+        tarn_api::json::Kind::Number => reader.number("minVersion").map(|text| text.into_owned()),
+        _ => reader.string("minVersion").map(|text| text.into_owned()),
+    }
+}
+
+fn read_keys(reader: &mut Reader<'_>) -> Result<Vec<String>, JsonError> {
+    let mut keys = Vec::new();
+    reader.array("attributes", |r| r.string("an attribute's key").map(|key| keys.push(key.into_owned())))?;
+    keys.sort_unstable();
+    keys.dedup();
+    Ok(keys)
+}
