@@ -30,6 +30,6 @@ pub use objects::{
     latest_checkpoint, latest_index_boundary, latest_manifest, latest_source_boundary, list_indices, list_sources,
     load_index, load_source,
 };
-pub use open::StoreOptions;
+pub use open::{Environment, StoreOptions};
 pub use retry::RetryStore;
 pub use store::{Listed, Store};

@@ -3,6 +3,8 @@
 //! Credentials and region come from the `AWS_*` environment (keys, session token, web identity, container or instance
 //! role). Profiles in `~/.aws` are not read.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +34,39 @@ pub struct StoreOptions {
     pub retry_timeout: Duration,
     /// Whether opening a directory creates it.
     pub create_directory: bool,
+    /// Where S3 is and who we are. By default the process's own.
+    pub environment: Environment,
+}
+
+/// The `AWS_*` variables. Printing one shows the names alone.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// The variables of this process.
+    pub fn of_process() -> Self {
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect()
+    }
+
+    /// The value of a variable that is set and not empty.
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+}
+
+/// Variables whose names do not begin with `AWS_` are left out.
+impl FromIterator<(String, String)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
+        Self(variables.into_iter().filter(|(name, _)| name.starts_with("AWS_")).collect())
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 impl Default for StoreOptions {
@@ -42,6 +77,7 @@ impl Default for StoreOptions {
             retries: 4,
             retry_timeout: Duration::from_secs(20),
             create_directory: true,
+            environment: Environment::of_process(),
         }
     }
 }
@@ -111,10 +147,11 @@ fn open_s3(url: &str, rest: &str, options: &StoreOptions) -> Result<Store, Store
     let prefix = Path::parse(prefix.trim_matches('/')).map_err(|error| {
         StoreError::config(format!("'{url}' has a prefix that cannot be part of an object key: {error}"))
     })?;
+    // The endpoint that the client will choose, in its order.
     let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
         .iter()
-        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
-    let plain_http = endpoint.as_deref().is_some_and(|endpoint| endpoint.to_ascii_lowercase().starts_with("http://"));
+        .find_map(|name| options.environment.get(name));
+    let plain_http = endpoint.is_some_and(|endpoint| endpoint.to_ascii_lowercase().starts_with("http://"));
     let client = ClientOptions::new()
         .with_timeout(options.request_timeout)
         .with_connect_timeout(options.connect_timeout)
@@ -128,7 +165,14 @@ fn open_s3(url: &str, rest: &str, options: &StoreOptions) -> Result<Store, Store
         max_retries: options.retries,
         retry_timeout: options.retry_timeout,
     };
-    let s3 = AmazonS3Builder::from_env()
+    let mut builder = AmazonS3Builder::new();
+    for (name, value) in options.environment.0.iter().filter(|(_, value)| !value.is_empty()) {
+        // The client knows some of the variables; AWS_PROFILE and others mean nothing to it.
+        if let Ok(key) = name.to_ascii_lowercase().parse() {
+            builder = builder.with_config(key, value);
+        }
+    }
+    let s3 = builder
         .with_bucket_name(bucket)
         .with_client_options(client)
         .with_retry(retry)

@@ -1,1 +1,1 @@
-use super::*;
+//! What crashes leave behind, and what listings show.
