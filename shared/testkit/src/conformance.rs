@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use tarn_model::{DataSourceId, KeyPrefix, ObjectKey};
+use tarn_model::{DataSourceId, KeyPrefix, ObjectKey, limits};
 use tarn_store::{Created, Store, StoreError};
 
 /// Writers that race for one key.
@@ -221,6 +221,11 @@ async fn names_of_all_kinds(case: &Case) {
             assert_eq!(case.get(&key).await, Some(Bytes::from(key.render())), "{name}");
         }
     }
+    let longest = DataSourceId { name: "я".repeat(limits::NAME_BYTES / 2), version: case.name.clone() };
+    longest.validate().expect("the longest name");
+    let key = ObjectKey::Source(longest);
+    assert_eq!(case.create(&key, &Bytes::from_static(b"{}")).await, Created::Ours);
+    assert_eq!(case.get(&key).await, Some(Bytes::from_static(b"{}")));
     assert_eq!(expected.len(), 3 * (hostile.len() + plain.len()), "no two names share a key");
 }
 
