@@ -3,9 +3,7 @@
 //! They are checked before anything of the named size is allocated or written.
 
 /// Longest name or version of a data source or an index, in bytes of UTF-8.
-///
-/// Percent-encoded it can be three times as long, and must still fit in a file name of 255 bytes.
-pub const NAME_BYTES: usize = 85;
+pub const NAME_BYTES: usize = 128;
 /// Longest name or version once percent-encoded, in bytes: it is a directory's name on disk stores.
 pub const NAME_ENCODED_BYTES: usize = 240;
 /// Longest attribute key, in bytes of UTF-8.
