@@ -125,3 +125,70 @@ impl Directory {
         segments
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tarn_testkit::Scenario;
+
+    use super::*;
+
+    /// A definition with two split attributes, and its splits spread over three segments.
+    fn directory() -> (Definition, Vec<Attributes>, Directory) {
+        let scenario = Scenario::dense();
+        let index = scenario.indices.iter().find(|index| index.split_attributes.len() == 2).unwrap();
+        let definition = Definition::new(Arc::clone(index), Arc::clone(&scenario.source));
+        let (mut splits, mut entries, mut next) = (Vec::new(), Vec::new(), [0; 3]);
+        for region in 0..40 {
+            for split in ["", "a", "ab", "b", "z"] {
+                let attributes = Attributes::from([
+                    ("region".to_owned(), tarn_model::AttributeValue::Int64(region - 20)),
+                    ("split".to_owned(), tarn_model::AttributeValue::String(split.to_owned())),
+                ]);
+                let key = SplitKey::encode(&definition.index.split_attributes, &attributes).unwrap();
+                for (segment, next) in (0u32..).zip(&mut next) {
+                    entries.push(SplitEntry { key: key.0.clone().into(), segment, start: *next, end: *next + 2 });
+                    *next += 2;
+                }
+                splits.push(attributes);
+            }
+        }
+        (definition, splits, Directory::new(entries))
+    }
+
+    #[test]
+    fn full_prefix_and_other_partial_filters_name_the_same_rows_as_a_scan_does() {
+        let (definition, splits, directory) = directory();
+        assert_eq!(directory.count(), splits.len() as u64);
+        for wanted in &splits {
+            for mask in 0..4 {
+                let filter: Attributes = wanted
+                    .iter()
+                    .zip(0..)
+                    .filter(|(_, bit)| mask & (1 << bit) != 0)
+                    .map(|((key, value), _)| (key.clone(), value.clone()))
+                    .collect();
+                let holds = |split: &Attributes| filter.iter().all(|(key, value)| split.get(key) == Some(value));
+                let matching = splits.iter().filter(|split| holds(split)).count() as u32;
+                let rows = directory.rows(&SplitFilter::new(&filter, &definition));
+                assert_eq!(rows.len(), 3);
+                for (_, ranges) in rows {
+                    assert!(ranges.is_sorted_by(|a, b| a.end < b.start), "joined and ascending: {ranges:?}");
+                    assert_eq!(ranges.iter().map(|range| range.end - range.start).sum::<u32>(), 2 * matching);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_filter_on_the_first_attributes_is_a_prefix() {
+        let (definition, splits, _) = directory();
+        let only =
+            |key: &str| splits[7].iter().filter(|(k, _)| *k == key).map(|(k, v)| (k.clone(), v.clone())).collect();
+        assert!(matches!(SplitFilter::new(&only("region"), &definition), SplitFilter::Prefix(_)));
+        assert!(matches!(SplitFilter::new(&only("split"), &definition), SplitFilter::Some(..)));
+        assert!(matches!(SplitFilter::new(&splits[7], &definition), SplitFilter::Prefix(_)));
+        assert_eq!(SplitFilter::new(&Attributes::new(), &definition), SplitFilter::All);
+    }
+}

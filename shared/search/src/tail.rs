@@ -130,3 +130,119 @@ impl Tail {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rand::rngs::SmallRng;
+    use rand::{Rng, SeedableRng};
+    use tarn_model::{PointKey, Update};
+    use tarn_testkit::Scenario;
+    use tarn_timeline::PointBatch;
+
+    use super::*;
+
+    struct World {
+        scenario: Scenario,
+        definition: Definition,
+        rng: SmallRng,
+        /// For each key, the sequence of its last update, and whether that was an upsert.
+        last: BTreeMap<Vec<u8>, (u64, bool)>,
+    }
+
+    impl World {
+        fn new(index: &str) -> Self {
+            let scenario = Scenario::dense();
+            let index = scenario.indices.iter().find(|i| i.id.name == index).unwrap().clone();
+            let definition = Definition::new(index, scenario.source.clone());
+            Self { scenario, definition, rng: SmallRng::seed_from_u64(3), last: BTreeMap::new() }
+        }
+
+        fn delta(&mut self, sequence: u64, rows: usize) -> DeltaRows {
+            let updates = (0..rows).map(|_| match self.rng.random_ratio(1, 3) {
+                true => self.scenario.tombstone(&mut self.rng),
+                false => Update::Upsert(self.scenario.point(&mut self.rng, 1)),
+            });
+            let updates: Vec<Update> = updates.collect();
+            for update in &updates {
+                let (attributes, live) = match update {
+                    Update::Upsert(point) => (&point.attributes, true),
+                    Update::Delete(attributes) => (attributes, false),
+                };
+                if self.definition.index.shard_of(attributes).is_some() {
+                    let key = PointKey::encode(&self.scenario.source, attributes).unwrap();
+                    self.last.insert(key.0, (sequence, live));
+                }
+            }
+            let batch = PointBatch::from_updates(self.scenario.source.clone(), &updates).unwrap();
+            DeltaRows::new(format!("delta {sequence}"), sequence, batch.record_batch().clone())
+        }
+
+        /// Checks that exactly the last upserts after the watermark are live, each in its place, and once.
+        fn check(&self, tail: &Tail) {
+            let mut live = Vec::new();
+            for part in tail.parts() {
+                let mut covered = 0;
+                for group in part.run.groups() {
+                    assert_eq!(group.rows.start, covered, "groups cover the rows in order");
+                    covered = group.rows.end;
+                    for row in group.rows.clone().filter(|row| !part.dead.contains(*row)) {
+                        let key = part.run.segment().unwrap().key(row);
+                        let place = self.definition.place(key).unwrap().unwrap();
+                        assert_eq!((place.shard, &*place.split), (group.shard, &*group.split));
+                        live.push(key.to_vec());
+                    }
+                }
+            }
+            live.sort();
+            let expected = self.last.iter().filter(|(_, (sequence, live))| *live && *sequence > tail.watermark());
+            assert_eq!(live, expected.map(|(key, _)| key.clone()).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_point_is_live_once() {
+        for index in ["exact-l2", "exact-ip", "exact-cosine", "graph-cosine-some"] {
+            let mut world = World::new(index);
+            let mut tail = Tail::empty(0);
+            let mut sequence = 0;
+            for round in 0..60 {
+                let count = world.rng.random_range(0..4);
+                let deltas = (0..count).map(|_| {
+                    sequence += 1;
+                    let rows = [1, 2, 50][world.rng.random_range(0..3)];
+                    world.delta(sequence, rows)
+                });
+                let deltas = deltas.collect();
+                tail = tail.grow(&world.definition, deltas).unwrap();
+                assert_eq!(tail.head(), sequence);
+                if round % 5 == 4 {
+                    let watermark = world.rng.random_range(tail.watermark()..=sequence);
+                    tail = tail.advance(watermark);
+                }
+                world.check(&tail);
+            }
+        }
+    }
+
+    #[test]
+    fn a_thousand_small_deltas_are_few_parts() {
+        let mut world = World::new("exact-l2");
+        let mut tail = Tail::empty(0);
+        for sequence in 1..=1000 {
+            let delta = world.delta(sequence, 1);
+            tail = tail.grow(&world.definition, vec![delta]).unwrap();
+            assert!(tail.parts().len() <= 12, "{} parts after {sequence} deltas", tail.parts().len());
+        }
+        world.check(&tail);
+    }
+
+    #[test]
+    fn a_watermark_beyond_the_head_empties_the_tail() {
+        let mut world = World::new("exact-l2");
+        let delta = world.delta(1, 20);
+        let tail = Tail::empty(0).grow(&world.definition, vec![delta]).unwrap().advance(5);
+        assert_eq!((tail.head(), tail.watermark(), tail.parts().len()), (5, 5, 0));
+    }
+}

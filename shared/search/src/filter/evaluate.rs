@@ -24,7 +24,10 @@ pub(crate) fn matching_rows(
             let bits = evaluate(filter, &attributes.slice(start, end - start), source);
             // A split's range rarely begins at a multiple of eight, which `from_lsb0_bytes` wants.
             if start % 8 == 0 {
-                rows |= RoaringBitmap::from_lsb0_bytes(range.start, bits.sliced().as_slice());
+                let mut found = RoaringBitmap::from_lsb0_bytes(range.start, bits.sliced().as_slice());
+                // The last byte's padding is whatever the operators left there.
+                found.remove_range(end as u32..);
+                rows |= found;
             } else {
                 rows.extend(bits.set_indices().map(|row| range.start + row as u32));
             }
@@ -135,5 +138,99 @@ fn is_in(column: Column<'_>, values: &[AttributeValue], rows: usize) -> BooleanB
         Column::Float64(array) => among!(AttributeValue::Float64(v) => *v, |row: usize| array.values()[row]),
         Column::String(array) => among!(AttributeValue::String(v) => v.as_str(), |row| array.value(row)),
         Column::Uuid(array) => among!(AttributeValue::Uuid(v) => *v, |row| uuid(array.value(row))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{
+        ArrayRef, BooleanArray, FixedSizeBinaryArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
+    };
+    use rand::rngs::SmallRng;
+    use rand::seq::IndexedRandom;
+    use rand::{Rng, SeedableRng};
+    use tarn_model::{AttributeType, Attributes};
+    use tarn_testkit::Scenario;
+
+    use super::*;
+
+    fn batch(source: &DataSource, rows: &[Attributes]) -> RecordBatch {
+        macro_rules! values {
+            ($kind:ident, $name:expr) => {
+                rows.iter().map(|row| match &row[$name] {
+                    AttributeValue::$kind(value) => value.clone(),
+                    other => panic!("{other}"),
+                })
+            };
+        }
+        let columns = source.attribute_types.iter().map(|(name, attribute_type)| {
+            let array: ArrayRef = match attribute_type {
+                AttributeType::Bool => Arc::new(BooleanArray::from_iter(values!(Bool, name).map(Some))),
+                AttributeType::Int64 => Arc::new(Int64Array::from_iter_values(values!(Int64, name))),
+                AttributeType::Float64 => Arc::new(Float64Array::from_iter_values(values!(Float64, name))),
+                AttributeType::String => Arc::new(StringArray::from_iter_values(values!(String, name))),
+                AttributeType::Uuid => {
+                    let bytes = values!(Uuid, name).map(|uuid| *uuid.as_bytes());
+                    Arc::new(FixedSizeBinaryArray::try_from_iter(bytes).unwrap())
+                }
+                AttributeType::DateTime => {
+                    Arc::new(TimestampMicrosecondArray::from_iter_values(values!(DateTime, name)))
+                }
+            };
+            (name.clone(), array)
+        });
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    fn random(scenario: &Scenario, rng: &mut SmallRng, depth: usize) -> Filter {
+        let parts = |rng: &mut SmallRng| {
+            (0..rng.random_range(0..4)).map(|_| random(scenario, rng, depth + 1)).collect::<Vec<_>>()
+        };
+        match rng.random_range(if depth < 3 { 0 } else { 3 }..8) {
+            0 => Filter::And(parts(rng)),
+            1 => Filter::Or(parts(rng)),
+            2 => Filter::Not(Box::new(random(scenario, rng, depth + 1))),
+            3 => Filter::StartsWith {
+                attribute: "colour".into(),
+                prefix: ["", "r", "red", "reddish!", "blau"].choose(rng).unwrap().to_string(),
+            },
+            kind => {
+                let names: Vec<&String> = scenario.source.attribute_types.keys().collect();
+                let attribute = (*names.choose(rng).unwrap()).clone();
+                let value = scenario.value(rng, &attribute);
+                match kind {
+                    4 => Filter::In {
+                        values: (0..rng.random_range(0..5)).map(|_| scenario.value(rng, &attribute)).collect(),
+                        attribute,
+                    },
+                    5 => Filter::Exists { attribute },
+                    _ => {
+                        use CompareOp::{Eq, Gt, Gte, Lt, Lte, Ne};
+                        let op = *[Eq, Ne, Lt, Lte, Gt, Gte].choose(rng).unwrap();
+                        Filter::Compare { attribute, op, value }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whole_columns_agree_with_the_reference_row_by_row() {
+        let scenario = Scenario::dense();
+        let mut rng = SmallRng::seed_from_u64(7);
+        let rows: Vec<Attributes> = (0..500).map(|serial| scenario.point(&mut rng, serial).attributes).collect();
+        let batch = batch(&scenario.source, &rows);
+        for _ in 0..500 {
+            let filter = random(&scenario, &mut rng, 0);
+            let (a, b) = (rng.random_range(0..500), rng.random_range(0..600));
+            let ranges = [a.min(b)..a, a.max(b)..b.max(a) + 77];
+            let found = matching_rows(&filter, &batch, &scenario.source, &ranges);
+            let expected: RoaringBitmap = (0u32..500)
+                .filter(|&row| ranges.iter().any(|range| range.contains(&row)) && filter.matches(&rows[row as usize]))
+                .collect();
+            assert_eq!(found, expected, "{filter:?} over {ranges:?}");
+        }
     }
 }
