@@ -12,7 +12,6 @@
 
 mod calibration;
 mod catalog;
-mod cost;
 mod dense;
 mod error;
 mod flat;

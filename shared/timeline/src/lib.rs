@@ -9,20 +9,26 @@
 //! Owns `timeline-is-gapless`, `batch-is-atomic`, `key-commits-once`, `delta-matches-source`.
 //! Links neither DataFusion nor usearch, and deletes nothing: garbage collection is the compactor's.
 
+mod append;
 mod batch;
+mod blocking;
 mod builder;
+mod canonical;
+mod checkpoint_file;
 mod codec;
 mod columnar;
 mod error;
 mod group;
 mod keys;
 mod live;
+mod receipt;
 mod rows;
 mod schema;
 mod seal;
 mod tail;
 mod timeline;
 
+pub use append::{AppendOptions, Appended};
 pub use batch::PointBatch;
 pub use builder::{DeltaBuilder, RowVector};
 pub use codec::{BatchInfo, Delta, DeltaHeader, decode_delta, decode_header, encode_delta};
@@ -36,4 +42,4 @@ pub use schema::{
     attribute_column, checkpoint_schema, delta_schema, pack_version, unpack_version, writer_properties,
 };
 pub use tail::{Freshness, Tail, TailReader};
-pub use timeline::{AppendOptions, Appended, Timeline};
+pub use timeline::{KNOWLEDGE_MAX_AGE, MIN_COLLECTION_GRACE, Timeline};

@@ -16,7 +16,6 @@ const OURS: [&str; 6] = [KEY_COLUMN, VERSION_COLUMN, DELETED_COLUMN, VECTOR_COLU
 /// is a tombstone from `_deleted` or `deleted`, when there is such a column. `_key` and `_version` are ignored, so
 /// that what was exported can be uploaded again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct ColumnMapping {
     /// Attribute to column, for attributes whose column has another name.
     pub attributes: BTreeMap<String, String>,

@@ -87,6 +87,9 @@ fn collect<T>(
     for row in 0..rows {
         if live.has(row) {
             let range = lists.range(row);
+            if range.is_empty() {
+                return Err(Fault::new(row, "Vector must have coordinates").into());
+            }
             if range.len() > limits::SPARSE_COORDINATES {
                 let what = format!("{} coordinates; at most {} are allowed", range.len(), limits::SPARSE_COORDINATES);
                 return Err(Fault::new(row, what).into());

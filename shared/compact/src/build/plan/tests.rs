@@ -1,1 +1,0 @@
-//! Tables of shards and what is built in them.
