@@ -1,20 +1,54 @@
 //! Export: the live points of a data source as a stream, in bounded memory.
+//!
+//! The first batch is awaited before the answer begins, so that what cannot be read is an error and not a broken stream. A
+//! failure later breaks the connection off: a client never takes a part for the whole.
 
+mod arrow;
+mod ndjson;
+mod parquet;
+
+use std::sync::Arc;
+
+use ::arrow::array::RecordBatch;
+use ::arrow::datatypes::SchemaRef;
+use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use tarn_model::DataSource;
+use tarn_timeline::{INDICES_COLUMN, LiveOptions, TimelineError, VALUES_COLUMN, VECTOR_COLUMN, attribute_column, live};
 
 use crate::auth::{Caller, Resource, Scope};
 use crate::definitions::source_id;
 use crate::error::{ApiError, ErrorDto};
 use crate::state::AppState;
+use crate::upload::{TARN_VERSION, version_header};
+
+const NDJSON: &str = "application/x-ndjson";
+const ARROW: &str = "application/vnd.apache.arrow.stream";
+const PARQUET: &str = "application/vnd.apache.parquet";
+
+/// Turns batches into pieces of a file.
+trait Encoder: Send + 'static {
+    /// The bytes that a batch adds.
+    fn batch(&mut self, batch: &RecordBatch) -> Result<Bytes, String>;
+    /// The bytes after the last batch.
+    fn end(&mut self) -> Result<Bytes, String>;
+}
 
 /// Streams every live point of a data source.
+///
+/// What was exported can be uploaded again. The format is chosen by `Accept`; NDJSON unless it says otherwise.
 #[utoipa::path(get, path = "/api/v1/data-sources/{name}/{version}/export", tag = "Points",
     params(("name" = String, Path), ("version" = String, Path)),
-    responses((status = 200, description = "The points", content(
+    responses((status = 200, description = "The points, in no particular order", content(
             (String = "application/x-ndjson"), (Vec<u8> = "application/vnd.apache.arrow.stream"),
-            (Vec<u8> = "application/vnd.apache.parquet"))),
+            (Vec<u8> = "application/vnd.apache.parquet")),
+            headers(("Tarn-Version" = String, description = "The version that the points are the state of"))),
         (status = 401, body = ErrorDto), (status = 403, body = ErrorDto), (status = 404, body = ErrorDto),
         (status = 406, body = ErrorDto), (status = 503, body = ErrorDto)))]
 pub(crate) async fn export(
@@ -25,6 +59,119 @@ pub(crate) async fn export(
 ) -> Result<Response, ApiError> {
     let id = source_id(path)?;
     caller.require(Scope::Read, Resource::DataSource(&id))?;
-    let _ = (state, headers);
-    todo!()
+    let media = accepted(&headers)?;
+    let source = state.sources().get(&id).await?.source;
+    let mut options = LiveOptions::default();
+    options.columns = Some(columns(&source));
+    let mut live = live(state.store(), Arc::clone(&source), options).await?;
+    let first = live.batches.next().await.transpose()?;
+
+    let encoder = encoder(media, source, &live.schema)?;
+    let rest = futures::stream::iter(first.map(Ok)).chain(live.batches).boxed();
+    let mut response = Response::new(Body::from_stream(encoded(rest, encoder)));
+    let (name, value) = (CONTENT_TYPE, HeaderValue::from_static(media));
+    response.headers_mut().insert(name, value);
+    response.headers_mut().insert(TARN_VERSION, version_header(&live.at)?);
+    Ok(response)
+}
+
+/// What a user uploaded, and nothing of how it is stored.
+fn columns(source: &DataSource) -> Vec<String> {
+    let mut columns: Vec<String> = source.attribute_types.keys().map(|key| attribute_column(key)).collect();
+    match source.vector_kind {
+        tarn_model::VectorKind::Dense => columns.push(VECTOR_COLUMN.to_owned()),
+        tarn_model::VectorKind::Sparse => columns.extend([INDICES_COLUMN.to_owned(), VALUES_COLUMN.to_owned()]),
+    }
+    columns
+}
+
+fn encoder(media: &str, source: Arc<DataSource>, schema: &SchemaRef) -> Result<Box<dyn Encoder>, ApiError> {
+    let failed = |error: String| {
+        tracing::error!(error, "an export cannot begin");
+        ApiError::internal()
+    };
+    Ok(match media {
+        ARROW => Box::new(arrow::ArrowEncoder::new(schema).map_err(failed)?),
+        PARQUET => Box::new(parquet::ParquetEncoder::new(Arc::clone(schema)).map_err(failed)?),
+        _ => Box::new(ndjson::NdjsonEncoder::new(source)),
+    })
+}
+
+/// Encodes batches as they come. An error ends the stream in one.
+fn encoded(
+    batches: BoxStream<'static, Result<RecordBatch, TimelineError>>,
+    encoder: Box<dyn Encoder>,
+) -> impl Stream<Item = Result<Bytes, String>> + Send {
+    let state = Some((batches, encoder));
+    let pieces = futures::stream::unfold(state, |state| async move {
+        let (mut batches, mut encoder) = state?;
+        match batches.next().await {
+            Some(Ok(batch)) => {
+                let encode = move || (encoder.batch(&batch), encoder);
+                match tokio::task::spawn_blocking(encode).await {
+                    Ok((Ok(bytes), encoder)) => Some((Ok(bytes), Some((batches, encoder)))),
+                    Ok((Err(error), _)) => Some((Err(error), None)),
+                    Err(error) => Some((Err(error.to_string()), None)),
+                }
+            }
+            Some(Err(error)) => Some((Err(error.to_string()), None)),
+            None => Some((encoder.end(), None)),
+        }
+    });
+    pieces.inspect(|piece| {
+        if let Err(error) = piece {
+            tracing::error!(error, "an export broke off");
+        }
+    })
+}
+
+/// The best media type that the request accepts. Quality values order the choices; ties go to NDJSON first.
+fn accepted(headers: &HeaderMap) -> Result<&'static str, ApiError> {
+    let Some(accept) = headers.get(ACCEPT) else { return Ok(NDJSON) };
+    let accept = accept.to_str().unwrap_or_default().to_ascii_lowercase();
+    let mut best: Option<(f32, &'static str)> = None;
+    for range in accept.split(',') {
+        let (range, parameters) = range.split_once(';').unwrap_or((range, ""));
+        let quality = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("q=")?.parse().ok());
+        let quality: f32 = quality.unwrap_or(1.0);
+        let media = match range.trim() {
+            NDJSON | "application/ndjson" | "application/*" | "*/*" => NDJSON,
+            ARROW => ARROW,
+            PARQUET => PARQUET,
+            _ => continue,
+        };
+        if quality > 0.0 && best.is_none_or(|(found, _)| quality > found) {
+            best = Some((quality, media));
+        }
+    }
+    best.map(|(_, media)| media).ok_or_else(|| {
+        let message = format!("Accept must name one of {NDJSON}, {ARROW}, {PARQUET}");
+        ApiError::new(StatusCode::NOT_ACCEPTABLE, "notAcceptable", message)
+    })
+}
+
+/// A sink that many pieces go out of.
+#[derive(Clone, Debug, Default)]
+struct Pieces(Arc<parking_lot::Mutex<Vec<u8>>>);
+
+impl Pieces {
+    fn take(&self) -> Bytes {
+        std::mem::take(&mut *self.0.lock()).into()
+    }
+}
+
+impl std::io::Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Errors of the encoders, which write to memory, as text for the log.
+fn text(error: &dyn std::fmt::Display) -> String {
+    error.to_string()
 }

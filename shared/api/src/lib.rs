@@ -46,5 +46,5 @@ pub use openapi::{openapi, status_openapi};
 pub use query::pairs;
 pub use router::{finish, ingest_router, ingest_routes, protected};
 pub use settings::ApiSettings;
-pub use state::AppState;
+pub use state::{AppState, counted};
 pub use upload::{TARN_VERSION, version_header};

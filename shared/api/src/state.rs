@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tarn_store::{Requests, Store};
+use tarn_store::{CountingStore, Requests, Store};
 
 use crate::auth::Gate;
 use crate::body::BodyBudget;
@@ -82,4 +82,15 @@ impl AppState {
     pub(crate) fn sources(&self) -> &Sources {
         &self.inner.sources
     }
+}
+
+/// The store seen through a counting decorator, and its counters: for [`AppState::with_requests`].
+pub fn counted(store: &Store) -> (Store, Requests) {
+    let mut counters = Requests::default();
+    let store = store.layer(|objects| {
+        let (counting, requests) = CountingStore::new(objects);
+        counters = requests;
+        Arc::new(counting)
+    });
+    (store, counters)
 }

@@ -3,19 +3,22 @@
 use std::sync::Arc;
 
 use tarn_model::{DataSourceId, IndexId};
-use tarn_store::Store;
+use tarn_store::{Store, list_indices, list_sources};
 
+use crate::build;
+use crate::checkpoint;
+use crate::context::Context;
 use crate::error::CompactError;
-use crate::outcome::{BuildOutcome, FoldOutcome, GcReport, RunSummary, VerifyReport};
+use crate::gc;
+use crate::outcome::{BuildOutcome, FoldOutcome, GcReport, RunItem, RunSummary, VerifyReport};
 use crate::progress::Progress;
 use crate::settings::{BuilderSettings, GcOptions};
+use crate::verify;
 
 /// Folds, builds, publishes, collects and verifies. Any number of builders may work on one store at once.
 #[derive(Clone)]
 pub struct Builder {
-    store: Store,
-    settings: Arc<BuilderSettings>,
-    progress: Arc<dyn Progress>,
+    context: Arc<Context>,
 }
 
 impl Builder {
@@ -24,7 +27,7 @@ impl Builder {
     /// # Errors
     /// [`CompactError::Settings`], or a directory that cannot be used.
     pub fn new(store: Store, settings: BuilderSettings, progress: Arc<dyn Progress>) -> Result<Self, CompactError> {
-        Ok(Self { store, settings: Arc::new(settings), progress })
+        Ok(Self { context: Context::new(store, settings, progress)? })
     }
 
     /// Folds the timeline of a data source up to its head into a new checkpoint.
@@ -32,8 +35,7 @@ impl Builder {
     /// # Errors
     /// [`CompactError`]; nothing was published then.
     pub async fn fold(&self, source: &DataSourceId) -> Result<FoldOutcome, CompactError> {
-        let _ = (source, &self.store, &self.settings, &self.progress);
-        todo!()
+        checkpoint::fold(&self.context, source).await
     }
 
     /// Brings an index to the newest checkpoint of its data source.
@@ -41,8 +43,7 @@ impl Builder {
     /// # Errors
     /// [`CompactError`]; nothing was published then.
     pub async fn build(&self, index: &IndexId) -> Result<BuildOutcome, CompactError> {
-        let _ = index;
-        todo!()
+        build::build(&self.context, index).await
     }
 
     /// Folds every data source and builds every index. A failure is an item of the summary and does not stop the others.
@@ -50,7 +51,16 @@ impl Builder {
     /// # Errors
     /// The data sources and indices could not be listed.
     pub async fn run(&self) -> Result<RunSummary, CompactError> {
-        todo!()
+        let mut summary = RunSummary::default();
+        for source in list_sources(&self.context.store).await? {
+            let outcome = self.fold(&source.id).await;
+            summary.items.push(RunItem::Fold(source.id.clone(), outcome));
+        }
+        for index in list_indices(&self.context.store).await? {
+            let outcome = self.build(&index.id).await;
+            summary.items.push(RunItem::Build(index.id.clone(), outcome));
+        }
+        Ok(summary)
     }
 
     /// Deletes what no reader and no builder can need; with `dry_run`, only says what it would delete.
@@ -58,8 +68,7 @@ impl Builder {
     /// # Errors
     /// [`CompactError`]; what was deleted until then was garbage.
     pub async fn collect_garbage(&self, options: &GcOptions) -> Result<GcReport, CompactError> {
-        let _ = options;
-        todo!()
+        gc::collect(&self.context, options).await
     }
 
     /// Re-reads every live object and checks it.
@@ -67,6 +76,6 @@ impl Builder {
     /// # Errors
     /// The store could not be listed or read. What is wrong with the objects stands in the report.
     pub async fn verify(&self) -> Result<VerifyReport, CompactError> {
-        todo!()
+        verify::verify(&self.context).await
     }
 }

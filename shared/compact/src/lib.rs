@@ -8,11 +8,20 @@
 //! Owns `checkpoint-equals-fold`, `live-in-one-place`, `index-equals-checkpoint`, `named-objects-are-kept`.
 //! Serves no queries and accepts no uploads.
 
+mod build;
 mod builder;
+mod checkpoint;
+mod context;
 mod error;
+mod fold;
+mod gc;
+mod merge;
 mod outcome;
 mod progress;
+mod publish;
+mod rows;
 mod settings;
+mod verify;
 
 pub use builder::Builder;
 pub use error::CompactError;

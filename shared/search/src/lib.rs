@@ -1,15 +1,28 @@
 //! Search: snapshots of an index, plans, leaf search and the merge.
 //!
-//! An [`Engine`] answers queries over the indices of one store. Each answer is computed against one [`Snapshot`]: one
+//! An [`Engine`] answers queries over the indices of one store. Each answer is computed against one snapshot: one
 //! manifest and the timeline's tail after its watermark (`snapshot-never-mixes-generations`). Writes nothing to the store.
 //! Links neither DataFusion nor an HTTP server; object-store waits are async, computing happens on a pool of its own.
 
+mod column;
+mod definition;
 mod describe;
 mod engine;
 mod error;
+mod execute;
+mod filter;
+mod generation;
+mod moment;
+mod plan;
 mod points;
+mod pool;
+mod reader;
 mod request;
 mod settings;
+mod snapshot;
+mod splits;
+mod tail;
+mod validate;
 
 pub use describe::{IndexDescription, SegmentDescription, ShardDescription, SplitDescription};
 pub use engine::Engine;

@@ -1,8 +1,21 @@
-//! Reading points by key: pages of an index in id order.
+//! Reading points by key: pages of an index in key order.
+//!
+//! A page costs one pass over the live rows in question: segments need not be in key order. It is for looking around; the
+//! export of everything is `tarn_timeline`'s.
+
+use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use tarn_model::{AttributeValue, Attributes, Filter, PointKey, ReadToken, Vector};
+use tarn_segment::Segment;
 
+use crate::error::SearchError;
+use crate::execute::{self, NamedFilter};
+use crate::filter::FilterCache;
+use crate::plan::Unit;
+use crate::pool::Abandoned;
 use crate::request::Consistency;
+use crate::snapshot::Snapshot;
 
 /// A page of an index's live points, in the order of their keys.
 #[derive(Clone, Debug, Default)]
@@ -41,4 +54,55 @@ pub struct Point {
     pub attributes: Vec<(String, AttributeValue)>,
     /// The vector, when the request wanted it.
     pub vector: Option<Vector>,
+}
+
+/// The rows of one page, by key. Stops early, with whatever it has, when the caller has gone away.
+///
+/// # Errors
+/// A segment's own failure.
+pub(crate) fn page(
+    snapshot: &Arc<Snapshot>,
+    units: Vec<(Unit, Option<Arc<Segment>>)>,
+    request: PointsRequest,
+    filters: &FilterCache,
+    abandoned: &Abandoned,
+) -> Result<PointsPage, SearchError> {
+    let filter = request.filter.map(NamedFilter::new);
+    let units = execute::prepare(snapshot, units, filter.as_ref(), filters)?;
+    let limit = request.limit as usize;
+    // One more than the page, to know whether there is another.
+    let mut smallest: BinaryHeap<(&[u8], usize, u32)> = BinaryHeap::with_capacity(limit + 2);
+    for (unit, position) in units.iter().zip(0usize..) {
+        if abandoned.is_set() {
+            break;
+        }
+        let segment = unit.segment()?;
+        for row in unit.live_rows() {
+            let key = segment.key(row);
+            if request.after.as_ref().is_some_and(|after| key <= after.0.as_slice()) {
+                continue;
+            }
+            if smallest.len() > limit && smallest.peek().is_some_and(|largest| key >= largest.0) {
+                continue;
+            }
+            smallest.push((key, position, row));
+            if smallest.len() > limit + 1 {
+                smallest.pop();
+            }
+        }
+    }
+    let mut rows = smallest.into_sorted_vec();
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let points = rows.into_iter().map(|(key, unit, row)| {
+        let segment = units[unit].segment()?;
+        Ok(Point {
+            key: PointKey(key.to_vec()),
+            attributes: execute::row_attributes(snapshot, segment, row, &snapshot.definition.wire_order)?,
+            vector: request.retrieve_vectors.then(|| segment.vector(row)),
+        })
+    });
+    let points = points.collect::<Result<Vec<Point>, SearchError>>()?;
+    let next = if more { points.last().map(|point| point.key.clone()) } else { None };
+    Ok(PointsPage { points, next, version: snapshot.version() })
 }

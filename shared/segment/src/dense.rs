@@ -13,6 +13,8 @@ use crate::topk::TopK;
 const TINY_NORM: f64 = 1e-18;
 /// The inverse norm that marks such a row.
 const TINY: f32 = -1.0;
+/// How many rows ahead the processor is told, when it cannot guess.
+pub(crate) const PREFETCH_ROWS: usize = 6;
 
 /// Row-major f32 vectors.
 #[derive(Clone, Debug)]
@@ -54,6 +56,17 @@ impl DenseRows {
     pub(crate) fn row(&self, row: u32) -> &[f32] {
         let at = row as usize * self.dimension;
         &self.values[at..at + self.dimension]
+    }
+
+    /// Scores rows in any order, and offers them.
+    pub(crate) fn offer_each(&self, metric: Metric, query: &DenseQuery, rows: &[u32], top: &mut TopK<'_>) {
+        let mut scratch = [0.0f32];
+        for (i, &row) in rows.iter().enumerate() {
+            if let Some(&ahead) = rows.get(i + PREFETCH_ROWS) {
+                kernels::prefetch(self.row(ahead));
+            }
+            self.offer_rows(metric, query, row, &mut scratch, top);
+        }
     }
 
     /// Scores adjacent rows from `first` on, one per element of `scratch`, and offers them.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 use tarn_model::Metric;
 
-use crate::dense::{DenseQuery, DenseRows};
+use crate::dense::{DenseQuery, DenseRows, PREFETCH_ROWS};
 use crate::kernels;
 use crate::keys::Keys;
 use crate::rows::Allowed;
@@ -24,8 +24,6 @@ const BLOCK_ROWS: usize = 4096;
 const PARALLEL_BYTES: usize = 4 * 1024 * 1024;
 /// Runs shorter than this are gathered: the processor cannot guess what comes next, so it is told.
 const GATHERED_ROWS: u32 = 4;
-/// How many runs ahead it is told.
-const PREFETCH_RUNS: usize = 6;
 
 /// Scans the allowed rows. Returns the best of each query and the number of rows considered.
 pub(crate) fn scan<'k>(
@@ -111,7 +109,7 @@ fn scan_block(
     for (i, piece) in pieces.iter().enumerate() {
         let length = piece.end - piece.start;
         if length < GATHERED_ROWS
-            && let Some(ahead) = pieces.get(i + PREFETCH_RUNS)
+            && let Some(ahead) = pieces.get(i + PREFETCH_ROWS)
         {
             kernels::prefetch(rows.row(ahead.start));
         }

@@ -203,8 +203,10 @@ pub(crate) fn verify(name: &str, bytes: &Bytes, expected: Option<&ObjectRef>) ->
     if u64_at(trailer, 24) != bytes.len() as u64 {
         return Err(wrong("trailer", format!("{} bytes", u64_at(trailer, 24)), format!("{} bytes", bytes.len())));
     }
-    if bytes[..FRAME] != header() {
-        return Err(wrong("header", format!("{:02x?}", &header()[..12]), format!("{:02x?}", &bytes[..12])));
+    let differs = header().iter().zip(&bytes[..FRAME]).position(|(expected, found)| expected != found);
+    if let Some(at) = differs {
+        let byte = |byte: u8| format!("{byte:02x} at byte {at}");
+        return Err(wrong("header", byte(header()[at]), byte(bytes[at])));
     }
 
     let (footer_offset, footer_length) = (u64_at(trailer, 0), u64_at(trailer, 8));

@@ -88,7 +88,6 @@ pub(crate) enum ViewError {
 }
 
 impl ViewError {
-    #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
     fn graph(error: impl std::fmt::Display) -> Self {
         Self::Graph(error.to_string())
     }

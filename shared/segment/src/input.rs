@@ -118,8 +118,7 @@ pub(crate) fn check_sparse(
         if !indices.is_sorted_by(|a, b| a < b) || indices.last().is_some_and(|&last| last >= dimension) {
             return Err(format!("row {row}: indices must ascend and be below {dimension}"));
         }
-        // The negation catches NaN.
-        if values[range].iter().any(|x| !(x.abs() <= limits::SPARSE_COORDINATE)) {
+        if values[range].iter().any(|x| x.is_nan() || x.abs() > limits::SPARSE_COORDINATE) {
             return Err(format!("row {row}: a value is not finite, or beyond {:e}", limits::SPARSE_COORDINATE));
         }
     }

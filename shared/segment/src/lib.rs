@@ -12,6 +12,7 @@
 
 mod calibration;
 mod catalog;
+mod cost;
 mod dense;
 mod error;
 mod flat;

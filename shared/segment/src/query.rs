@@ -40,8 +40,7 @@ impl Query {
         if metric.is_sparse() {
             return Err(SegmentError::Input(format!("{} compares sparse vectors", metric.algorithm_type())));
         }
-        // The negation catches NaN.
-        if let Some(x) = values.iter().find(|x| !(x.abs() <= limits::DENSE_COORDINATE)) {
+        if let Some(x) = values.iter().find(|x| x.is_nan() || x.abs() > limits::DENSE_COORDINATE) {
             return Err(SegmentError::Input(format!("query coordinate {x} is beyond {:e}", limits::DENSE_COORDINATE)));
         }
         let body = Body::Dense(DenseQuery::new(metric, values));
@@ -59,7 +58,7 @@ impl Query {
         if vector.indices.len() != vector.values.len() || !vector.indices.is_sorted_by(|a, b| a < b) {
             return Err(SegmentError::Input("query indices must ascend, one value each".to_owned()));
         }
-        if let Some(x) = vector.values.iter().find(|x| !(x.abs() <= limits::SPARSE_COORDINATE)) {
+        if let Some(x) = vector.values.iter().find(|x| x.is_nan() || x.abs() > limits::SPARSE_COORDINATE) {
             return Err(SegmentError::Input(format!("query coordinate {x} is beyond {:e}", limits::SPARSE_COORDINATE)));
         }
         let dimension = vector.indices.last().map_or(0, |&last| last as usize + 1);

@@ -211,6 +211,6 @@ mod tests {
         let all = 0..u32::MAX;
         let rows = Rows { ranges: std::slice::from_ref(&all), deleted: Some(&mask), ..Rows::default() };
         let allowed = Allowed::resolve(&rows, u32::MAX);
-        assert_eq!(allowed.runs, vec![1..u32::MAX - 1]);
+        assert_eq!(allowed.runs, std::slice::from_ref(&(1..u32::MAX - 1)));
     }
 }

@@ -1,13 +1,6 @@
 //! Chooses how to search a segment, and does it.
 //!
-//! # The cost rule
-//! A graph is used only where it is cheaper than scoring the allowed rows one by one. With `n` rows, `a` of them allowed:
-//! - exact: `a · bytes per row / 16 GB/s`, four times as much when the allowed rows lie scattered;
-//! - graph: `ef · 2m · 50 ns · n / a`: a search looks at about `2m` neighbours for each candidate that it keeps, and keeps
-//!   allowed ones only.
-//!
-//! Fewer than [`FEW_ROWS`] rows are always scanned. An exact plan never finds less than a graph, so an error of the
-//! estimate costs time, not recall.
+//! Whether a graph is worth using is `cost`'s to say. An exact plan never finds less than a graph.
 //!
 //! # Never fewer than `k` without a reason
 //! When the graph returns fewer than `k` rows although more are allowed (islands behind deleted rows), the query is
@@ -15,6 +8,7 @@
 
 use rayon::prelude::*;
 
+use crate::cost;
 use crate::dense::{DenseQuery, DenseRows};
 use crate::error::SegmentError;
 use crate::flat;
@@ -25,17 +19,6 @@ use crate::rows::{Allowed, Bits, Rows};
 use crate::segment::{Body, Segment};
 use crate::sparse::{self, Inverted, SparseQuery};
 use crate::topk::TopK;
-
-/// Up to so many allowed rows are scanned without asking what a graph would cost.
-const FEW_ROWS: u64 = 4096;
-/// Bytes that a scan reads in a nanosecond.
-const SCAN_BYTES_PER_NS: f64 = 16.0;
-/// How much dearer scattered rows are.
-const SCATTERED: f64 = 4.0;
-/// Mean run length below which rows count as scattered.
-const SCATTERED_RUN: u64 = 8;
-/// Nanoseconds per neighbour that a graph search looks at, mostly a cache miss.
-const GRAPH_NS_PER_NEIGHBOUR: f64 = 50.0;
 
 /// Answers the queries in order.
 pub(crate) fn search(
@@ -59,7 +42,7 @@ pub(crate) fn search(
             let queries: Vec<&DenseQuery> = queries.iter().filter_map(dense).collect();
             let ef = graph.as_ref().and_then(|_| effort_of(segment, k, effort));
             match (graph, ef) {
-                (Some(graph), Some(ef)) if graph_is_cheaper(segment, &allowed, ef) => {
+                (Some(graph), Some(ef)) if cheaper_by_graph(segment, &allowed, ef) => {
                     Dense { segment, rows, allowed: &allowed, k, stop }.by_graph(graph, &queries, ef)
                 }
                 _ => Ok(Dense { segment, rows, allowed: &allowed, k, stop }.exact(&queries)),
@@ -106,17 +89,9 @@ fn effort_of(segment: &Segment, k: usize, effort: Effort) -> Option<u32> {
     Some(ef.max(least).max(u32::try_from(k).unwrap_or(u32::MAX)))
 }
 
-fn graph_is_cheaper(segment: &Segment, allowed: &Allowed, ef: u32) -> bool {
-    if allowed.count <= FEW_ROWS || u64::from(ef) >= allowed.count {
-        return false;
-    }
-    let (count, total) = (allowed.count as f64, f64::from(segment.meta.rows));
-    let scattered = allowed.count / (allowed.runs.len() as u64).max(1) < SCATTERED_RUN;
-    let bytes = f64::from(segment.meta.dimension) * size_of::<f32>() as f64;
-    let exact = count * bytes / SCAN_BYTES_PER_NS * if scattered { SCATTERED } else { 1.0 };
-    let neighbours = 2.0 * segment.meta.hnsw.map_or(16.0, |params| f64::from(params.m));
-    let graph = f64::from(ef) * neighbours * GRAPH_NS_PER_NEIGHBOUR * total / count;
-    graph < exact
+fn cheaper_by_graph(segment: &Segment, allowed: &Allowed, ef: u32) -> bool {
+    let m = segment.meta.hnsw.map_or(16, |params| params.m);
+    cost::graph_is_cheaper(allowed, segment.meta.rows, segment.meta.dimension as usize, m, ef)
 }
 
 /// A search of dense rows.
@@ -161,11 +136,7 @@ impl<'a> Dense<'a> {
         if (candidates.len() as u64) < self.allowed.count.min(self.k as u64) {
             return self.exact(&[query]).pop().ok_or_else(|| SegmentError::Input("no query".to_owned()));
         }
-        let metric = self.segment.meta.metric;
-        let mut scratch = [0.0f32];
-        for row in candidates {
-            self.rows.offer_rows(metric, query, row, &mut scratch, &mut top);
-        }
+        self.rows.offer_each(self.segment.meta.metric, query, &candidates, &mut top);
         Ok(self.answer(top, self.allowed.count, Plan::Graph { ef }))
     }
 

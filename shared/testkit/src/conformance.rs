@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use tarn_model::{DataSourceId, KeyPrefix, ObjectKey};
+use tarn_model::{DataSourceId, KeyPrefix, ObjectKey, limits};
 use tarn_store::{Created, Store, StoreError};
 
 /// Writers that race for one key.
@@ -84,7 +84,8 @@ async fn absent_objects_are_none(case: &Case) {
     let prefix = KeyPrefix::Timeline(case.source(), 0);
     assert_eq!(case.keys(&prefix).await, []);
     assert_eq!(settle(|| case.store.first(&prefix)).await.expect("first"), None);
-    let missing = settle(|| case.store.get_ranges(&key, &[0..1])).await;
+    let range = 0..1;
+    let missing = settle(|| case.store.get_ranges(&key, std::slice::from_ref(&range))).await;
     assert!(matches!(missing, Err(StoreError::Missing { .. })), "{missing:?}");
 }
 
@@ -221,6 +222,12 @@ async fn names_of_all_kinds(case: &Case) {
             assert_eq!(case.get(&key).await, Some(Bytes::from(key.render())), "{name}");
         }
     }
+    let longest =
+        DataSourceId { name: "я".repeat(limits::NAME_ENCODED_BYTES / "%D1%8F".len()), version: case.name.clone() };
+    longest.validate().expect("the longest name");
+    let key = ObjectKey::Source(longest);
+    assert_eq!(case.create(&key, &Bytes::from_static(b"{}")).await, Created::Ours);
+    assert_eq!(case.get(&key).await, Some(Bytes::from_static(b"{}")));
     assert_eq!(expected.len(), 3 * (hostile.len() + plain.len()), "no two names share a key");
 }
 

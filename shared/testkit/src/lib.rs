@@ -1,11 +1,27 @@
-//! For tests only: a clock that tests drive, a store that fails on request, the conformance suite of stores, and a real
-//! S3 server on loopback. Production crates never depend on this one, except as a dev-dependency.
+//! For tests only: fixtures, the reference model, clocks that tests drive, a store that fails on request, the conformance
+//! suite of stores, and a real S3 server on loopback. Production crates never depend on this one, except as a
+//! dev-dependency.
+//!
+//! The model test in `tests/` draws [`Step`]s for a [`Scenario`], performs them on the real crates, and judges every
+//! answer by the [`Reference`].
 
 mod clock;
 pub mod conformance;
 mod fault;
+mod judge;
+mod reference;
+mod scenario;
+mod shifted;
+mod shrink;
+mod step;
 mod weed;
 
 pub use clock::ManualClock;
 pub use fault::{Fault, FaultStore, Faults, Operation};
+pub use judge::{Answer, Question, TOLERANCE, check_exact, check_found, check_identical, recall};
+pub use reference::{Neighbour, Reference, Scope, distance, nearness};
+pub use scenario::Scenario;
+pub use shifted::ShiftedClock;
+pub use shrink::shrink;
+pub use step::{AtLeast, Faulty, Generator, Search, Step, Upload};
 pub use weed::Weed;

@@ -61,7 +61,7 @@ fn kind_name(kind: SegmentKind) -> &'static str {
 
 pub(super) fn encode(catalog: &Catalog) -> Result<Bytes, ArrowError> {
     let segments = &catalog.segments;
-    let splits = || segments.iter().flat_map(|segment| &segment.splits);
+    let splits: Vec<&SplitRows> = segments.iter().flat_map(|segment| &segment.splits).collect();
     let mut deleted = BinaryBuilder::new();
     let mut buffer = Vec::new();
     for segment in segments {
@@ -72,9 +72,9 @@ pub(super) fn encode(catalog: &Catalog) -> Result<Bytes, ArrowError> {
     let struct_array = StructArray::try_new(
         split_fields(),
         vec![
-            Arc::new(BinaryArray::from_iter_values(splits().map(|split| &split.key.0))),
-            Arc::new(UInt32Array::from_iter_values(splits().map(|split| split.rows.start))),
-            Arc::new(UInt32Array::from_iter_values(splits().map(|split| split.rows.end))),
+            Arc::new(BinaryArray::from_iter_values(splits.iter().map(|split| &split.key.0))),
+            Arc::new(UInt32Array::from_iter_values(splits.iter().map(|split| split.rows.start))),
+            Arc::new(UInt32Array::from_iter_values(splits.iter().map(|split| split.rows.end))),
         ],
         None,
     )?;

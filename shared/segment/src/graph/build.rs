@@ -16,6 +16,7 @@ use usearch::Index;
 
 use super::{candidates, options};
 use crate::calibration::{Calibration, CalibrationPoint, Recall};
+use crate::cost;
 use crate::dense::{DenseQuery, DenseRows};
 use crate::error::SegmentError;
 use crate::flat;
@@ -25,7 +26,7 @@ use crate::rows::{Allowed, Rows};
 use crate::topk::TopK;
 use crate::write::ProgressFn;
 
-/// Efforts that are measured.
+/// Efforts that are measured, as far as a search would use them: beyond, an exact scan is cheaper.
 const LADDER: [u32; 15] = [16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048];
 /// Neighbours that a recall is measured over.
 const SHORT: usize = 10;
@@ -55,7 +56,9 @@ pub(crate) fn build(
     let count = keys.len();
     let threads = if count >= settings.parallel_rows { settings.threads.max(1) } else { 1 };
     let index = Index::new(&options(rows.dimension as u32, metric, Some(params))).map_err(failed)?;
-    index.reserve_capacity_and_threads(count, threads.max(rayon::current_num_threads() + 1)).map_err(failed)?;
+    // usearch deals its threads' random generators out in turn; with one thread there is nothing to deal.
+    let reserved = if threads == 1 { 1 } else { threads.max(rayon::current_num_threads() + 1) };
+    index.reserve_capacity_and_threads(count, reserved).map_err(failed)?;
 
     let held_out = sample(count, settings);
     let first: Vec<u32> = (0..count as u32).filter(|row| !held_out.contains(row)).collect();
@@ -66,7 +69,7 @@ pub(crate) fn build(
         progress((before + added) as u64, count as u64);
     };
     add(&index, rows, metric, &first, threads, &report)?;
-    let calibration = calibrate(&index, rows, metric, keys, &last)?;
+    let calibration = calibrate(&index, rows, metric, keys, &last, params, reserved > 1)?;
     add(&index, rows, metric, &last, 1, &report)?;
 
     let mut image = vec![0u8; index.serialized_length()];
@@ -117,6 +120,8 @@ fn calibrate(
     metric: Metric,
     keys: &Keys,
     held_out: &[u32],
+    params: HnswParams,
+    parallel: bool,
 ) -> Result<Calibration, SegmentError> {
     let total = keys.len() as u32;
     let mut calibration = Calibration { queries: held_out.len() as u32, points: Vec::new() };
@@ -138,24 +143,21 @@ fn calibrate(
         })
         .collect();
 
-    for ef in LADDER.into_iter().take_while(|&ef| u64::from(ef) * 2 <= allowed.count) {
-        let recalls = queries
-            .par_iter()
-            .zip(&truth)
-            .map(|(query, truth)| {
-                let mut top = TopK::new(LONG, keys);
-                let mut scratch = [0.0f32];
-                for row in candidates(index, query, ef as usize, None)? {
-                    rows.offer_rows(metric, query, row, &mut scratch, &mut top);
-                }
-                let scores: Vec<f64> = top
-                    .into_hits(negated)
-                    .iter()
-                    .map(|hit| if negated { -hit.distance } else { hit.distance })
-                    .collect();
-                Ok((recall(&scores, truth, SHORT), recall(&scores, truth, LONG)))
-            })
-            .collect::<Result<Vec<(f32, f32)>, SegmentError>>()?;
+    for ef in LADDER.into_iter().take_while(|&ef| cost::graph_is_cheaper(&allowed, total, rows.dimension, params.m, ef))
+    {
+        let measure = |(query, truth): (&DenseQuery, &Vec<f64>)| {
+            let mut top = TopK::new(LONG, keys);
+            rows.offer_each(metric, query, &candidates(index, query, ef as usize, None)?, &mut top);
+            let hits = top.into_hits(negated);
+            let scores: Vec<f64> = hits.iter().map(|hit| if negated { -hit.distance } else { hit.distance }).collect();
+            Ok((recall(&scores, truth, SHORT), recall(&scores, truth, LONG)))
+        };
+        let recalls: Result<Vec<(f32, f32)>, SegmentError> = if parallel {
+            queries.par_iter().zip(&truth).map(measure).collect()
+        } else {
+            queries.iter().zip(&truth).map(measure).collect()
+        };
+        let recalls = recalls?;
         let (short, long): (Vec<f32>, Vec<f32>) = recalls.into_iter().unzip();
         let point = CalibrationPoint { ef, at_10: Recall::of(&short), at_100: Recall::of(&long) };
         calibration.points.push(point);
@@ -174,7 +176,6 @@ fn recall(found: &[f64], truth: &[f64], k: usize) -> f32 {
     hits as f32 / k as f32
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn failed(error: impl std::fmt::Display) -> SegmentError {
     SegmentError::Graph(error.to_string())
 }

@@ -127,3 +127,59 @@ impl<'a> Rest<'a> {
         if self.bytes.is_empty() { Ok(()) } else { Err(("the end".to_owned(), format!("{} bytes", self.bytes.len()))) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two nodes at level 0 that link to each other, of dimension 1.
+    fn image() -> Vec<u8> {
+        let mut image = Vec::new();
+        image.extend([2u32, 2].map(u32::to_le_bytes).concat());
+        image.extend([0; 4]);
+        let mut head = [0u8; HEAD];
+        head[..7].copy_from_slice(b"usearch");
+        head[7] = 2;
+        head[13..17].copy_from_slice(&[KIND_IP, KIND_BF16, KIND_U64, KIND_U32]);
+        head[17] = 2;
+        head[33] = 1;
+        image.extend(head);
+        image.extend([2u64, 2, 4, 0, 0].map(u64::to_le_bytes).concat());
+        image.extend([0; 4]);
+        for node in 0..2u32 {
+            image.extend(u64::from(node).to_le_bytes());
+            image.extend(0i16.to_le_bytes());
+            image.extend([1, 1 - node, 0, 0, 0].map(u32::to_le_bytes).concat());
+        }
+        image
+    }
+
+    #[test]
+    fn a_link_that_leads_outside_is_refused() {
+        let valid = image();
+        let (first_node, length) = (valid.len() - 60, valid.len());
+        check(&valid, 2, 1, Metric::Cosine).unwrap();
+        let faults: [(usize, &[u8]); 9] = [
+            (first_node, &[1]),                                 // the other node's key
+            (first_node, &[9]),                                 // a key beyond the rows
+            (first_node + 8, &[1]),                             // a level of its own
+            (first_node + 10, &[5]),                            // more links than there is room for
+            (first_node + 14, &[2]),                            // a link beyond the nodes
+            (first_node + 14, &[0xff, 0xff, 0xff, 0xff]),       // far beyond
+            (first_node - 12, &[2]),                            // an entry beyond the nodes
+            (first_node - 20, &[1]),                            // a level that the entry does not have
+            (first_node - 36, &[0xff, 0xff, 0xff, 0xff, 0xff]), // connectivity that no memory holds
+        ];
+        for (at, bytes) in faults {
+            let mut changed = valid.clone();
+            changed[at..at + bytes.len()].copy_from_slice(bytes);
+            assert!(check(&changed, 2, 1, Metric::Cosine).is_err(), "{bytes:02x?} at {at} of {length}");
+        }
+        for cut in 0..length {
+            assert!(check(&valid[..cut], 2, 1, Metric::Cosine).is_err(), "cut at {cut}");
+        }
+        assert!(check(&valid, 3, 1, Metric::Cosine).is_err());
+        assert!(check(&valid, 2, 2, Metric::Cosine).is_err());
+        assert!(check(&valid, 2, 1, Metric::L2).is_err());
+    }
+}

@@ -1,0 +1,1 @@
+//! Tables of shards and what is built in them.

@@ -1,0 +1,112 @@
+//! Publishing: the last step of a fold or a build, and the only one that changes what readers see.
+//!
+//! Order: data objects, then catalogs, then the root, which is created if absent at generation + 1. Whoever creates it
+//! first wins. A loser has lost nothing but work: its objects are garbage, and the winner's root is at least as new.
+//!
+//! `zombies-do-not-publish`: create-if-absent forgets an id once garbage collection has deleted it, so a builder that
+//! slept may create a generation that has long been. It re-reads the boundary after the put and takes a generation at or
+//! below it as not published. `unpublished-objects-are-young`: objects that no root names may be collected after the
+//! grace period, so a build that took longer than `longest_build` does not publish at all.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tarn_model::{Boundary, Checkpoint, Manifest, ObjectKey};
+use tarn_store::{Created, latest_index_boundary, latest_source_boundary};
+use ulid::Ulid;
+
+use crate::context::Context;
+use crate::error::CompactError;
+
+/// When a step began to write, by the store's monotonic clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun(Duration);
+
+impl Begun {
+    pub(crate) fn now(context: &Context) -> Self {
+        Self(context.store.clock().monotonic())
+    }
+
+    /// `unpublished-objects-are-young`.
+    fn check(self, context: &Context) -> Result<(), CompactError> {
+        let took = context.store.clock().monotonic().saturating_sub(self.0);
+        let limit = context.settings.longest_build;
+        if took > limit {
+            return Err(CompactError::TooSlow { took_s: took.as_secs(), limit_s: limit.as_secs() });
+        }
+        Ok(())
+    }
+}
+
+/// Whether this builder's root is the one that readers see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Publication {
+    Ours,
+    LostRace,
+}
+
+/// Publishes a checkpoint whose data objects are stored. `predecessor` is what it was computed from.
+pub(crate) async fn publish_checkpoint(
+    context: &Context,
+    begun: Begun,
+    checkpoint: &Checkpoint,
+    predecessor: Option<&Checkpoint>,
+) -> Result<Publication, CompactError> {
+    checkpoint.check_successor(predecessor)?;
+    begun.check(context)?;
+    let id = |root: &Checkpoint| root.commit_id;
+    if create(context, &checkpoint.key(), checkpoint, checkpoint.commit_id, id).await? == Publication::LostRace {
+        return Ok(Publication::LostRace);
+    }
+    let boundary = latest_source_boundary(&context.store, &checkpoint.source, None).await?;
+    Ok(unless_collected(boundary.as_ref(), checkpoint.generation))
+}
+
+/// Publishes a manifest whose segments and catalogs are stored. `predecessor` is what it was computed from.
+pub(crate) async fn publish_manifest(
+    context: &Context,
+    begun: Begun,
+    manifest: &Manifest,
+    predecessor: Option<&Manifest>,
+) -> Result<Publication, CompactError> {
+    manifest.check_successor(predecessor)?;
+    begun.check(context)?;
+    let id = |root: &Manifest| root.commit_id;
+    if create(context, &manifest.key(), manifest, manifest.commit_id, id).await? == Publication::LostRace {
+        return Ok(Publication::LostRace);
+    }
+    let boundary = latest_index_boundary(&context.store, &manifest.index, None).await?;
+    Ok(unless_collected(boundary.as_ref(), manifest.generation))
+}
+
+async fn create<T: Serialize + DeserializeOwned>(
+    context: &Context,
+    key: &ObjectKey,
+    root: &T,
+    commit: Ulid,
+    commit_of: impl Fn(&T) -> Ulid,
+) -> Result<Publication, CompactError> {
+    let bytes = to_json(root)?;
+    let is_ours = |found: &Bytes| serde_json::from_slice::<T>(found).is_ok_and(|found| commit_of(&found) == commit);
+    Ok(match context.store.create(key, bytes, is_ours).await? {
+        Created::Ours => Publication::Ours,
+        Created::Taken(_) => Publication::LostRace,
+    })
+}
+
+pub(crate) fn to_json(root: &impl Serialize) -> Result<Bytes, CompactError> {
+    let mut bytes = serde_json::to_vec_pretty(root).map_err(|e| CompactError::engine("writing JSON", e))?;
+    bytes.push(b'\n');
+    Ok(bytes.into())
+}
+
+/// `zombies-do-not-publish`.
+fn unless_collected(boundary: Option<&Boundary>, generation: u64) -> Publication {
+    if boundary.is_some_and(|boundary| generation <= boundary.generation) {
+        Publication::LostRace
+    } else {
+        Publication::Ours
+    }
+}

@@ -1,0 +1,374 @@
+//! Computing an answer: masks, filters, distances, the merge, and what was found. Runs on the pool; does no I/O but page
+//! faults in mapped files.
+
+use std::cmp::Ordering;
+use std::ops::Range;
+use std::sync::Arc;
+
+use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
+use roaring::RoaringBitmap;
+use tarn_model::{AttributeValue, Filter};
+use tarn_segment::{Answer, Effort, Query, Rows, Segment, SegmentKind, compare_hits};
+
+use crate::column::Column;
+use crate::error::SearchError;
+use crate::filter::{FilterCache, matching_rows};
+use crate::generation::{BaseSegment, segment_error};
+use crate::plan::{Origin, Unit};
+use crate::request::Found;
+use crate::snapshot::Snapshot;
+use crate::tail::Run;
+
+/// A single scan of at least this many rows is worth sharing among threads.
+const PARALLEL_ROWS: u64 = 32 * 1024;
+/// Most queries that share one pass over a segment.
+const QUERIES_PER_PASS: usize = 64;
+/// Ranges that cover less than this share of a segment are filtered by themselves: the bitmap of the whole segment would
+/// cost more than it saves.
+const WHOLE_SEGMENT_SHARE: u64 = 4;
+
+/// Rows of an open segment, with everything that decides which of them count.
+pub(crate) struct Prepared {
+    holder: Holder,
+    ranges: Vec<Range<u32>>,
+    /// The rows that the catalog, or the tail itself, says are dead.
+    deleted: Dead,
+    superseded: Option<Arc<RoaringBitmap>>,
+    matches: Option<Arc<RoaringBitmap>>,
+    name: String,
+}
+
+enum Holder {
+    File(Arc<Segment>),
+    Run(Arc<Run>),
+}
+
+enum Dead {
+    /// In the catalog of the snapshot, which outlives the work.
+    Catalog {
+        snapshot: Arc<Snapshot>,
+        shard: u32,
+        segment: u32,
+    },
+    Tail(Arc<RoaringBitmap>),
+}
+
+/// A filter with its text, under which bitmaps are cached.
+#[derive(Clone)]
+pub(crate) struct NamedFilter {
+    filter: Arc<Filter>,
+    text: Arc<str>,
+}
+
+impl NamedFilter {
+    /// The text is the debug form, which shows every value in full.
+    pub(crate) fn new(filter: Filter) -> Self {
+        let text = format!("{filter:?}").into();
+        Self { filter: Arc::new(filter), text }
+    }
+}
+
+/// A found row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Candidate {
+    /// Position among the units.
+    pub(crate) unit: usize,
+    /// The row.
+    pub(crate) row: u32,
+    /// In the metric's own direction.
+    pub(crate) distance: f64,
+}
+
+/// What the units answered together.
+pub(crate) struct Merged {
+    /// For each query, at most k, in order.
+    pub(crate) candidates: Vec<Vec<Candidate>>,
+    /// Rows that any query might have found, summed over queries.
+    pub(crate) allowed: u64,
+    /// Of these, how many the answers account for.
+    pub(crate) considered: u64,
+}
+
+/// Makes units ready: which rows are dead, replaced, filtered out.
+///
+/// # Errors
+/// A segment's own failure.
+pub(crate) fn prepare(
+    snapshot: &Arc<Snapshot>,
+    units: Vec<(Unit, Option<Arc<Segment>>)>,
+    filter: Option<&NamedFilter>,
+    cache: &FilterCache,
+) -> Result<Vec<Prepared>, SearchError> {
+    let one = |(unit, segment): &(Unit, Option<Arc<Segment>>)| {
+        let mut prepared = match (unit.origin, segment) {
+            (Origin::Base { shard, segment: position }, Some(segment)) => Prepared {
+                superseded: Some(snapshot.superseded(shard, position, segment)).filter(|rows| !rows.is_empty()),
+                holder: Holder::File(Arc::clone(segment)),
+                ranges: unit.ranges.clone(),
+                deleted: Dead::Catalog { snapshot: Arc::clone(snapshot), shard, segment: position },
+                matches: None,
+                name: base(snapshot, shard, position)?.file.name(&snapshot.definition),
+            },
+            (Origin::Tail(position), None) => {
+                let part = snapshot.tail.parts().get(position);
+                let part = part.ok_or_else(|| SearchError::Internal(format!("the tail has no part {position}")))?;
+                Prepared {
+                    holder: Holder::Run(Arc::clone(&part.run)),
+                    ranges: unit.ranges.clone(),
+                    deleted: Dead::Tail(Arc::clone(&part.dead)),
+                    superseded: None,
+                    matches: None,
+                    name: format!("the tail of {}", snapshot.definition.index.id),
+                }
+            }
+            _ => return Err(SearchError::Internal("a segment file was planned and not opened".to_owned())),
+        };
+        if let Some(filter) = filter {
+            prepared.matches = Some(prepared.matching(snapshot, unit.origin, filter, cache)?);
+        }
+        Ok(prepared)
+    };
+    if units.len() == 1 { units.iter().map(one).collect() } else { units.par_iter().map(one).collect() }
+}
+
+fn base(snapshot: &Snapshot, shard: u32, segment: u32) -> Result<&BaseSegment, SearchError> {
+    snapshot
+        .base(shard, segment)
+        .ok_or_else(|| SearchError::Internal(format!("the generation has no segment {segment} in shard {shard}")))
+}
+
+impl Prepared {
+    /// The segment. A run without rows is never planned.
+    pub(crate) fn segment(&self) -> Result<&Segment, SearchError> {
+        match &self.holder {
+            Holder::File(segment) => Ok(segment),
+            Holder::Run(run) => {
+                run.segment().ok_or_else(|| SearchError::Internal("a run without rows was planned".to_owned()))
+            }
+        }
+    }
+
+    /// Calls `search` with the rows that count, of `ranges`.
+    fn with_rows<T>(&self, ranges: &[Range<u32>], search: impl FnOnce(&Rows<'_>) -> T) -> T {
+        let deleted = match &self.deleted {
+            Dead::Tail(rows) => Some(&**rows),
+            Dead::Catalog { snapshot, shard, segment } => snapshot.base(*shard, *segment).map(|base| &base.deleted),
+        };
+        search(&Rows {
+            ranges,
+            deleted: deleted.filter(|rows| !rows.is_empty()),
+            superseded: self.superseded.as_deref(),
+            matches: self.matches.as_deref(),
+        })
+    }
+
+    /// The rows that count, ascending.
+    pub(crate) fn live_rows(&self) -> RoaringBitmap {
+        self.with_rows(&self.ranges, |rows| {
+            let mut live = RoaringBitmap::new();
+            for range in rows.ranges {
+                live.insert_range(range.clone());
+            }
+            for dead in [rows.deleted, rows.superseded].into_iter().flatten() {
+                live -= dead;
+            }
+            if let Some(matches) = rows.matches {
+                live &= matches;
+            }
+            live
+        })
+    }
+
+    fn matching(
+        &self,
+        snapshot: &Snapshot,
+        origin: Origin,
+        filter: &NamedFilter,
+        cache: &FilterCache,
+    ) -> Result<Arc<RoaringBitmap>, SearchError> {
+        let segment = self.segment()?;
+        let source = &snapshot.definition.source;
+        let asked: u64 = self.ranges.iter().map(|range| u64::from(range.end - range.start)).sum();
+        if asked * WHOLE_SEGMENT_SHARE < u64::from(segment.rows()) {
+            return Ok(Arc::new(matching_rows(&filter.filter, segment.attributes(), source, &self.ranges)));
+        }
+        let number = match (origin, &self.holder) {
+            (Origin::Base { shard, segment }, _) => base(snapshot, shard, segment)?.file.number,
+            (_, Holder::Run(run)) => run.id,
+            (_, Holder::File(_)) => return Err(SearchError::Internal("a file in the tail".to_owned())),
+        };
+        let everything = 0..segment.rows();
+        Ok(cache.get_or_compute(number, &filter.text, || {
+            matching_rows(&filter.filter, segment.attributes(), source, std::slice::from_ref(&everything))
+        }))
+    }
+
+    fn search(
+        &self,
+        queries: &[Query],
+        k: usize,
+        ranges: &[Range<u32>],
+        effort: Effort,
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Vec<Answer>, SearchError> {
+        let segment = self.segment()?;
+        let answers = self.with_rows(ranges, |rows| match queries {
+            [query] => segment.search(query, k, rows, effort, stop).map(|answer| vec![answer]),
+            queries => segment.search_many(queries, k, rows, effort, stop),
+        });
+        answers.map_err(|error| segment_error(&self.name, error))
+    }
+}
+
+/// One pass over rows of a unit, for some of the queries.
+struct Pass {
+    unit: usize,
+    queries: Range<usize>,
+    ranges: Vec<Range<u32>>,
+}
+
+/// Searches all units for all queries and keeps the k best of each.
+///
+/// # Errors
+/// A segment's own failure: an answer is whole or it is an error.
+pub(crate) fn search(
+    units: &[Prepared],
+    queries: &[Query],
+    k: usize,
+    effort: Effort,
+    threads: usize,
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<Merged, SearchError> {
+    let passes = passes(units, queries.len(), effort, threads)?;
+    let run = |pass: &Pass| units[pass.unit].search(&queries[pass.queries.clone()], k, &pass.ranges, effort, stop);
+    let answers: Vec<Vec<Answer>> = if passes.len() == 1 {
+        passes.iter().map(run).collect::<Result<_, _>>()?
+    } else {
+        passes.par_iter().map(run).collect::<Result<_, _>>()?
+    };
+    let mut merged = Merged { candidates: vec![Vec::new(); queries.len()], allowed: 0, considered: 0 };
+    for (pass, answers) in passes.iter().zip(answers) {
+        for (query, answer) in pass.queries.clone().zip(answers) {
+            merged.allowed += answer.allowed;
+            merged.considered += answer.considered;
+            let hits = answer.hits.into_iter();
+            merged.candidates[query].extend(hits.map(|hit| Candidate {
+                unit: pass.unit,
+                row: hit.row,
+                distance: hit.distance,
+            }));
+        }
+    }
+    if passes.len() > 1 {
+        merged.candidates.iter_mut().try_for_each(|candidates| keep_nearest(units, candidates, k))?;
+    }
+    Ok(merged)
+}
+
+/// Cuts the work so that every thread has some: queries first, then the rows of large scans.
+fn passes(units: &[Prepared], queries: usize, effort: Effort, threads: usize) -> Result<Vec<Pass>, SearchError> {
+    let per_pass = queries.div_ceil(threads.max(1)).clamp(1, QUERIES_PER_PASS);
+    let per_unit = queries.div_ceil(per_pass);
+    let mut passes = Vec::with_capacity(units.len() * per_unit);
+    for (prepared, unit) in units.iter().zip(0usize..) {
+        let rows: u64 = prepared.ranges.iter().map(|range| u64::from(range.end - range.start)).sum();
+        let scans = match prepared.segment()?.kind() {
+            SegmentKind::Flat => true,
+            SegmentKind::Graph => effort == Effort::Exact,
+            SegmentKind::Sparse => false,
+        };
+        let pieces = if scans && units.len() * per_unit < threads && rows >= PARALLEL_ROWS { threads } else { 1 };
+        for ranges in cut(&prepared.ranges, rows, pieces) {
+            passes.extend((0..queries).step_by(per_pass).map(|first| Pass {
+                unit,
+                queries: first..(first + per_pass).min(queries),
+                ranges: ranges.clone(),
+            }));
+        }
+    }
+    Ok(passes)
+}
+
+/// The same rows as `ranges`, in up to `pieces` lists of about equal size.
+fn cut(ranges: &[Range<u32>], rows: u64, pieces: usize) -> Vec<Vec<Range<u32>>> {
+    if pieces <= 1 {
+        return vec![ranges.to_vec()];
+    }
+    let size = u32::try_from(rows.div_ceil(pieces as u64)).unwrap_or(u32::MAX).max(1);
+    let mut lists = vec![Vec::new()];
+    let mut room = size;
+    for range in ranges {
+        let mut start = range.start;
+        while start < range.end {
+            if room == 0 {
+                lists.push(Vec::new());
+                room = size;
+            }
+            let end = range.end.min(start.saturating_add(room));
+            if let Some(list) = lists.last_mut() {
+                list.push(start..end);
+            }
+            room -= end - start;
+            start = end;
+        }
+    }
+    lists
+}
+
+/// Sorts by distance, then key, and drops all but the first k.
+fn keep_nearest(units: &[Prepared], candidates: &mut Vec<Candidate>, k: usize) -> Result<(), SearchError> {
+    let segments = units.iter().map(Prepared::segment).collect::<Result<Vec<_>, _>>()?;
+    let Some(metric) = segments.first().map(|segment| segment.metric()) else { return Ok(()) };
+    let nearer = |a: &Candidate, b: &Candidate| -> Ordering {
+        let key = |c: &Candidate| segments[c.unit].key(c.row);
+        compare_hits(metric, (a.distance, key(a)), (b.distance, key(b)))
+    };
+    if candidates.len() > k {
+        candidates.select_nth_unstable_by(k, nearer);
+        candidates.truncate(k);
+    }
+    candidates.sort_unstable_by(nearer);
+    Ok(())
+}
+
+/// Reads what was found. `columns`: the attributes wanted, in wire order, each with its position in a segment.
+///
+/// # Errors
+/// [`SearchError::Internal`] when a column is not what was checked when the segment was opened.
+pub(crate) fn fetch(
+    snapshot: &Snapshot,
+    units: &[Prepared],
+    candidates: &[Candidate],
+    columns: &[(String, usize)],
+    vectors: bool,
+) -> Result<Vec<Found>, SearchError> {
+    let found = candidates.iter().map(|candidate| {
+        let segment = units[candidate.unit].segment()?;
+        Ok(Found {
+            attributes: row_attributes(snapshot, segment, candidate.row, columns)?,
+            vector: vectors.then(|| segment.vector(candidate.row)),
+            distance: candidate.distance,
+        })
+    });
+    found.collect()
+}
+
+/// The attributes of one row.
+///
+/// # Errors
+/// See [`fetch`].
+pub(crate) fn row_attributes(
+    snapshot: &Snapshot,
+    segment: &Segment,
+    row: u32,
+    columns: &[(String, usize)],
+) -> Result<Vec<(String, AttributeValue)>, SearchError> {
+    let source = &snapshot.definition.source;
+    let attributes = columns.iter().map(|(name, position)| {
+        let array = segment.attributes().columns().get(*position);
+        let column = array.zip(source.attribute_types.get(name)).and_then(|(array, t)| Column::new(array, *t));
+        let column = column.ok_or_else(|| SearchError::Internal(format!("column '{name}' has changed its type")))?;
+        Ok((name.clone(), column.value(row as usize)))
+    });
+    attributes.collect()
+}

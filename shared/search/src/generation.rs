@@ -1,0 +1,293 @@
+//! A generation: one manifest with its catalogs, and the segment files they name.
+//!
+//! Files are fetched and mapped when a query first needs them. A generation that follows another shares the catalogs and the
+//! open files that both name; whoever holds a generation keeps its open files mapped and cached.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use roaring::RoaringBitmap;
+use tarn_model::{Corrupt, IndexId, Manifest, ObjectKey, ObjectRef, ReadToken};
+use tarn_segment::{Catalog, CatalogSegment, Segment, SegmentError, SegmentKind};
+use tarn_store::{LocalFile, SegmentCache, Store, StoreError};
+use tokio::sync::OnceCell;
+use ulid::Ulid;
+
+use crate::column::check_columns;
+use crate::definition::Definition;
+use crate::error::SearchError;
+use crate::pool::Pool;
+use crate::splits::{Directory, SplitEntry};
+use crate::tail::segment_number;
+
+/// One manifest with its catalogs.
+#[derive(Debug)]
+pub(crate) struct Generation {
+    /// `None` before the first build.
+    pub(crate) manifest: Option<Manifest>,
+    /// By shard position; `None` for a shard without segments.
+    pub(crate) shards: Vec<Option<Arc<ShardCatalog>>>,
+    /// The first segment's number among all segments of the generation, by shard position.
+    first_segment: Vec<usize>,
+}
+
+/// One shard's catalog, prepared for queries.
+#[derive(Debug)]
+pub(crate) struct ShardCatalog {
+    object: ObjectRef,
+    /// In the order of the catalog.
+    pub(crate) segments: Vec<BaseSegment>,
+    /// All splits of all segments.
+    pub(crate) directory: Directory,
+}
+
+/// One segment of a catalog.
+#[derive(Debug)]
+pub(crate) struct BaseSegment {
+    /// How its rows are indexed.
+    pub(crate) kind: SegmentKind,
+    /// Rows, dead ones included.
+    pub(crate) rows: u32,
+    /// Rows that the catalog says are dead.
+    pub(crate) deleted: RoaringBitmap,
+    /// The file, shared among the generations that name it.
+    pub(crate) file: Arc<SegmentFile>,
+}
+
+/// A segment file: fetched and opened once, by whoever needs it first.
+#[derive(Debug)]
+pub(crate) struct SegmentFile {
+    /// What the file must be.
+    pub(crate) object: ObjectRef,
+    /// Unique in the process.
+    pub(crate) number: u64,
+    open: OnceCell<OpenFile>,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    segment: Arc<Segment>,
+    /// Keeps the cache from evicting what is mapped.
+    _pin: LocalFile,
+}
+
+/// Where files come from and who opens them.
+#[derive(Clone)]
+pub(crate) struct Files {
+    /// The store.
+    pub(crate) store: Store,
+    /// The local copies.
+    pub(crate) cache: Arc<SegmentCache>,
+    /// Who verifies and maps.
+    pub(crate) pool: Pool,
+}
+
+impl Generation {
+    /// The state of an index that has not been built.
+    pub(crate) fn unbuilt(definition: &Definition) -> Self {
+        Self {
+            manifest: None,
+            shards: vec![None; definition.shards.len()],
+            first_segment: vec![0; definition.shards.len()],
+        }
+    }
+
+    /// Reads the catalogs of a manifest. `previous` lends what both name.
+    ///
+    /// # Errors
+    /// [`SearchError::Corrupt`] when manifest, catalogs and definition do not agree, or bytes are not what the manifest says;
+    /// [`StoreError::Missing`] when a catalog is gone.
+    pub(crate) async fn load(
+        files: &Files,
+        definition: &Arc<Definition>,
+        manifest: Manifest,
+        previous: &Self,
+    ) -> Result<Self, SearchError> {
+        let object = ObjectKey::Manifest { index: manifest.index.clone(), generation: manifest.generation }.render();
+        let mut known: HashMap<Ulid, Arc<SegmentFile>> = HashMap::new();
+        for segment in previous.shards.iter().flatten().flat_map(|shard| &shard.segments) {
+            known.insert(segment.file.object.id, Arc::clone(&segment.file));
+        }
+        let mut shards: Vec<Option<Arc<ShardCatalog>>> = vec![None; definition.shards.len()];
+        let (index, known) = (&manifest.index, &known);
+        let load = |position: usize, shard: String, catalog: ObjectRef| async move {
+            Ok::<_, SearchError>((position, ShardCatalog::load(files, index, shard, catalog, known).await?))
+        };
+        let mut loads = Vec::new();
+        for entry in &manifest.shards {
+            let position = definition.shard_position(&entry.shard).ok_or_else(|| Corrupt {
+                object: object.clone(),
+                part: "shards-are-defined".to_owned(),
+                expected: format!("one of the shards {:?}", definition.shards),
+                found: format!("shard '{}'", entry.shard),
+            })? as usize;
+            let Some(catalog) = entry.catalog.clone() else { continue };
+            let old = previous.shards.get(position).and_then(Option::as_ref);
+            match old.filter(|old| old.object == catalog) {
+                Some(old) => shards[position] = Some(Arc::clone(old)),
+                None => loads.push(load(position, entry.shard.clone(), catalog)),
+            }
+        }
+        for (position, catalog) in try_join_all(loads).await? {
+            shards[position] = Some(Arc::new(catalog));
+        }
+        let mut first_segment = Vec::with_capacity(shards.len());
+        let mut count = 0;
+        for shard in &shards {
+            first_segment.push(count);
+            count += shard.as_ref().map_or(0, |shard| shard.segments.len());
+        }
+        Ok(Self { manifest: Some(manifest), shards, first_segment })
+    }
+
+    /// The manifest's number; 0 before the first build.
+    pub(crate) fn number(&self) -> u64 {
+        self.manifest.as_ref().map_or(0, |manifest| manifest.generation)
+    }
+
+    /// What the segments include.
+    pub(crate) fn watermark(&self) -> ReadToken {
+        self.manifest.as_ref().map_or_else(|| ReadToken::single(0), |manifest| manifest.watermark.clone())
+    }
+
+    /// The number of a segment among all segments of the generation.
+    pub(crate) fn segment_index(&self, shard: u32, segment: u32) -> usize {
+        self.first_segment.get(shard as usize).copied().unwrap_or(0) + segment as usize
+    }
+
+    /// How many segments there are.
+    pub(crate) fn segment_count(&self) -> usize {
+        self.shards.iter().flatten().map(|shard| shard.segments.len()).sum()
+    }
+}
+
+impl ShardCatalog {
+    async fn load(
+        files: &Files,
+        index: &IndexId,
+        shard: String,
+        object: ObjectRef,
+        known: &HashMap<Ulid, Arc<SegmentFile>>,
+    ) -> Result<Self, SearchError> {
+        let key = ObjectKey::Catalog { index: index.clone(), id: object.id };
+        let name = key.render();
+        let bytes = files.store.get(&key).await?.ok_or_else(|| StoreError::Missing { object: name.clone() })?;
+        check_bytes(&name, &bytes, &object)?;
+        let catalog = files.pool.run(move |_| Ok(Catalog::decode(&name, &bytes)?)).await?;
+        if catalog.shard != shard {
+            return Err(SearchError::Corrupt(Corrupt {
+                object: key.render(),
+                part: "shard".to_owned(),
+                expected: shard,
+                found: catalog.shard,
+            }));
+        }
+        let mut entries = Vec::with_capacity(catalog.segments.iter().map(|s| s.splits.len()).sum());
+        let mut segments = Vec::with_capacity(catalog.segments.len());
+        for (segment, number) in catalog.segments.into_iter().zip(0u32..) {
+            let CatalogSegment { object, kind, rows, deleted, splits } = segment;
+            entries.extend(splits.into_iter().map(|split| SplitEntry {
+                key: split.key.0.into(),
+                segment: number,
+                start: split.rows.start,
+                end: split.rows.end,
+            }));
+            let file = match known.get(&object.id).filter(|file| file.object == object) {
+                Some(file) => Arc::clone(file),
+                None => Arc::new(SegmentFile { object, number: segment_number(), open: OnceCell::new() }),
+            };
+            segments.push(BaseSegment { kind, rows, deleted, file });
+        }
+        Ok(Self { object, segments, directory: Directory::new(entries) })
+    }
+}
+
+impl SegmentFile {
+    /// The object's key.
+    pub(crate) fn key(&self, definition: &Definition) -> ObjectKey {
+        ObjectKey::Segment { index: definition.index.id.clone(), id: self.object.id }
+    }
+
+    /// The object's key as text, for errors.
+    pub(crate) fn name(&self, definition: &Definition) -> String {
+        self.key(definition).render()
+    }
+}
+
+impl BaseSegment {
+    /// Live rows as far as the catalog knows.
+    pub(crate) fn live(&self) -> u64 {
+        u64::from(self.rows) - self.deleted.len()
+    }
+
+    /// The open segment: fetched, verified and mapped if nobody has.
+    ///
+    /// # Errors
+    /// [`SearchError::Corrupt`] names a file whose bytes, rows or columns are not what catalog and data source say;
+    /// [`SearchError::Store`].
+    pub(crate) async fn open(&self, files: &Files, definition: &Arc<Definition>) -> Result<Arc<Segment>, SearchError> {
+        let open = self.file.open.get_or_try_init(|| async {
+            let key = self.file.key(definition);
+            let local = files.cache.fetch(&key, &self.file.object).await?;
+            let (path, object, name) = (local.path().to_owned(), self.file.object.clone(), key.render());
+            let (definition, rows, kind) = (Arc::clone(definition), self.rows, self.kind);
+            let verify = move || {
+                let segment = Segment::open(&path, Some(&object)).map_err(|e| segment_error(&name, e))?;
+                check_segment(&name, &segment, &definition, rows, kind)?;
+                Ok(Arc::new(segment))
+            };
+            let segment = files.pool.run(move |_| verify()).await?;
+            Ok::<_, SearchError>(OpenFile { segment, _pin: local })
+        });
+        Ok(Arc::clone(&open.await?.segment))
+    }
+
+    /// The segment, if it is open.
+    pub(crate) fn opened(&self) -> Option<Arc<Segment>> {
+        self.file.open.get().map(|open| Arc::clone(&open.segment))
+    }
+}
+
+/// `segment-is-what-the-catalog-says`: kind, rows, metric, dimension and columns.
+fn check_segment(
+    object: &str,
+    segment: &Segment,
+    definition: &Definition,
+    rows: u32,
+    kind: SegmentKind,
+) -> Result<(), Corrupt> {
+    let (index, source) = (&definition.index, &definition.source);
+    let expected = (rows, kind, index.algorithm.metric, source.vector_dimension);
+    let found = (segment.rows(), segment.kind(), segment.metric(), segment.dimension());
+    if expected != found {
+        return Err(Corrupt {
+            object: object.to_owned(),
+            part: "segment-is-what-the-catalog-says".to_owned(),
+            expected: format!("{expected:?}"),
+            found: format!("{found:?}"),
+        });
+    }
+    check_columns(object, segment.attributes(), source)
+}
+
+/// A segment's error with the object's name in it.
+pub(crate) fn segment_error(object: &str, error: SegmentError) -> SearchError {
+    match error {
+        SegmentError::Corrupt(corrupt) => SearchError::Corrupt(corrupt),
+        other => SearchError::Internal(format!("{object}: {other}")),
+    }
+}
+
+fn check_bytes(object: &str, bytes: &[u8], expected: &ObjectRef) -> Result<(), Corrupt> {
+    let found = (bytes.len() as u64, crc32c::crc32c(bytes));
+    if found == (expected.bytes, expected.crc32c) {
+        return Ok(());
+    }
+    Err(Corrupt {
+        object: object.to_owned(),
+        part: "object".to_owned(),
+        expected: format!("{} bytes with CRC-32C {:08x}", expected.bytes, expected.crc32c),
+        found: format!("{} bytes with CRC-32C {:08x}", found.0, found.1),
+    })
+}

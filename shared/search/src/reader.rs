@@ -1,0 +1,365 @@
+//! A reader of one index: finds out what is current, with as few requests as that takes.
+//!
+//! Warm, it asks for the next generation and for the next sequence, at once; both usually answer that there is none. Cold,
+//! it lists. Owns two invariants:
+//!
+//! `strong-reads-see-acknowledged-writes`: a search uses a look at the store that began after the search did. Searches that
+//! arrive while a look is under way share the next one, so a hundred at once cost two looks and none is stale.
+//!
+//! `absence-is-trusted-while-young`: that object n + 1 is absent means that n is the last only if n + 1 cannot have been
+//! written *and* collected since the reader last looked. Garbage collection spares objects younger than its grace period,
+//! so the reader lists again once its last look is older than [`crate::EngineSettings::trust_absence`], which must be shorter.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt, Shared, try_join, try_join_all};
+use futures::{StreamExt, TryStreamExt};
+use parking_lot::{Mutex, RwLock};
+use tarn_model::{Corrupt, IndexId, KeyPrefix, Manifest, ObjectKey, ReadToken, limits};
+use tarn_store::{StoreError, latest_manifest, latest_source_boundary, load_index, load_source};
+use tarn_timeline::decode_delta;
+
+use crate::definition::Definition;
+use crate::error::SearchError;
+use crate::generation::{Files, Generation};
+use crate::moment::Moment;
+use crate::request::Consistency;
+use crate::settings::EngineSettings;
+use crate::snapshot::Snapshot;
+use crate::tail::{DeltaRows, Tail};
+
+/// The only lane there is. With more, each would have a tail of its own.
+const LANE: u16 = 0;
+const _: () = assert!(limits::LANES == 1, "a tail covers one lane");
+/// Requests for deltas under way at once.
+const DELTAS_AT_ONCE: usize = 16;
+/// How often a cold start begins anew because a builder and garbage collection overtook it.
+const COLD_ATTEMPTS: usize = 5;
+
+type Flight = Shared<BoxFuture<'static, Result<Arc<Snapshot>, SearchError>>>;
+
+/// Keeps a snapshot of one index current.
+pub(crate) struct Reader {
+    id: IndexId,
+    files: Files,
+    settings: Arc<EngineSettings>,
+    /// The definition, and when it was last compared with the store's.
+    definition: RwLock<Option<(Arc<Definition>, Moment)>>,
+    pinned: RwLock<Option<Pinned>>,
+    /// Held by the look that is under way.
+    turn: tokio::sync::Mutex<()>,
+    /// The look that has not begun.
+    waiting: Mutex<Option<Flight>>,
+}
+
+/// The newest snapshot, and when the look began that found it current.
+#[derive(Clone)]
+struct Pinned {
+    snapshot: Arc<Snapshot>,
+    looked: Moment,
+}
+
+impl Reader {
+    /// Knows nothing yet.
+    pub(crate) fn new(id: IndexId, files: Files, settings: Arc<EngineSettings>) -> Self {
+        Self {
+            id,
+            files,
+            settings,
+            definition: RwLock::default(),
+            pinned: RwLock::default(),
+            turn: tokio::sync::Mutex::default(),
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// A snapshot that is fresh enough.
+    ///
+    /// # Errors
+    /// [`SearchError::NotYet`] when even the newest does not include `min_version`; see [`SearchError`] for the rest.
+    pub(crate) async fn snapshot(
+        self: &Arc<Self>,
+        consistency: Consistency,
+        min_version: Option<&ReadToken>,
+    ) -> Result<Arc<Snapshot>, SearchError> {
+        let includes = |snapshot: &Snapshot| min_version.is_none_or(|want| snapshot.version().includes(want));
+        if consistency == Consistency::Eventual {
+            let pinned = self.pinned.read().clone();
+            let young = |p: &Pinned| self.now().since(p.looked) <= self.settings.eventual_max_age;
+            if let Some(pinned) = pinned.filter(|p| includes(&p.snapshot) && young(p)) {
+                return Ok(pinned.snapshot);
+            }
+        }
+        let snapshot = self.look().await?;
+        match min_version {
+            Some(want) if !includes(&snapshot) => {
+                Err(SearchError::NotYet { have: snapshot.version(), want: want.clone() })
+            }
+            _ => Ok(snapshot),
+        }
+    }
+
+    /// The definition, at most as old as the settings allow.
+    ///
+    /// # Errors
+    /// [`SearchError::IndexNotFound`].
+    pub(crate) async fn definition(&self) -> Result<Arc<Definition>, SearchError> {
+        let now = self.now();
+        let known = self.definition.read().clone();
+        if let Some((definition, checked)) = &known
+            && now.since(*checked) <= self.settings.definition_max_age
+        {
+            return Ok(Arc::clone(definition));
+        }
+        let loaded = self.load_definition().await;
+        if let Err(SearchError::IndexNotFound(_) | SearchError::SourceNotFound(_)) = &loaded {
+            *self.definition.write() = None;
+            *self.pinned.write() = None;
+        }
+        let (index, source) = loaded?;
+        let definition = match known {
+            Some((known, _)) if known.index == index && known.source == source => known,
+            _ => Arc::new(Definition::new(index, source)),
+        };
+        *self.definition.write() = Some((Arc::clone(&definition), now));
+        Ok(definition)
+    }
+
+    /// Forgets the snapshot, so that the next look is a cold one.
+    pub(crate) fn distrust(&self) {
+        *self.pinned.write() = None;
+    }
+
+    async fn load_definition(&self) -> Result<(Arc<tarn_model::Index>, Arc<tarn_model::DataSource>), SearchError> {
+        let store = &self.files.store;
+        let index = load_index(store, &self.id).await?;
+        let index = index.ok_or_else(|| SearchError::IndexNotFound(self.id.clone()))?;
+        let source = load_source(store, &index.data_source).await?;
+        let source = source.ok_or_else(|| SearchError::SourceNotFound(index.data_source.clone()))?;
+        Ok((index, source))
+    }
+
+    fn now(&self) -> Moment {
+        Moment::now(&**self.files.store.clock())
+    }
+
+    /// A look at the store that begins from here on.
+    fn look(self: &Arc<Self>) -> Flight {
+        let mut waiting = self.waiting.lock();
+        match &*waiting {
+            Some(flight) => flight.clone(),
+            None => {
+                let reader = Arc::clone(self);
+                let flight = async move {
+                    let _turn = reader.turn.lock().await;
+                    // Whoever arrives from here on needs a later look.
+                    *reader.waiting.lock() = None;
+                    reader.look_now().await
+                };
+                waiting.insert(flight.boxed().shared()).clone()
+            }
+        }
+    }
+
+    async fn look_now(&self) -> Result<Arc<Snapshot>, SearchError> {
+        let looked = self.now();
+        let definition = self.definition().await?;
+        let pinned = self.pinned.read().clone().filter(|p| Arc::ptr_eq(&p.snapshot.definition, &definition));
+        let snapshot = match &pinned {
+            Some(pinned) if looked.since(pinned.looked) <= self.settings.trust_absence => {
+                self.look_warm(&pinned.snapshot).await?
+            }
+            _ => self.look_cold(&definition, pinned.as_ref().map(|p| &*p.snapshot)).await?,
+        };
+        *self.pinned.write() = Some(Pinned { snapshot: Arc::clone(&snapshot), looked });
+        Ok(snapshot)
+    }
+
+    /// One GET each for the next generation and the next sequence when there is nothing new.
+    async fn look_warm(&self, pinned: &Arc<Snapshot>) -> Result<Arc<Snapshot>, SearchError> {
+        let (manifest, deltas) = try_join(self.newer_manifest(&pinned.generation), self.newer_deltas(pinned)).await?;
+        if manifest.is_none() && deltas.is_empty() {
+            return Ok(Arc::clone(pinned));
+        }
+        let generation = match manifest {
+            None => Arc::clone(&pinned.generation),
+            Some(manifest) => {
+                Arc::new(Generation::load(&self.files, &pinned.definition, manifest, &pinned.generation).await?)
+            }
+        };
+        self.assemble(&pinned.definition, generation, Some(pinned), deltas).await
+    }
+
+    async fn newer_manifest(&self, generation: &Generation) -> Result<Option<Manifest>, SearchError> {
+        let mut newest: Option<Manifest> = None;
+        loop {
+            let current = newest.as_ref().or(generation.manifest.as_ref());
+            let next = current.map_or(1, |manifest| manifest.generation + 1);
+            let key = ObjectKey::Manifest { index: self.id.clone(), generation: next };
+            let Some(bytes) = self.files.store.get(&key).await? else { return Ok(newest) };
+            let manifest = Manifest::parse(&key.render(), &bytes, &self.id, next)?;
+            manifest.check_successor(current)?;
+            newest = Some(manifest);
+        }
+    }
+
+    /// The deltas after the snapshot's head, until one is absent. The first alone, for there is usually none; behind it, more
+    /// at once each time.
+    async fn newer_deltas(&self, pinned: &Snapshot) -> Result<Vec<(u64, Bytes)>, SearchError> {
+        let mut deltas = Vec::new();
+        let mut next = pinned.tail.head() + 1;
+        let mut at_once = 1;
+        loop {
+            let reads = (next..next + at_once as u64).map(|sequence| async move {
+                self.files.store.get(&delta_key(&pinned.definition, sequence)).await.map(|bytes| (sequence, bytes))
+            });
+            for (sequence, bytes) in try_join_all(reads).await? {
+                match bytes {
+                    Some(bytes) => deltas.push((sequence, bytes)),
+                    None => return Ok(deltas),
+                }
+            }
+            next += at_once as u64;
+            at_once = (at_once * 2).min(DELTAS_AT_ONCE);
+        }
+    }
+
+    /// Lists the newest manifest, then the deltas after its watermark. What `previous` knows is not read again.
+    async fn look_cold(
+        &self,
+        definition: &Arc<Definition>,
+        previous: Option<&Snapshot>,
+    ) -> Result<Arc<Snapshot>, SearchError> {
+        let unbuilt = Generation::unbuilt(definition);
+        for _ in 0..COLD_ATTEMPTS {
+            let manifest = latest_manifest(&self.files.store, &self.id, None).await?;
+            if manifest.is_none() {
+                self.check_timeline_is_whole(definition).await?;
+            }
+            let generation = manifest.as_ref().map_or(0, |manifest| manifest.generation);
+            let known = previous.filter(|previous| previous.generation.number() <= generation);
+            let generation = match (manifest, known) {
+                (_, Some(known)) if known.generation.number() == generation => Arc::clone(&known.generation),
+                (None, _) => Arc::new(Generation::unbuilt(definition)),
+                (Some(manifest), _) => {
+                    let lender = known.map_or(&unbuilt, |known| &*known.generation);
+                    match Generation::load(&self.files, definition, manifest, lender).await {
+                        Err(SearchError::Store(StoreError::Missing { .. }))
+                            if self.is_overtaken(generation).await? =>
+                        {
+                            continue;
+                        }
+                        loaded => Arc::new(loaded?),
+                    }
+                }
+            };
+            let after = known.map_or(0, |known| known.tail.head()).max(generation.watermark().sequence(LANE));
+            match self.listed_deltas(definition, after).await? {
+                // Between the two listings a builder may have taken deltas in, and garbage collection removed them.
+                Listed::Nothing if self.is_overtaken(generation.number()).await? => {}
+                Listed::Nothing => return self.assemble(definition, generation, known, Vec::new()).await,
+                Listed::Deltas(deltas) => return self.assemble(definition, generation, known, deltas).await,
+                Listed::Gap(corrupt) => {
+                    if !self.is_overtaken(generation.number()).await? {
+                        return Err(SearchError::Corrupt(corrupt));
+                    }
+                }
+            }
+        }
+        Err(SearchError::Internal(format!(
+            "{} was rebuilt and collected {COLD_ATTEMPTS} times while it was being read; raise the grace period of gc",
+            self.id
+        )))
+    }
+
+    /// An index that has not been built is answered from the timeline, if that is all there.
+    async fn check_timeline_is_whole(&self, definition: &Definition) -> Result<(), SearchError> {
+        let boundary = latest_source_boundary(&self.files.store, &definition.source.id, None).await?;
+        match boundary {
+            Some(boundary) if boundary.timeline.sequence(LANE) > 0 => Err(SearchError::NotBuilt(self.id.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    async fn is_overtaken(&self, generation: u64) -> Result<bool, SearchError> {
+        let key = ObjectKey::Manifest { index: self.id.clone(), generation: generation + 1 };
+        Ok(self.files.store.get(&key).await?.is_some())
+    }
+
+    async fn listed_deltas(&self, definition: &Definition, after: u64) -> Result<Listed, SearchError> {
+        let prefix = KeyPrefix::Timeline(definition.source.id.clone(), LANE);
+        let listed = self.files.store.list_after(&prefix, &delta_key(definition, after)).await?;
+        let sequences = listed.into_iter().filter_map(|listed| match listed.key {
+            Some(ObjectKey::Delta { sequence, .. }) => Some(sequence),
+            _ => None,
+        });
+        let sequences: Vec<u64> = sequences.collect();
+        let gap = |sequence: u64| {
+            Listed::Gap(Corrupt {
+                object: delta_key(definition, sequence).render(),
+                part: "timeline-is-gapless".to_owned(),
+                expected: "a delta, because a later one exists".to_owned(),
+                found: "nothing".to_owned(),
+            })
+        };
+        if let Some((missing, _)) = (after + 1..).zip(&sequences).find(|(expected, found)| expected != *found) {
+            return Ok(gap(missing));
+        }
+        let reads = sequences.into_iter().map(|sequence| async move {
+            let bytes = self.files.store.get(&delta_key(definition, sequence)).await?;
+            Ok::<_, SearchError>((sequence, bytes))
+        });
+        let read: Vec<_> = futures::stream::iter(reads).buffered(DELTAS_AT_ONCE).try_collect().await?;
+        let mut deltas = Vec::with_capacity(read.len());
+        for (sequence, bytes) in read {
+            match bytes {
+                Some(bytes) => deltas.push((sequence, bytes)),
+                None => return Ok(gap(sequence)),
+            }
+        }
+        Ok(if deltas.is_empty() { Listed::Nothing } else { Listed::Deltas(deltas) })
+    }
+
+    /// Puts a generation and the deltas after its watermark together. `previous` lends its tail and what it knows of it.
+    async fn assemble(
+        &self,
+        definition: &Arc<Definition>,
+        generation: Arc<Generation>,
+        previous: Option<&Snapshot>,
+        deltas: Vec<(u64, Bytes)>,
+    ) -> Result<Arc<Snapshot>, SearchError> {
+        let watermark = generation.watermark().sequence(LANE);
+        let tail = previous.map(|previous| Arc::clone(&previous.tail));
+        let build = {
+            let definition = Arc::clone(definition);
+            move || {
+                let tail = tail.map_or_else(|| Tail::empty(watermark), |tail| tail.advance(watermark));
+                let mut rows = Vec::with_capacity(deltas.len());
+                for (sequence, bytes) in deltas.into_iter().filter(|(sequence, _)| *sequence > watermark) {
+                    let object = delta_key(&definition, sequence).render();
+                    let delta = decode_delta(&object, &definition.source, LANE, sequence, &bytes)?;
+                    rows.push(DeltaRows::new(object, sequence, delta.data));
+                }
+                Ok(tail.grow(&definition, rows)?)
+            }
+        };
+        let tail = Arc::new(self.files.pool.run(move |_| build()).await?);
+        let same = previous.filter(|previous| previous.generation.number() == generation.number());
+        Ok(Arc::new(match same {
+            Some(previous) => previous.with_tail(tail),
+            None => Snapshot::new(Arc::clone(definition), generation, tail),
+        }))
+    }
+}
+
+/// What a listing of deltas found.
+enum Listed {
+    Nothing,
+    Deltas(Vec<(u64, Bytes)>),
+    Gap(Corrupt),
+}
+
+fn delta_key(definition: &Definition, sequence: u64) -> ObjectKey {
+    ObjectKey::Delta { source: definition.source.id.clone(), lane: LANE, sequence }
+}

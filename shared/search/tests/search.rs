@@ -1,0 +1,14 @@
+//! The engine against the reference model, over manifests built by hand and tails appended for real.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+#[path = "search/answers.rs"]
+mod answers;
+#[path = "search/corruption.rs"]
+mod corruption;
+#[path = "search/freshness.rs"]
+mod freshness;
+#[path = "search/selectivity.rs"]
+mod selectivity;
+#[path = "search/world.rs"]
+mod world;

@@ -1,0 +1,55 @@
+//! What a search costs, roughly: whether to use a graph or to score the allowed rows one by one.
+//!
+//! With `n` rows, `a` of them allowed:
+//! - exact: `a · bytes per row / 16 GB/s`, four times as much when the allowed rows lie scattered;
+//! - graph: `ef · 2m · 50 ns · n / a`: a search looks at about `2m` neighbours for each candidate that it keeps, and keeps
+//!   allowed ones only.
+//!
+//! Fewer than [`FEW_ROWS`] rows are always scanned. An exact plan never finds less than a graph, so an error of the
+//! estimate costs time, not recall. Builders ask the same question: efforts at which a scan is cheaper are not calibrated.
+
+use crate::rows::Allowed;
+
+/// Up to so many allowed rows are scanned without asking what a graph would cost.
+const FEW_ROWS: u64 = 4096;
+/// Bytes that a scan reads in a nanosecond.
+const SCAN_BYTES_PER_NS: f64 = 16.0;
+/// How much dearer scattered rows are.
+const SCATTERED: f64 = 4.0;
+/// Mean run length below which rows count as scattered.
+const SCATTERED_RUN: u64 = 8;
+/// Nanoseconds per neighbour that a graph search looks at, mostly a cache miss.
+const GRAPH_NS_PER_NEIGHBOUR: f64 = 50.0;
+
+/// Whether a graph of `total` rows and `m` links answers in less time than a scan of the allowed rows.
+pub(crate) fn graph_is_cheaper(allowed: &Allowed, total: u32, dimension: usize, m: u32, ef: u32) -> bool {
+    if allowed.count <= FEW_ROWS || u64::from(ef) >= allowed.count {
+        return false;
+    }
+    let count = allowed.count as f64;
+    let scattered = allowed.count / (allowed.runs.len() as u64).max(1) < SCATTERED_RUN;
+    let bytes = (dimension * size_of::<f32>()) as f64;
+    let exact = count * bytes / SCAN_BYTES_PER_NS * if scattered { SCATTERED } else { 1.0 };
+    let graph = f64::from(ef) * 2.0 * f64::from(m) * GRAPH_NS_PER_NEIGHBOUR * f64::from(total) / count;
+    graph < exact
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_graph_is_for_many_rows_of_which_most_are_allowed() {
+        let total = 300_000;
+        let allowed = |share: u32, run: u32| {
+            let step = run * share;
+            let runs: Vec<_> = (0..total / step).map(|i| i * step..i * step + run).collect();
+            Allowed { count: u64::from(total / step) * u64::from(run), runs }
+        };
+        let graph = |share, run, ef| graph_is_cheaper(&allowed(share, run), total, 128, 16, ef);
+        assert!(graph(1, 1000, 64) && graph(1, 1000, 512) && graph(2, 100, 64) && graph(2, 1, 256));
+        assert!(!graph(10, 1, 512) && !graph(100, 1, 64) && !graph(100, 100, 16));
+        let few = Allowed { runs: std::iter::once(0..4096).collect(), count: 4096 };
+        assert!(!graph_is_cheaper(&few, total, 16_384, 2, 16));
+    }
+}

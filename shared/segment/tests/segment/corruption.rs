@@ -1,0 +1,117 @@
+//! Truncated and changed files.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tarn_model::{HnswParams, Metric, ObjectRef};
+use tarn_segment::{Build, Segment, SegmentError};
+
+use crate::support::Fixture;
+
+fn files() -> Vec<(&'static str, Bytes)> {
+    let mut rng = SmallRng::seed_from_u64(21);
+    let rows: Vec<Vec<f32>> = (0..40).map(|_| (0..5).map(|_| rng.random_range(-1.0..1.0)).collect()).collect();
+    let sparse: Vec<Vec<(u32, f64)>> =
+        (0..30u32).map(|i| vec![(i % 5, 1.0), (7 + i % 3, f64::from(i) - 15.0)]).collect();
+    let params = HnswParams { m: 4, ef_construction: 16, ef_search: 8 };
+    vec![
+        ("flat", Fixture::dense(Metric::L2, rows.clone()).file(Build::Flat).0),
+        ("cosine", Fixture::dense(Metric::Cosine, rows.clone()).file(Build::Flat).0),
+        ("graph", Fixture::dense(Metric::Cosine, rows).file(Build::Graph(params)).0),
+        ("sparse", Fixture::sparse(Metric::SparseCosine, 10, sparse.clone()).file(Build::Sparse).0),
+        ("jaccard", Fixture::sparse(Metric::SparseJaccard, 10, sparse).file(Build::Sparse).0),
+    ]
+}
+
+fn corrupt(name: &str, bytes: Bytes, what: &str) -> tarn_model::Corrupt {
+    match Segment::from_bytes(name, bytes) {
+        Err(SegmentError::Corrupt(corrupt)) => {
+            assert_eq!(corrupt.object, name);
+            assert!(!corrupt.part.is_empty() && corrupt.expected != corrupt.found, "{corrupt}");
+            corrupt
+        }
+        Err(other) => panic!("{what} of {name}: {other}"),
+        Ok(_) => panic!("{what} of {name} went unseen"),
+    }
+}
+
+#[test]
+fn a_file_cut_anywhere_is_corrupt() {
+    for (name, bytes) in files() {
+        for length in 0..bytes.len() {
+            corrupt(name, bytes.slice(..length), "a cut");
+            corrupt(name, bytes.slice(length + 1..), "a missing beginning");
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_seen() {
+    for (name, bytes) in files() {
+        for at in 0..bytes.len() {
+            for bit in [0, 3, 7] {
+                let mut changed = bytes.to_vec();
+                changed[at] ^= 1 << bit;
+                corrupt(name, changed.into(), "a flipped bit");
+            }
+        }
+    }
+}
+
+#[test]
+fn appended_and_repeated_bytes_are_seen() {
+    for (name, bytes) in files() {
+        corrupt(name, [bytes.as_ref(), b"x"].concat().into(), "an appended byte");
+        corrupt(name, [bytes.as_ref(), bytes.as_ref()].concat().into(), "a repetition");
+        corrupt(name, vec![0; bytes.len()].into(), "a file of zeros");
+    }
+}
+
+#[test]
+fn the_error_names_file_block_expected_and_found() {
+    let (_, bytes) = files().swap_remove(0);
+    let mut changed = bytes.to_vec();
+    changed[64] ^= 1;
+    let error = corrupt("some/file.seg", changed.into(), "a flipped bit");
+    assert_eq!(error.part, "block meta");
+    assert!(error.to_string().starts_with("some/file.seg is corrupt at block meta: expected checksum "), "{error}");
+}
+
+#[test]
+fn another_format_version_is_refused_by_name() {
+    let (_, bytes) = files().swap_remove(0);
+    let mut changed = bytes.to_vec();
+    let at = bytes.len() - 64 + 20;
+    changed[at] = 2;
+    let error = corrupt("new.seg", changed.into(), "a version");
+    assert_eq!((error.expected.as_str(), error.found.as_str()), ("format version 1", "2"));
+}
+
+#[test]
+fn a_file_must_be_the_one_that_the_catalog_names() {
+    let fixture = Fixture::dense(Metric::L2, vec![vec![1.0, 2.0]; 3]);
+    let (bytes, summary) = fixture.file(Build::Flat);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&bytes).unwrap();
+    let right = ObjectRef { id: 1.into(), bytes: summary.bytes, crc32c: summary.crc32c };
+    assert_eq!(Segment::open(file.path(), Some(&right)).unwrap().rows(), 3);
+    assert_eq!(Segment::open(file.path(), None).unwrap().rows(), 3);
+    for wrong in [ObjectRef { bytes: right.bytes + 1, ..right.clone() }, ObjectRef { crc32c: !right.crc32c, ..right }] {
+        assert!(matches!(Segment::open(file.path(), Some(&wrong)), Err(SegmentError::Corrupt(_))));
+    }
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    assert!(matches!(Segment::open(empty.path(), None), Err(SegmentError::Corrupt(_))));
+    assert!(matches!(Segment::open(&empty.path().with_extension("gone"), None), Err(SegmentError::Io { .. })));
+}
+
+#[test]
+fn bytes_at_any_alignment_can_be_opened() {
+    let (name, bytes) = files().swap_remove(2);
+    for shift in 1..9 {
+        let mut shifted = vec![0; shift];
+        shifted.extend_from_slice(&bytes);
+        Segment::from_bytes(name, Bytes::from(shifted).slice(shift..)).unwrap();
+    }
+}
