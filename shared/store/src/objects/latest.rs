@@ -8,8 +8,7 @@
 //! for less than that from when it was last found to be the newest; a caller that has slept for longer passes `None`.
 
 use futures::StreamExt;
-use serde::de::DeserializeOwned;
-use tarn_model::{Boundary, Checkpoint, Corrupt, DataSourceId, FORMAT, IndexId, KeyPrefix, Manifest, ObjectKey};
+use tarn_model::{Boundary, Checkpoint, Corrupt, DataSourceId, IndexId, KeyPrefix, Manifest, ObjectKey};
 
 use crate::error::StoreError;
 use crate::store::Store;
@@ -57,7 +56,7 @@ pub async fn latest_source_boundary(
     hint: Option<u64>,
 ) -> Result<Option<Boundary>, StoreError> {
     let key = |number| ObjectKey::SourceBoundary { source: source.clone(), number };
-    latest(store, &KeyPrefix::SourceBoundaries(source.clone()), key, parse_boundary, hint).await
+    latest(store, &KeyPrefix::SourceBoundaries(source.clone()), key, Boundary::parse, hint).await
 }
 
 /// The newest boundary of an index; hint as for [`latest_manifest`].
@@ -70,7 +69,7 @@ pub async fn latest_index_boundary(
     hint: Option<u64>,
 ) -> Result<Option<Boundary>, StoreError> {
     let key = |number| ObjectKey::IndexBoundary { index: index.clone(), number };
-    latest(store, &KeyPrefix::IndexBoundaries(index.clone()), key, parse_boundary, hint).await
+    latest(store, &KeyPrefix::IndexBoundaries(index.clone()), key, Boundary::parse, hint).await
 }
 
 fn number_of(key: &ObjectKey) -> Option<u64> {
@@ -134,30 +133,4 @@ fn foreign(path: &str) -> Corrupt {
         expected: "a name that this prefix can hold; see docs/formats/layout.md".into(),
         found: "a foreign object".into(),
     }
-}
-
-fn parse_boundary(object: &str, bytes: &[u8], number: u64) -> Result<Boundary, Corrupt> {
-    let boundary: Boundary = parse_json(object, bytes)?;
-    let corrupt = |part: &str, expected: String, found: String| Corrupt {
-        object: object.into(),
-        part: part.into(),
-        expected,
-        found,
-    };
-    if boundary.format != FORMAT {
-        return Err(corrupt("format", FORMAT.to_string(), boundary.format.to_string()));
-    }
-    if boundary.number != number {
-        return Err(corrupt("number", number.to_string(), boundary.number.to_string()));
-    }
-    Ok(boundary)
-}
-
-fn parse_json<T: DeserializeOwned>(object: &str, bytes: &[u8]) -> Result<T, Corrupt> {
-    serde_json::from_slice(bytes).map_err(|error| Corrupt {
-        object: object.into(),
-        part: "JSON".into(),
-        expected: "the fields of its kind".into(),
-        found: error.to_string(),
-    })
 }
