@@ -81,7 +81,7 @@ async fn compare(rows: i64) -> Result<(), Failure> {
     for query in &queries {
         let began = Instant::now();
         let query = Query::dense(Metric::L2, query)?;
-        let all = Rows { ranges: &[0..segment.rows()], ..Rows::default() };
+        let all = Rows { ranges: std::slice::from_ref(&(0..segment.rows())), ..Rows::default() };
         std::hint::black_box(segment.search(&query, 10, &all, Effort::Exact, &|| false)?);
         bare.push(began.elapsed());
     }

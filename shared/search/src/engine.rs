@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::RwLock;
-use tarn_model::{DataSource, Index, IndexId};
+use tarn_model::{Attributes, DataSource, Index, IndexId};
 use tarn_segment::{Effort, Query, Segment};
 use tarn_store::{SegmentCache, Store, StoreError};
 
@@ -26,6 +26,7 @@ use crate::reader::Reader;
 use crate::request::{Consistency, SearchRequest, SearchResponse, Timings};
 use crate::settings::EngineSettings;
 use crate::snapshot::Snapshot;
+use crate::splits::SplitFilter;
 use crate::validate::{check_points, check_search};
 
 /// Files fetched and opened at once for one search.
@@ -84,13 +85,17 @@ impl Engine {
     pub async fn search(&self, id: &IndexId, request: SearchRequest) -> Result<SearchResponse, SearchError> {
         let began = self.monotonic();
         let reader = self.reader(id);
-        let definition = self.known(id, reader.definition().await)?;
+        let definition = self.known(id, reader.definition_for(request.consistency).await)?;
         check_search(&request, &definition)?;
         let request = Arc::new(request);
         let mut attempt = 1;
         loop {
             let look = reader.snapshot(request.consistency, request.min_version.as_ref());
             let snapshot = self.known(id, look.await)?;
+            if !Arc::ptr_eq(&snapshot.definition, &definition) {
+                // Deleted and created anew since the check.
+                check_search(&request, &snapshot.definition)?;
+            }
             match self.search_snapshot(&snapshot, &request, began).await {
                 Err(SearchError::Store(StoreError::Missing { .. })) if attempt < ATTEMPTS => {
                     // A file was collected: the snapshot was older than gc's grace period.
@@ -108,11 +113,13 @@ impl Engine {
         request: &Arc<SearchRequest>,
         began: Duration,
     ) -> Result<SearchResponse, SearchError> {
-        let units = self.open(snapshot, plan(snapshot, &request.split_filter)).await?;
+        let units = self.plan(snapshot, &request.split_filter).await?;
+        let units = self.open(snapshot, units).await?;
         let ready = self.monotonic();
         let job = {
             let (snapshot, request) = (Arc::clone(snapshot), Arc::clone(request));
-            let (inner, deadline) = (Arc::clone(&self.inner), request.deadline.map(|deadline| began + deadline));
+            let (inner, deadline) =
+                (Arc::clone(&self.inner), request.deadline.and_then(|deadline| began.checked_add(deadline)));
             move |abandoned: &crate::pool::Abandoned| {
                 let clock = inner.files.store.clock();
                 let stop = || abandoned.is_set() || deadline.is_some_and(|deadline| clock.monotonic() >= deadline);
@@ -149,10 +156,11 @@ impl Engine {
     /// # Errors
     /// See [`SearchError`].
     pub async fn points(&self, id: &IndexId, request: PointsRequest) -> Result<PointsPage, SearchError> {
-        let definition = self.known(id, self.reader(id).definition().await)?;
+        let definition = self.known(id, self.reader(id).definition_for(request.consistency).await)?;
         check_points(&request, &definition)?;
         let snapshot = self.snapshot(id, request.consistency).await?;
-        let units = self.open(&snapshot, plan(&snapshot, &request.split_filter)).await?;
+        let units = self.plan(&snapshot, &request.split_filter).await?;
+        let units = self.open(&snapshot, units).await?;
         let filters = Arc::clone(&self.inner.filters);
         self.inner.files.pool.run(move |abandoned| points::page(&snapshot, units, request, &filters, abandoned)).await
     }
@@ -163,7 +171,8 @@ impl Engine {
     /// See [`SearchError`].
     pub async fn warm(&self, id: &IndexId) -> Result<(), SearchError> {
         let snapshot = self.snapshot(id, Consistency::Strong).await?;
-        self.open(&snapshot, plan(&snapshot, &tarn_model::Attributes::new())).await?;
+        let units = self.plan(&snapshot, &Attributes::new()).await?;
+        self.open(&snapshot, units).await?;
         Ok(())
     }
 
@@ -191,6 +200,16 @@ impl Engine {
             self.forget(id);
         }
         result
+    }
+
+    /// Plans a search. A plan that has to look at every split is made on the pool.
+    async fn plan(&self, snapshot: &Arc<Snapshot>, split_filter: &Attributes) -> Result<Vec<Unit>, SearchError> {
+        let filter = SplitFilter::new(split_filter, &snapshot.definition);
+        if !filter.scans() {
+            return Ok(plan(snapshot, split_filter, &filter));
+        }
+        let (snapshot, split_filter) = (Arc::clone(snapshot), split_filter.clone());
+        self.inner.files.pool.run(move |_| Ok(plan(&snapshot, &split_filter, &filter))).await
     }
 
     /// Opens the files of a plan's units.
@@ -223,11 +242,10 @@ impl Engine {
 
     /// Counts live rows. Opens only the files whose splits the tail touches: the others' counts are in the catalog.
     async fn live_rows(&self, snapshot: &Arc<Snapshot>) -> Result<describe::LiveRows, SearchError> {
-        let everything = plan(snapshot, &tarn_model::Attributes::new());
-        let touched = everything.into_iter().filter(|unit| match unit.origin {
-            Origin::Base { shard, segment } => snapshot.is_touched(shard, segment),
-            Origin::Tail(_) => false,
-        });
+        let touched = snapshot
+            .touched()
+            .into_iter()
+            .map(|(shard, segment)| Unit { origin: Origin::Base { shard, segment }, ranges: Vec::new() });
         let open = self.open(snapshot, touched.collect()).await?;
         let snapshot = Arc::clone(snapshot);
         self.inner.files.pool.run(move |_| Ok(describe::live_rows(&snapshot, &open))).await

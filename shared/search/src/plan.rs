@@ -33,29 +33,28 @@ pub(crate) enum Origin {
     Tail(usize),
 }
 
-/// The units of a search, files first.
-pub(crate) fn plan(snapshot: &Snapshot, split_filter: &Attributes) -> Vec<Unit> {
+/// The units of a search, files first. `filter` is the split filter, prepared.
+pub(crate) fn plan(snapshot: &Snapshot, split_filter: &Attributes, filter: &SplitFilter) -> Vec<Unit> {
     let definition = &snapshot.definition;
-    let filter = SplitFilter::new(split_filter, definition);
     let shards = (0u32..).zip(definition.index.shards.values());
     let shards: Vec<u32> = shards.filter(|(_, shard)| shard.may_match(split_filter)).map(|(shard, _)| shard).collect();
     let mut units = Vec::new();
     for &shard in &shards {
         let Some(catalog) = snapshot.generation.shards.get(shard as usize).and_then(Option::as_ref) else { continue };
-        if filter == SplitFilter::All {
+        if *filter == SplitFilter::All {
             units.extend((0u32..).zip(&catalog.segments).filter(|(_, s)| s.rows > 0).map(|(segment, s)| Unit {
                 origin: Origin::Base { shard, segment },
                 ranges: std::iter::once(0..s.rows).collect(),
             }));
         } else {
-            let rows = catalog.directory.rows(&filter).into_iter();
+            let rows = catalog.directory.rows(filter).into_iter();
             units.extend(rows.map(|(segment, ranges)| Unit { origin: Origin::Base { shard, segment }, ranges }));
         }
     }
     for (part, position) in snapshot.tail.parts().iter().zip(0usize..) {
         let mut ranges: Vec<Range<u32>> = Vec::new();
         for directory in shards.iter().filter_map(|&shard| part.run.directory(shard)) {
-            if filter == SplitFilter::All {
+            if *filter == SplitFilter::All {
                 // Rows are sorted by shard, split, key; so a shard's rows are adjacent.
                 if let [first, ..] = directory.entries()
                     && let [.., last] = directory.entries()
@@ -63,7 +62,7 @@ pub(crate) fn plan(snapshot: &Snapshot, split_filter: &Attributes) -> Vec<Unit> 
                     ranges.push(first.start..last.end);
                 }
             } else {
-                ranges.extend(directory.rows(&filter).into_iter().flat_map(|(_, ranges)| ranges));
+                ranges.extend(directory.rows(filter).into_iter().flat_map(|(_, ranges)| ranges));
             }
         }
         if !ranges.is_empty() {

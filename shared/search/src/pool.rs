@@ -9,10 +9,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::error::SearchError;
 
 /// A pool of its own, so that searches compete neither with async workers nor with a builder in the same process.
+///
+/// A thread that waits for a part of one job may begin another job meanwhile, on the same stack. So the jobs under way are
+/// bounded, and with them the depth of the stack; the rest wait their turn.
 #[derive(Clone)]
 pub(crate) struct Pool {
     threads: Arc<rayon::ThreadPool>,
+    turns: Arc<tokio::sync::Semaphore>,
 }
+
+/// Jobs under way at once, per thread.
+const JOBS_PER_THREAD: usize = 4;
 
 /// Whether whoever asked still waits for the answer.
 #[derive(Clone, Default)]
@@ -45,7 +52,8 @@ impl Pool {
             .thread_name(|n| format!("tarn-search-{n}"))
             .build()
             .map_err(|e| SearchError::Internal(format!("cannot start search threads: {e}")))?;
-        Ok(Self { threads: Arc::new(threads) })
+        let turns = Arc::new(tokio::sync::Semaphore::new(threads.current_num_threads() * JOBS_PER_THREAD));
+        Ok(Self { threads: Arc::new(threads), turns })
     }
 
     /// How many threads compute.
@@ -61,16 +69,19 @@ impl Pool {
         &self,
         job: impl FnOnce(&Abandoned) -> Result<T, SearchError> + Send + 'static,
     ) -> Result<T, SearchError> {
+        let ended = || SearchError::Internal("the search threads have ended".to_owned());
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| ended())?;
         let (answer, waiting) = tokio::sync::oneshot::channel();
         let abandoned = Abandoned::default();
         let _guard = Waiting(abandoned.clone());
         self.threads.spawn(move || {
             let result = catch_unwind(AssertUnwindSafe(|| job(&abandoned)))
                 .unwrap_or_else(|panic| Err(SearchError::Internal(panic_text(panic.as_ref()))));
+            drop(turn);
             // The receiver is gone when the caller is; nobody misses the answer then.
             drop(answer.send(result));
         });
-        waiting.await.unwrap_or_else(|_| Err(SearchError::Internal("the search threads have ended".to_owned())))
+        waiting.await.unwrap_or_else(|_| Err(ended()))
     }
 }
 
@@ -89,6 +100,27 @@ mod tests {
         let failed = pool.run::<()>(|_| panic!("at row {}", 7)).await.unwrap_err();
         assert!(failed.to_string().contains("at row 7"), "{failed}");
         assert_eq!(pool.run(|_| Ok(1)).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_thousand_jobs_that_split_their_work_do_not_nest_without_bound() {
+        use rayon::prelude::{IntoParallelIterator, ParallelIterator};
+        let pool = Pool::new(2).unwrap();
+        let jobs = (0..1000u64).map(|job| {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                pool.run(move |_| {
+                    let deep = [job as u8; 16 * 1024];
+                    let parts = (0..64u64).into_par_iter().map(|part| part + u64::from(deep[part as usize]));
+                    Ok(parts.sum::<u64>())
+                })
+                .await
+            })
+        });
+        for (number, job) in jobs.collect::<Vec<_>>().into_iter().enumerate() {
+            let expected = 2016 + 64 * u64::from(number as u8);
+            assert_eq!(job.await.unwrap().unwrap(), expected);
+        }
     }
 
     #[tokio::test]

@@ -84,12 +84,8 @@ impl Reader {
         min_version: Option<&ReadToken>,
     ) -> Result<Arc<Snapshot>, SearchError> {
         let includes = |snapshot: &Snapshot| min_version.is_none_or(|want| snapshot.version().includes(want));
-        if consistency == Consistency::Eventual {
-            let pinned = self.pinned.read().clone();
-            let young = |p: &Pinned| self.now().since(p.looked) <= self.settings.eventual_max_age;
-            if let Some(pinned) = pinned.filter(|p| includes(&p.snapshot) && young(p)) {
-                return Ok(pinned.snapshot);
-            }
+        if let Some(snapshot) = self.at_hand(consistency).filter(|snapshot| includes(snapshot)) {
+            return Ok(snapshot);
         }
         let snapshot = self.look().await?;
         match min_version {
@@ -97,6 +93,26 @@ impl Reader {
                 Err(SearchError::NotYet { have: snapshot.version(), want: want.clone() })
             }
             _ => Ok(snapshot),
+        }
+    }
+
+    /// The pinned snapshot, if it is young enough for this consistency.
+    fn at_hand(&self, consistency: Consistency) -> Option<Arc<Snapshot>> {
+        if consistency == Consistency::Strong {
+            return None;
+        }
+        let pinned = self.pinned.read().clone()?;
+        (self.now().since(pinned.looked) <= self.settings.eventual_max_age).then_some(pinned.snapshot)
+    }
+
+    /// The definition that a request of this consistency is checked against.
+    ///
+    /// # Errors
+    /// [`SearchError::IndexNotFound`].
+    pub(crate) async fn definition_for(&self, consistency: Consistency) -> Result<Arc<Definition>, SearchError> {
+        match self.at_hand(consistency) {
+            Some(snapshot) => Ok(Arc::clone(&snapshot.definition)),
+            None => self.definition().await,
         }
     }
 

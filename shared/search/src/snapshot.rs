@@ -3,6 +3,7 @@
 //! Owns `snapshot-never-mixes-generations`: one manifest with its catalogs, and the deltas after exactly its watermark. A
 //! snapshot is immutable; whoever holds one can go on asking it after newer generations are published.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use roaring::RoaringBitmap;
@@ -71,7 +72,8 @@ impl Snapshot {
             let mut fresh = RoaringBitmap::new();
             for part in self.tail.parts().iter().filter(|part| part.run.last() > upto) {
                 for group in part.run.groups().iter().filter(|group| group.shard == shard) {
-                    if self.holds(shard, position, &group.split) {
+                    let is_news = part.run.keys_after(group, upto).next().is_some();
+                    if is_news && self.holds(shard, position, &group.split) {
                         fresh |= segment.rows_of_keys(part.run.keys_after(group, upto));
                     }
                 }
@@ -80,12 +82,16 @@ impl Snapshot {
         }))
     }
 
-    /// Whether the tail touches a split that a segment holds; if not, nothing in the segment is superseded.
-    pub(crate) fn is_touched(&self, shard: u32, position: u32) -> bool {
-        self.tail.parts().iter().any(|part| {
-            let mut groups = part.run.groups().iter().filter(|group| group.shard == shard);
-            groups.any(|group| self.holds(shard, position, &group.split))
-        })
+    /// The segments that hold a split which the tail touches, by shard and position. Nothing in the others is superseded.
+    pub(crate) fn touched(&self) -> BTreeSet<(u32, u32)> {
+        let groups = self.tail.parts().iter().flat_map(|part| part.run.groups());
+        groups
+            .flat_map(|group| {
+                let catalog = self.generation.shards.get(group.shard as usize).and_then(Option::as_ref);
+                let entries = catalog.map_or(&[][..], |catalog| catalog.directory.split(&group.split));
+                entries.iter().map(|entry| (group.shard, entry.segment))
+            })
+            .collect()
     }
 
     /// A segment, by its place.

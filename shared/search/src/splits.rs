@@ -38,6 +38,11 @@ impl SplitFilter {
         Self::Some(filter.clone(), definition.split_types())
     }
 
+    /// Whether every split has to be looked at.
+    pub(crate) fn scans(&self) -> bool {
+        matches!(self, Self::Some(..))
+    }
+
     fn holds(&self, key: &[u8]) -> bool {
         match self {
             Self::All => true,
@@ -105,7 +110,7 @@ impl Directory {
             SplitFilter::Prefix(prefix) => self.with_prefix(prefix),
             SplitFilter::All | SplitFilter::Some(..) => &self.entries,
         };
-        let always = matches!(filter, SplitFilter::Prefix(_) | SplitFilter::All);
+        let always = !filter.scans();
         let mut rows: Vec<(u32, u32, u32)> = candidates
             .iter()
             .filter(|entry| always || filter.holds(&entry.key))

@@ -37,6 +37,23 @@ async fn a_warm_strong_search_costs_two_gets_and_an_eventual_one_nothing() {
 }
 
 #[tokio::test]
+async fn an_eventual_search_costs_nothing_for_as_long_as_its_age_allows() {
+    let mut world = World::new(Scenario::dense(), 12).await;
+    let index = world.index("exact-l2");
+    let hour = Duration::from_secs(3600);
+    let engine =
+        Engine::new(world.store.clone(), EngineSettings { eventual_max_age: hour, ..world.settings() }).unwrap();
+    world.upload_random(50).await;
+    let mut request = world.request(5);
+    request.consistency = Consistency::Eventual;
+    world.check(&engine, &index, request.clone()).await;
+    world.wait(hour / 2);
+    let before = world.requests.counts();
+    world.check(&engine, &index, request).await;
+    assert_eq!(world.requests.counts().since(&before).total(), 0);
+}
+
+#[tokio::test]
 async fn strong_reads_see_acknowledged_writes() {
     let mut world = World::new(Scenario::dense(), 2).await;
     let (engine, index) = (world.engine(), world.index("exact-l2"));
