@@ -15,6 +15,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use serde::Serialize;
 use tarn_api::{ApiSettings, AppState, AuthMode};
+use tarn_api_query::{QueryState, serve_router};
 use tarn_search::Engine;
 use tarn_store::Store;
 use tokio::signal::unix::{SignalKind, signal};
@@ -97,9 +98,8 @@ pub(super) fn router(store: &Store, engine: Engine, uploads: Uploads, demand_key
     if demand_keys {
         settings.auth = AuthMode::Always;
     }
-    let _ = engine;
-    let state = AppState::new(store.clone(), settings);
-    tarn_api::ingest_router(state).layer(from_fn_with_state(uploads, watch_uploads::watch))
+    let state = QueryState::new(AppState::new(store.clone(), settings), engine);
+    serve_router(state).layer(from_fn_with_state(uploads, watch_uploads::watch))
 }
 
 /// `no-keys-means-loopback`: a server that answers anybody must not be reachable from elsewhere.
