@@ -1,6 +1,7 @@
 //! Typed access to the attribute columns of a segment or a delta.
 //!
-//! Owns `columns-match-their-source`: a column has the type that the data source gives its attribute. Reads only.
+//! Owns `columns-match-their-source`: a column has the name and the type that the data source
+//! gives its attribute. Reads only.
 
 use arrow::array::{
     Array, BooleanArray, FixedSizeBinaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
@@ -61,7 +62,7 @@ pub(crate) fn uuid(bytes: &[u8]) -> Uuid {
 }
 
 /// `columns-match-their-source`: the attribute columns of a segment, in attribute-name order, have the data source's
-/// attributes and types, and no nulls. `object` names the segment in the error.
+/// names and types, and no nulls. `object` names the segment in the error.
 ///
 /// # Errors
 /// [`Corrupt`] names the first attribute that differs.
@@ -78,7 +79,14 @@ pub(crate) fn check_columns(object: &str, attributes: &RecordBatch, source: &Dat
             format!("{}", attributes.num_columns()),
         ));
     }
-    for ((name, &attribute_type), array) in source.attribute_types.iter().zip(attributes.columns()) {
+    let schema = attributes.schema();
+    for ((name, &attribute_type), (array, field)) in
+        source.attribute_types.iter().zip(attributes.columns().iter().zip(schema.fields()))
+    {
+        let column = tarn_timeline::attribute_column(name);
+        if *field.name() != column {
+            return Err(corrupt(format!("column '{column}'"), format!("column '{}'", field.name())));
+        }
         if Column::new(array, attribute_type).is_none() {
             return Err(corrupt(format!("'{name}' as {attribute_type}"), format!("{}", array.data_type())));
         }

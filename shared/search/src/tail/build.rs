@@ -312,7 +312,9 @@ fn store(
 
 fn schema(definition: &Definition, arrays: &[ArrayRef]) -> SchemaRef {
     let names = definition.source.attribute_types.keys();
-    let fields = names.zip(arrays).map(|(name, array)| Field::new(name, array.data_type().clone(), false));
+    let fields = names
+        .zip(arrays)
+        .map(|(name, array)| Field::new(tarn_timeline::attribute_column(name), array.data_type().clone(), false));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 

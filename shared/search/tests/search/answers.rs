@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
-use tarn_model::{AttributeValue, Attributes, CompareOp, Filter, Index, PointKey, Update};
+use tarn_model::{AttributeType, AttributeValue, Attributes, CompareOp, Filter, Index, PointKey, Update};
 use tarn_search::{Consistency, PointsRequest, SearchError, SearchRequest};
 use tarn_testkit::{Scenario, Scope};
 
@@ -129,6 +129,33 @@ async fn found_points_carry_the_attributes_asked_for_in_wire_order() {
     let found = &response.results[0][0];
     assert_eq!(found.attributes.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["region", "split", "serial"]);
     assert_eq!(found.vector, None);
+}
+
+#[tokio::test]
+async fn attributes_whose_names_look_like_our_own_columns_are_found_by_their_names() {
+    let mut scenario = Scenario::dense();
+    let mut source = (*scenario.source).clone();
+    for name in ["_key", "_vector", "__deleted"] {
+        source.attribute_types.insert(name.into(), AttributeType::Int64);
+    }
+    scenario.source = Arc::new(source);
+    let mut world = World::new(scenario, 10).await;
+    let (engine, index) = (world.engine(), world.index("exact-l2"));
+    for number in 0..20 {
+        let mut point = world.scenario.point(&mut world.rng, number);
+        for (name, value) in [("_key", number), ("_vector", -number), ("__deleted", number % 3)] {
+            point.attributes.insert(name.into(), AttributeValue::Int64(value));
+        }
+        let token = world.upload(vec![Update::Upsert(point)]).await;
+        if number == 9 {
+            world.publish(&index, token.sequence(0), false).await;
+        }
+    }
+    let mut request = world.request(100);
+    world.check(&engine, &index, request.clone()).await;
+    request.filter =
+        Some(Filter::Compare { attribute: "_vector".into(), op: CompareOp::Lt, value: AttributeValue::Int64(-5) });
+    world.check(&engine, &index, request).await;
 }
 
 #[tokio::test]

@@ -304,7 +304,7 @@ fn attributes(source: &DataSource, points: &[&DataPoint]) -> RecordBatch {
                 Arc::new(TimestampMicrosecondArray::from_iter_values(collect!(DateTime, name)).with_timezone("UTC"))
             }
         };
-        (name.clone(), array, false)
+        (tarn_timeline::attribute_column(name), array, false)
     });
     RecordBatch::try_from_iter_with_nullable(columns).unwrap()
 }
