@@ -1,0 +1,190 @@
+//! Who may do what.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Method;
+use serde_json::json;
+use tarn_api::{ApiSettings, AuthMode, Grant, auth_required, create_key, list_keys, revoke_key};
+
+use crate::server::{Answer, Server, point, products};
+
+const SOURCE: &str = "/api/v1/data-sources/products/1";
+/// Longer than a record of a key is believed.
+const A_WHILE: Duration = Duration::from_secs(11);
+
+async fn key(server: &Server, grants: &[&str]) -> String {
+    let grants = grants.iter().map(|grant| grant.parse::<Grant>().unwrap()).collect();
+    let key = create_key(&server.store, "test", grants).await.unwrap().key;
+    server.clock.advance(A_WHILE);
+    key
+}
+
+async fn with_key(server: &Server, method: Method, path: &str, key: &str, body: String) -> Answer {
+    let bearer = format!("Bearer {key}");
+    server.request(method, path, &[("authorization", &bearer), ("content-type", "application/json")], body).await
+}
+
+#[tokio::test]
+async fn without_keys_everybody_may_do_everything_unless_keys_are_always_required() {
+    let open = Server::new();
+    assert!(!auth_required(&open.store).await.unwrap());
+    assert_eq!(open.get("/api/v1/data-sources").await.status, 200);
+
+    let closed = Server::with(ApiSettings { auth: AuthMode::Always, ..ApiSettings::default() });
+    let refused = closed.get("/api/v1/data-sources").await;
+    assert_eq!(refused.status, 401);
+    assert_eq!(refused.header("www-authenticate"), "Bearer realm=\"tarn\"");
+    assert!(refused.messages()[0].starts_with("This server requires an API key"));
+}
+
+#[tokio::test]
+async fn once_there_is_a_key_requests_need_one() {
+    let server = Server::with_products().await;
+    let key = key(&server, &["admin:*"]).await;
+    assert!(auth_required(&server.store).await.unwrap());
+    assert_eq!(server.get(SOURCE).await.status, 401);
+    for open in ["/_status/ping", "/_status/version", "/healthz", "/readyz", "/openapi.json", "/docs"] {
+        assert_eq!(server.get(open).await.status, 200, "{open}");
+    }
+    assert_eq!(server.get("/metrics").await.status, 401);
+    for headers in [("authorization", format!("Bearer {key}")), ("authorization", format!("bearer {key}")), ("x-api-key", key.clone())] {
+        let answer = server.request(Method::GET, SOURCE, &[(headers.0, &headers.1)], Body::empty()).await;
+        assert_eq!(answer.status, 200, "{}", headers.0);
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_known_is_refused_without_a_hint() {
+    let server = Server::with_products().await;
+    let key = key(&server, &["admin:*"]).await;
+    let mut wrong_secret = key.clone();
+    wrong_secret.replace_range(key.len() - 1.., if key.ends_with('0') { "1" } else { "0" });
+    let unknown_id = format!("tarn_{}_{}", "0".repeat(16), "0".repeat(64));
+    for wrong in [wrong_secret.as_str(), &unknown_id, "", "x", "tarn_", "tarn_../../x_y", &key[..key.len() - 1]] {
+        let refused = with_key(&server, Method::GET, SOURCE, wrong, String::new()).await;
+        assert_eq!(refused.status, 401, "{wrong}");
+        assert_eq!(refused.messages(), ["The API key is not known, or was revoked"]);
+    }
+    let basic = server.request(Method::GET, SOURCE, &[("authorization", "Basic eDp5")], Body::empty()).await;
+    assert_eq!(basic.status, 401);
+}
+
+#[tokio::test]
+async fn scopes_permit_what_they_say() {
+    let server = Server::with_products().await;
+    let index = json!({
+        "dataSourceId": {"name": "products", "version": "1"}, "indexAlgorithm": {"type": "FaissIndex.L2"}, "idAttributes": ["id"],
+    });
+    assert_eq!(server.put("/api/v1/indices/by-name/1", &index).await.status, 201);
+    let body = json!([point(1)]).to_string();
+    let actions = [
+        ("read:data-sources/products", Method::GET, SOURCE, String::new()),
+        ("read:data-sources/products", Method::GET, "/api/v1/data-sources/products/1/export", String::new()),
+        ("write:data-sources/products", Method::POST, "/api/v1/upload/products/1", body),
+        ("admin:data-sources/products", Method::PUT, SOURCE, products().to_string()),
+        ("admin:*", Method::PUT, "/api/v1/indices/by-name/1", index.to_string()),
+        ("admin:indices/by-name", Method::DELETE, "/api/v1/indices/by-name/1", String::new()),
+        ("read:*", Method::GET, "/metrics", String::new()),
+    ];
+    let powerless = key(&server, &["admin:data-sources/other", "admin:indices/other"]).await;
+    for (grant, method, path, body) in &actions {
+        let refused = with_key(&server, method.clone(), path, &powerless, body.clone()).await;
+        assert_eq!(refused.status, 403, "{method} {path}");
+        assert!(refused.messages()[0].starts_with("The API key does not permit this; it would need the grant"));
+        let scope = grant.split(':').next().unwrap();
+        for other in ["read:*", "write:*"].iter().filter(|other| !other.starts_with(scope)) {
+            let other = key(&server, &[other]).await;
+            let refused = with_key(&server, method.clone(), path, &other, body.clone()).await;
+            assert_eq!(refused.status, 403, "{method} {path}");
+        }
+    }
+    for (grant, method, path, body) in actions {
+        let key = key(&server, &[grant]).await;
+        let answer = with_key(&server, method.clone(), path, &key, body).await;
+        assert!(answer.status.is_success(), "{method} {path} with {grant}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn an_index_needs_a_grant_to_read_its_data_source() {
+    let server = Server::with_products().await;
+    let key = key(&server, &["admin:indices/*"]).await;
+    let index = json!({
+        "dataSourceId": {"name": "products", "version": "1"}, "indexAlgorithm": {"type": "FaissIndex.L2"}, "idAttributes": ["id"],
+    });
+    let refused = with_key(&server, Method::PUT, "/api/v1/indices/mine/1", &key, index.to_string()).await;
+    assert_eq!(refused.status, 403);
+    assert!(refused.messages()[0].ends_with("read:data-sources/products/1"));
+}
+
+#[tokio::test]
+async fn lists_show_what_the_caller_may_read() {
+    let server = Server::with_products().await;
+    assert_eq!(server.put("/api/v1/data-sources/secret/1", &products()).await.status, 201);
+    let key = key(&server, &["read:data-sources/prod*", "write:*"]).await;
+    let answer = with_key(&server, Method::GET, "/api/v1/data-sources", &key, String::new()).await;
+    let list = answer.json();
+    assert_eq!(list["dataSources"].as_array().unwrap().len(), 1);
+    assert_eq!(list["dataSources"][0]["id"]["name"], "products");
+}
+
+#[tokio::test]
+async fn key_changes_show_within_seconds() {
+    let server = Server::with_products().await;
+    let admin = key(&server, &["admin:*"]).await;
+    assert_eq!(with_key(&server, Method::GET, SOURCE, &admin, String::new()).await.status, 200);
+    let id = admin.split('_').nth(1).unwrap();
+    assert!(revoke_key(&server.store, id).await.unwrap());
+    assert!(revoke_key(&server.store, id).await.unwrap(), "revoking twice is no error");
+    server.clock.advance(Duration::from_secs(4));
+    assert_eq!(with_key(&server, Method::GET, SOURCE, &admin, String::new()).await.status, 401);
+    // The last key is revoked; the server does not fall open.
+    assert!(auth_required(&server.store).await.unwrap());
+    assert_eq!(server.get(SOURCE).await.status, 401);
+
+    // A new key is looked up as soon as it is shown.
+    let grants = vec!["read:*".parse().unwrap()];
+    let new = create_key(&server.store, "new", grants).await.unwrap();
+    assert_eq!(with_key(&server, Method::GET, SOURCE, &new.key, String::new()).await.status, 200);
+
+    let keys = list_keys(&server.store).await.unwrap();
+    assert_eq!(keys.len(), 2);
+    assert_eq!(keys.iter().filter(|key| key.revoked_ms.is_some()).count(), 1);
+    assert!(!revoke_key(&server.store, "0000000000000000").await.unwrap());
+    assert!(!revoke_key(&server.store, "../x").await.unwrap());
+}
+
+#[tokio::test]
+async fn guessing_keys_costs_a_bounded_number_of_requests() {
+    let server = Server::with_products().await;
+    let known = key(&server, &["read:*"]).await;
+    assert_eq!(with_key(&server, Method::GET, SOURCE, &known, String::new()).await.status, 200);
+    let before = server.requests.counts();
+    let mut statuses = Vec::new();
+    for guess in 0..200 {
+        let guess = format!("tarn_{guess:016x}_{}", "0".repeat(64));
+        statuses.push(with_key(&server, Method::GET, SOURCE, &guess, String::new()).await.status.as_u16());
+    }
+    let asked = server.requests.counts().since(&before).gets;
+    assert!(asked <= 2 * 51, "{asked} requests");
+    assert!(statuses.contains(&401) && statuses.contains(&429), "{statuses:?}");
+    assert_eq!(with_key(&server, Method::GET, SOURCE, &known, String::new()).await.status, 200);
+}
+
+#[tokio::test]
+async fn secrets_are_stored_hashed_and_shown_nowhere() {
+    let server = Server::with_products().await;
+    let grants = vec!["admin:*".parse().unwrap()];
+    let new = create_key(&server.store, "test", grants).await.unwrap();
+    let secret = new.key.rsplit('_').next().unwrap();
+    assert!(!format!("{new:?}").contains(secret));
+    for listed in server.store.list(&tarn_model::KeyPrefix::All).await.unwrap() {
+        let bytes = server.store.get(&listed.key.unwrap()).await.unwrap().unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains(secret), "{}", listed.path);
+    }
+    server.clock.advance(A_WHILE);
+    let mut wrong = new.key.clone();
+    wrong.push('x');
+    assert!(!with_key(&server, Method::GET, SOURCE, &wrong, String::new()).await.text().contains(secret));
+}

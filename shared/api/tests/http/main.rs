@@ -1,0 +1,9 @@
+//! The HTTP API of ingest and management, driven through its router over a store in memory.
+
+mod auth;
+mod definitions;
+mod export;
+mod openapi;
+mod protocol;
+mod server;
+mod uploads;
