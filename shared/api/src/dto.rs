@@ -5,7 +5,7 @@
 mod data;
 mod definition;
 
-pub use data::{AttributeDto, AttributeValueDto, InputDataPointDto, VectorDto};
+pub use data::{AttributeDto, AttributeValueDto, FileDto, InputDataPointDto, VectorDto};
 pub use definition::{
     DataSourceDefinitionDto, IndexAlgorithmDto, IndexDefinitionDto, NameVersionDto, ShardConditionDto, ShardDto,
     SharderDto, SubscriptionDto,

@@ -24,6 +24,7 @@ use tarn_timeline::{INDICES_COLUMN, LiveOptions, TimelineError, VALUES_COLUMN, V
 
 use crate::auth::{Caller, Resource, Scope};
 use crate::definitions::source_id;
+use crate::dto::FileDto;
 use crate::error::{ApiError, ErrorDto};
 use crate::state::AppState;
 use crate::upload::{TARN_VERSION, version_header};
@@ -46,8 +47,8 @@ trait Encoder: Send + 'static {
 #[utoipa::path(get, path = "/api/v1/data-sources/{name}/{version}/export", tag = "Points",
     params(("name" = String, Path), ("version" = String, Path)),
     responses((status = 200, description = "The points, in no particular order", content(
-            (String = "application/x-ndjson"), (Vec<u8> = "application/vnd.apache.arrow.stream"),
-            (Vec<u8> = "application/vnd.apache.parquet")),
+            (String = "application/x-ndjson"), (FileDto = "application/vnd.apache.arrow.stream"),
+            (FileDto = "application/vnd.apache.parquet")),
             headers(("Tarn-Version" = String, description = "The version that the points are the state of"))),
         (status = 401, body = ErrorDto), (status = 403, body = ErrorDto), (status = 404, body = ErrorDto),
         (status = 406, body = ErrorDto), (status = 503, body = ErrorDto)))]

@@ -37,7 +37,7 @@ pub use definitions::{
     index_not_found,
 };
 pub use dto::{
-    AttributeDto, AttributeValueDto, DataSourceDefinitionDto, IndexAlgorithmDto, IndexDefinitionDto, InputDataPointDto,
+    AttributeDto, AttributeValueDto, DataSourceDefinitionDto, FileDto, IndexAlgorithmDto, IndexDefinitionDto, InputDataPointDto,
     NameVersionDto, ShardConditionDto, ShardDto, SharderDto, SubscriptionDto, VectorDto,
 };
 pub use error::{ApiError, ErrorDto};

@@ -6,6 +6,8 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::{from_fn_with_state, map_request};
 use axum::routing::{get, post, put};
+use tower_http::CompressionLevel;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::compression::CompressionLayer;
 use tower_http::decompression::RequestDecompressionLayer;
 use utoipa::openapi::OpenApi;
@@ -40,6 +42,8 @@ pub fn protected(routes: Router<AppState>, state: &AppState) -> Router<AppState>
 /// Makes a router of routes: adds health, metrics and documentation, and the layers around them all.
 pub fn finish(routes: Router<AppState>, state: AppState, document: &OpenApi) -> Router {
     let metrics = protected(Router::new().route("/metrics", get(status::metrics)), &state);
+    // What is small costs more than it saves; Arrow and Parquet are compressed by themselves.
+    let worth_compressing = SizeAbove::new(1024).and(NotForContentType::const_new("application/vnd.apache"));
     routes
         .merge(metrics)
         .merge(docs::routes(document))
@@ -51,7 +55,7 @@ pub fn finish(routes: Router<AppState>, state: AppState, document: &OpenApi) -> 
         .layer(map_request(|request: Request<_>| async { request.map(Body::new) }))
         .layer(RequestDecompressionLayer::new())
         .layer(from_fn_with_state(state.clone(), observe))
-        .layer(CompressionLayer::new())
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_compressing))
         .with_state(state)
 }
 

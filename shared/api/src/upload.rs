@@ -13,7 +13,7 @@ use tarn_timeline::{AppendError, AppendOptions, PointBatch, TimelineError};
 use crate::auth::{Caller, Resource, Scope};
 use crate::body::{HeldBody, MediaType};
 use crate::definitions::source_id;
-use crate::dto::InputDataPointDto;
+use crate::dto::{FileDto, InputDataPointDto};
 use crate::error::{ApiError, ErrorDto};
 use crate::sources::{SourceHandle, source_not_found};
 use crate::state::AppState;
@@ -38,8 +38,8 @@ const PARSE_INLINE_BYTES: usize = 64 * 1024;
     request_body(content(
         (Vec<InputDataPointDto> = "application/json"),
         (String = "application/x-ndjson"),
-        (Vec<u8> = "application/vnd.apache.arrow.stream"),
-        (Vec<u8> = "application/vnd.apache.parquet"))),
+        (FileDto = "application/vnd.apache.arrow.stream"),
+        (FileDto = "application/vnd.apache.parquet"))),
     responses((status = 200, description = "Committed; the body is empty",
             headers(("Tarn-Version" = String, description = "Includes this upload; for minVersion of a search"))),
         (status = 400, body = ErrorDto), (status = 401, body = ErrorDto), (status = 403, body = ErrorDto),

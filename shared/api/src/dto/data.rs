@@ -140,3 +140,8 @@ impl AttributeDto {
         attributes.iter().map(|(key, value)| Self::new(key, value)).collect()
     }
 }
+
+/// The bytes of a file.
+#[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct FileDto(pub Vec<u8>);
