@@ -37,8 +37,8 @@ pub use definitions::{
     index_not_found,
 };
 pub use dto::{
-    AttributeDto, AttributeValueDto, DataSourceDefinitionDto, FileDto, IndexAlgorithmDto, IndexDefinitionDto, InputDataPointDto,
-    NameVersionDto, ShardConditionDto, ShardDto, SharderDto, SubscriptionDto, VectorDto,
+    AttributeDto, AttributeValueDto, DataSourceDefinitionDto, FileDto, IndexAlgorithmDto, IndexDefinitionDto,
+    InputDataPointDto, NameVersionDto, ShardConditionDto, ShardDto, SharderDto, SubscriptionDto, VectorDto,
 };
 pub use error::{ApiError, ErrorDto};
 pub use metrics::Metrics;

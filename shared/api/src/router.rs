@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use axum::middleware::{from_fn_with_state, map_request};
 use axum::routing::{get, post, put};
 use tower_http::CompressionLevel;
-use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::decompression::RequestDecompressionLayer;
 use utoipa::openapi::OpenApi;
 

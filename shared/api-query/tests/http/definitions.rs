@@ -11,7 +11,8 @@ fn operations(document: &Value) -> Vec<(Method, String, Value)> {
     let paths = document["paths"].as_object().unwrap();
     let operations = paths.iter().flat_map(|(path, methods)| {
         let methods = methods.as_object().unwrap().iter();
-        methods.map(move |(method, operation)| (method.to_uppercase().parse().unwrap(), path.clone(), operation.clone()))
+        methods
+            .map(move |(method, operation)| (method.to_uppercase().parse().unwrap(), path.clone(), operation.clone()))
     });
     operations.collect()
 }

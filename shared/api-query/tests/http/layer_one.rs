@@ -137,7 +137,10 @@ async fn faulty_searches_get_the_messages_of_layer_one() {
             vec!["SplitFilter attribute keys must be in SplitAttributes: {sk1, sk2}"],
         ),
         (
-            with("splitFilter", json!([{"key": "sk1", "value": {"bool": true}}, {"key": "sk1", "value": {"bool": true}}])),
+            with(
+                "splitFilter",
+                json!([{"key": "sk1", "value": {"bool": true}}, {"key": "sk1", "value": {"bool": true}}]),
+            ),
             vec!["SplitFilter attribute keys must be unique"],
         ),
         (with("splitFilter", sk1(json!({"int64": 1}))), vec!["SplitFilter attribute 'sk1' has invalid value: '1'"]),
@@ -161,10 +164,22 @@ async fn faulty_searches_get_the_messages_of_layer_one() {
 async fn hostile_searches_are_refused() {
     let server = Server::with_points().await;
     for body in [
-        "", "null", "[]", "{", r#"{"k": 1.5}"#, r#"{"k": 99999999999}"#, r#"{"k": "x"}"#, r#"{"k": []}"#,
-        r#"{"queryVectors": {}}"#, r#"{"queryVectors": [[1, 2]], "k": 1}"#, r#"{"queryVectors": [null], "k": 1}"#,
-        r#"{"queryVectors": [{"coordinates": [null, 1]}], "k": 1}"#, r#"{"retrieveVectors": "yes"}"#,
-        r#"{"splitFilter": {}}"#, r#"{"exact": 1}"#, r#"{"attributes": [1]}"#,
+        "",
+        "null",
+        "[]",
+        "{",
+        r#"{"k": 1.5}"#,
+        r#"{"k": 99999999999}"#,
+        r#"{"k": "x"}"#,
+        r#"{"k": []}"#,
+        r#"{"queryVectors": {}}"#,
+        r#"{"queryVectors": [[1, 2]], "k": 1}"#,
+        r#"{"queryVectors": [null], "k": 1}"#,
+        r#"{"queryVectors": [{"coordinates": [null, 1]}], "k": 1}"#,
+        r#"{"retrieveVectors": "yes"}"#,
+        r#"{"splitFilter": {}}"#,
+        r#"{"exact": 1}"#,
+        r#"{"attributes": [1]}"#,
     ] {
         let headers = [("content-type", "application/json")];
         let refused = server.request(Method::POST, "/api/v1/search/nearest/1", &headers, body).await;
@@ -227,7 +242,10 @@ async fn sparse_vectors_keep_their_f64_values() {
     });
     let results = server.search("s/1", &search).await.json();
     let found = &results[0]["nearestDataPoints"][0];
-    assert_eq!(found["vector"], json!({"isSparse": true, "coordinates": [2.0, third], "coordinateIndices": [5, 999_999]}));
+    assert_eq!(
+        found["vector"],
+        json!({"isSparse": true, "coordinates": [2.0, third], "coordinateIndices": [5, 999_999]})
+    );
     assert!(found["distance"].as_f64().unwrap().abs() < 1e-12);
     assert_eq!(results[0]["queryVector"]["coordinateIndices"], json!([999_999, 5]));
     assert_eq!(server.get("/api/v1/info/s/1").await.json()["vectorType"], "SparseVector");

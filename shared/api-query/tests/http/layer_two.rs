@@ -20,7 +20,10 @@ async fn filters_choose_points_by_any_attribute() {
         (json!({"eq": {"key": "price", "value": {"float64": 0.3}}}), vec![3]),
         (json!({"in": {"key": "name", "values": ["n1", "n4", "n9"]}}), vec![1, 4]),
         (json!({"not": {"eq": {"key": "sk1", "value": true}}}), vec![1, 3]),
-        (json!({"and": [{"startsWith": {"key": "name", "value": "n"}}, {"lte": {"key": "id", "value": 2}}]}), vec![1, 2]),
+        (
+            json!({"and": [{"startsWith": {"key": "name", "value": "n"}}, {"lte": {"key": "id", "value": 2}}]}),
+            vec![1, 2],
+        ),
         (json!({"or": []}), vec![]),
         (Value::Null, vec![1, 2, 3, 4]),
     ] {
@@ -139,7 +142,9 @@ async fn points_come_in_pages_by_id() {
     let split = "%5B%7B%22key%22%3A%22sk1%22%2C%22value%22%3A%7B%22bool%22%3Atrue%7D%7D%5D";
     let chosen = server.get(&format!("/api/v1/indices/split/1/points?splitFilter={split}")).await.json();
     assert_eq!(list(&chosen), [2, 4]);
-    for wrong in ["limit=0", "limit=x", "after=xyz", "filter=x", "splitFilter=1", "retrieveVectors=maybe", "consistency=weak"] {
+    for wrong in
+        ["limit=0", "limit=x", "after=xyz", "filter=x", "splitFilter=1", "retrieveVectors=maybe", "consistency=weak"]
+    {
         assert_eq!(server.get(&format!("/api/v1/indices/nearest/1/points?{wrong}")).await.status, 400, "{wrong}");
     }
 }

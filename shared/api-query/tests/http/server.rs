@@ -12,25 +12,25 @@ use tarn_search::{Engine, EngineSettings};
 use tarn_store::Store;
 use tower::ServiceExt;
 
-pub struct Server {
-    pub router: Router,
-    pub store: Store,
+pub(crate) struct Server {
+    pub(crate) router: Router,
+    pub(crate) store: Store,
     /// Where an engine would keep segment files.
     _cache: tempfile::TempDir,
 }
 
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Server {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(ApiSettings::default())
     }
 
-    pub fn with(settings: ApiSettings) -> Self {
+    pub(crate) fn with(settings: ApiSettings) -> Self {
         let cache = tempfile::tempdir().unwrap();
         let (store, requests) = counted(&Store::memory());
         let engine_settings = EngineSettings { cache_dir: cache.path().to_owned(), ..EngineSettings::default() };
@@ -40,7 +40,7 @@ impl Server {
     }
 
     /// With points 1 to 4 on a line in `points/1`, found by `nearest/1`, and split by `sk1` and `sk2` in `split/1`.
-    pub async fn with_points() -> Self {
+    pub(crate) async fn with_points() -> Self {
         let server = Self::new();
         let source = json!({
             "vectorDimension": 2,
@@ -62,14 +62,20 @@ impl Server {
         server
     }
 
-    pub async fn define(&self, path: &str, definition: &Value) {
+    pub(crate) async fn define(&self, path: &str, definition: &Value) {
         let path = format!("/api/v1/{path}");
         let headers = [("content-type", "application/json")];
         let answer = self.request(Method::PUT, &path, &headers, definition.to_string()).await;
         assert_eq!(answer.status, 201, "{}", answer.text());
     }
 
-    pub async fn request(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+    pub(crate) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -80,33 +86,33 @@ impl Server {
         Answer { status: parts.status, headers: parts.headers, body }
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.request(Method::GET, path, &[], Body::empty()).await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.request(Method::POST, path, &[("content-type", "application/json")], body.to_string()).await
     }
 
-    pub async fn search(&self, index: &str, query: &Value) -> Answer {
+    pub(crate) async fn search(&self, index: &str, query: &Value) -> Answer {
         self.post(&format!("/api/v1/search/{index}"), query).await
     }
 
     /// The ids that a search finds, nearest first.
-    pub async fn ids(&self, index: &str, query: &Value) -> Vec<i64> {
+    pub(crate) async fn ids(&self, index: &str, query: &Value) -> Vec<i64> {
         let answer = self.search(index, query).await;
         assert_eq!(answer.status, 200, "{query}: {}", answer.text());
         ids(&answer.json()[0])
     }
 }
 
-pub fn ids(result: &Value) -> Vec<i64> {
+pub(crate) fn ids(result: &Value) -> Vec<i64> {
     let found = result["nearestDataPoints"].as_array().unwrap().iter();
     found.map(|point| point["attributes"][0]["value"]["int64"].as_i64().unwrap()).collect()
 }
 
 /// At (id, 0); the even ones have `sk1`.
-pub fn point(id: i64) -> Value {
+pub(crate) fn point(id: i64) -> Value {
     json!({
         "attributes": [
             {"key": "name", "value": {"string": format!("n{id}")}},
@@ -119,24 +125,24 @@ pub fn point(id: i64) -> Value {
     })
 }
 
-pub fn query(k: i64) -> Value {
+pub(crate) fn query(k: i64) -> Value {
     json!({"queryVectors": [{"isSparse": false, "coordinates": [0.9, 0]}], "k": k})
 }
 
 impl Answer {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    pub fn messages(&self) -> Vec<String> {
+    pub(crate) fn messages(&self) -> Vec<String> {
         assert!(!self.status.is_success(), "{}: {}", self.status, self.text());
         let json = self.json();
         let messages = json["errorMessages"].as_array().unwrap();

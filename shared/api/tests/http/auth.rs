@@ -48,7 +48,11 @@ async fn once_there_is_a_key_requests_need_one() {
         assert_eq!(server.get(open).await.status, 200, "{open}");
     }
     assert_eq!(server.get("/metrics").await.status, 401);
-    for headers in [("authorization", format!("Bearer {key}")), ("authorization", format!("bearer {key}")), ("x-api-key", key.clone())] {
+    for headers in [
+        ("authorization", format!("Bearer {key}")),
+        ("authorization", format!("bearer {key}")),
+        ("x-api-key", key.clone()),
+    ] {
         let answer = server.request(Method::GET, SOURCE, &[(headers.0, &headers.1)], Body::empty()).await;
         assert_eq!(answer.status, 200, "{}", headers.0);
     }

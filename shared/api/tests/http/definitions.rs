@@ -94,7 +94,10 @@ async fn property_names_are_matched_without_case_and_numbers_may_be_strings() {
 async fn a_faulty_definition_is_refused_with_what_to_do() {
     let server = Server::with_products().await;
     for (change, message) in [
-        (json!({"vectorDimensions": 2}), "'vectorDimensions' is not a property here; the properties are vectorDimension"),
+        (
+            json!({"vectorDimensions": 2}),
+            "'vectorDimensions' is not a property here; the properties are vectorDimension",
+        ),
         (json!({"vectorDimension": -1}), "vectorDimension must be a whole number of 32 bits, found -1"),
         (json!({"vectorDimension": 0}), "vectorDimension"),
         (json!({"vectorDimension": null}), "'vectorDimension' is missing"),

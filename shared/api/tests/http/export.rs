@@ -87,7 +87,10 @@ async fn every_format_can_be_uploaded_again() {
         let gone = |id: i64| json!({"attributes": [{"key": "d", "value": {"int64": id}}], "isDeleted": true});
         let emptied = other.upload("everything/1", &json!([gone(i64::MIN), gone(i64::MAX)]).to_string()).await;
         assert_eq!(emptied.status, 200, "{}", emptied.text());
-        assert_eq!(export(&other, media).await.text().lines().count(), export(&other, media).await.text().lines().count());
+        assert_eq!(
+            export(&other, media).await.text().lines().count(),
+            export(&other, media).await.text().lines().count()
+        );
         let answer = other.request(Method::POST, path, &[("content-type", media)], file.body).await;
         assert_eq!(answer.status, 200, "{media}: {}", answer.text());
         assert_eq!(lines(&export(&other, "application/x-ndjson").await), points, "{media}");
@@ -101,7 +104,12 @@ async fn an_empty_data_source_exports_as_an_empty_file() {
     assert_eq!(server.get(path).await.body, Bytes::new());
     let headers = [("accept", "application/vnd.apache.parquet")];
     let parquet = server.request(Method::GET, path, &headers, Body::empty()).await;
-    let rows: usize = ParquetRecordBatchReaderBuilder::try_new(parquet.body).unwrap().build().unwrap().map(|b| b.unwrap().num_rows()).sum();
+    let rows: usize = ParquetRecordBatchReaderBuilder::try_new(parquet.body)
+        .unwrap()
+        .build()
+        .unwrap()
+        .map(|b| b.unwrap().num_rows())
+        .sum();
     assert_eq!(rows, 0);
 }
 

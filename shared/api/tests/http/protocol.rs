@@ -110,7 +110,19 @@ async fn hostile_bodies_are_refused_where_they_go_wrong() {
     let server = Server::with_products().await;
     let deep = "[".repeat(100_000);
     for body in [
-        "", " ", "null", "{}", "1", "\"x\"", "[", "[1]", "[null]", "[[]]", "[\"x\"]", "[{}", deep.as_str(),
+        "",
+        " ",
+        "null",
+        "{}",
+        "1",
+        "\"x\"",
+        "[",
+        "[1]",
+        "[null]",
+        "[[]]",
+        "[\"x\"]",
+        "[{}",
+        deep.as_str(),
         r#"[{"attributes":1}]"#,
         r#"[{"attributes":{}}]"#,
         r#"[{"attributes":[1]}]"#,

@@ -17,10 +17,10 @@ use tower::ServiceExt;
 
 /// Time that stands still until the test moves it; sleeping takes real time.
 #[derive(Debug, Default)]
-pub struct TestClock(AtomicU64);
+pub(crate) struct TestClock(AtomicU64);
 
 impl TestClock {
-    pub fn advance(&self, by: Duration) {
+    pub(crate) fn advance(&self, by: Duration) {
         self.0.fetch_add(by.as_millis().try_into().unwrap(), Ordering::SeqCst);
     }
 }
@@ -40,25 +40,25 @@ impl Clock for TestClock {
     }
 }
 
-pub struct Server {
-    pub router: Router,
-    pub store: Store,
-    pub clock: Arc<TestClock>,
-    pub requests: Requests,
+pub(crate) struct Server {
+    pub(crate) router: Router,
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) requests: Requests,
 }
 
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Server {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(ApiSettings::default())
     }
 
-    pub fn with(settings: ApiSettings) -> Self {
+    pub(crate) fn with(settings: ApiSettings) -> Self {
         let clock = Arc::new(TestClock::default());
         let (store, requests) = counted(&Store::memory().with_clock(clock.clone()));
         let state = AppState::with_requests(store.clone(), settings, Some(requests.clone()));
@@ -66,21 +66,27 @@ impl Server {
     }
 
     /// With the data source `products/1`: two coordinates, an id and a name.
-    pub async fn with_products() -> Self {
+    pub(crate) async fn with_products() -> Self {
         let server = Self::new();
         let answer = server.put("/api/v1/data-sources/products/1", &products()).await;
         assert_eq!(answer.status, 201, "{}", answer.text());
         server
     }
 
-    pub async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Answer { status: parts.status, headers: parts.headers, body }
     }
 
-    pub async fn request(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+    pub(crate) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -88,39 +94,39 @@ impl Server {
         self.send(request.body(body.into()).unwrap()).await
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.request(Method::GET, path, &[], Body::empty()).await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.request(Method::DELETE, path, &[], Body::empty()).await
     }
 
-    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
         self.request(Method::PUT, path, &[("content-type", "application/json")], body.to_string()).await
     }
 
-    pub async fn upload(&self, path: &str, body: &str) -> Answer {
+    pub(crate) async fn upload(&self, path: &str, body: &str) -> Answer {
         let path = format!("/api/v1/upload/{path}");
         self.request(Method::POST, &path, &[("content-type", "application/json")], body.to_owned()).await
     }
 }
 
 impl Answer {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     /// The messages of a refusal, which must be an ErrorDto that names its request.
-    pub fn messages(&self) -> Vec<String> {
+    pub(crate) fn messages(&self) -> Vec<String> {
         assert!(!self.status.is_success(), "{}: {}", self.status, self.text());
         assert_eq!(self.header("content-type"), "application/json");
         let json = self.json();
@@ -132,7 +138,7 @@ impl Answer {
     }
 }
 
-pub fn products() -> Value {
+pub(crate) fn products() -> Value {
     json!({
         "vectorDimension": 2,
         "vectorsAreSparse": false,
@@ -141,14 +147,14 @@ pub fn products() -> Value {
     })
 }
 
-pub fn point(id: i64) -> Value {
+pub(crate) fn point(id: i64) -> Value {
     json!({
         "attributes": [{"key": "id", "value": {"int64": id}}, {"key": "name", "value": {"string": format!("n{id}")}}],
         "vector": {"isSparse": false, "coordinates": [id, 0.5]},
     })
 }
 
-pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     use std::io::Write;
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(bytes).unwrap();

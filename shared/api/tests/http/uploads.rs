@@ -82,10 +82,7 @@ async fn faulty_points_get_the_messages_of_layer_one() {
         (with_name(json!({"bool": true})), vec!["InputDataPoint attribute 'name' has invalid value: 'True'"]),
         (with_name(json!({})), vec!["InputDataPoint attribute 'name' has invalid value: ''"]),
         (with_name(Value::Null), vec!["InputDataPoint attribute 'name' has invalid value: ''"]),
-        (
-            with_name(json!({"string": "a", "int64": 1})),
-            vec!["InputDataPoint attribute 'name' has invalid value: 'a'"],
-        ),
+        (with_name(json!({"string": "a", "int64": 1})), vec!["InputDataPoint attribute 'name' has invalid value: 'a'"]),
         (with("isDeleted", json!(true)), vec!["IsDeleted is inconsistent with Vector"]),
         (with("vector", Value::Null), vec!["IsDeleted is inconsistent with Vector"]),
         (
@@ -97,10 +94,7 @@ async fn faulty_points_get_the_messages_of_layer_one() {
             with("vector", json!({"isSparse": true, "coordinates": [1], "coordinateIndices": [0]})),
             vec!["Vector must be dense"],
         ),
-        (
-            with("vector", json!({"isSparse": false, "coordinates": [1e30, 0]})),
-            vec!["Vector coordinate 0 is"],
-        ),
+        (with("vector", json!({"isSparse": false, "coordinates": [1e30, 0]})), vec!["Vector coordinate 0 is"]),
     ] {
         let refused = upload(&server, points.clone()).await;
         assert_eq!(refused.status, 400, "{points}");
@@ -120,7 +114,8 @@ async fn faulty_sparse_points_get_the_messages_of_layer_one() {
         "permanentAttributes": ["id"], "shardersByAttributeKey": {"id": {"possibleValues": [false]}},
     });
     assert_eq!(server.put("/api/v1/data-sources/s/1", &definition).await.status, 201);
-    let point = |id: bool, vector: Value| json!([{"attributes": [{"key": "id", "value": {"bool": id}}], "vector": vector}]);
+    let point =
+        |id: bool, vector: Value| json!([{"attributes": [{"key": "id", "value": {"bool": id}}], "vector": vector}]);
     let sparse = |coordinates: Value, indices: Value| {
         point(false, json!({"isSparse": true, "coordinates": coordinates, "coordinateIndices": indices}))
     };
@@ -254,7 +249,10 @@ async fn a_repeated_upload_with_an_idempotency_key_takes_effect_once() {
     let other = send("b", json!([point(2)])).await;
     assert_eq!(other.header("tarn-version"), "2");
     let again = send("a", json!([point(1)])).await;
-    assert_eq!((again.status.as_u16(), again.header("tarn-version"), again.header("tarn-replayed")), (200, "1", "true"));
+    assert_eq!(
+        (again.status.as_u16(), again.header("tarn-version"), again.header("tarn-replayed")),
+        (200, "1", "true")
+    );
     assert_eq!(server.get("/api/v1/data-sources/products/1").await.json()["head"], "2");
 
     let reused = send("a", json!([point(3)])).await;
@@ -274,7 +272,10 @@ async fn an_upload_of_too_many_points_is_refused() {
     body.push(']');
     let refused = server.upload("products/1", &body).await;
     assert_eq!(refused.status, 413);
-    assert_eq!(refused.messages(), [format!("An upload takes at most {} points; send it in parts", limits::BATCH_POINTS)]);
+    assert_eq!(
+        refused.messages(),
+        [format!("An upload takes at most {} points; send it in parts", limits::BATCH_POINTS)]
+    );
 }
 
 #[tokio::test]
