@@ -97,6 +97,9 @@ class SeaweedFs:
         self.process = subprocess.Popen(command, stdout=self.log.open("w"), stderr=subprocess.STDOUT)
         try:
             wait_until(lambda: answers(f"http://127.0.0.1:{self.port}/"), "SeaweedFS starts", self.process, self.log)
+            # A folder below /buckets of the filer is a bucket; made there, it needs no signed request.
+            folder = urllib.request.Request(f"http://127.0.0.1:{filer}/buckets/{self.bucket}/", method="POST")
+            urllib.request.urlopen(folder, timeout=DEADLINE_SECONDS).close()
         except BaseException:
             self.stop()
             raise

@@ -121,7 +121,7 @@ def test_an_integer_beyond_64_bits_is_refused(server, source):
     assert status == 400 and answer["errorMessages"]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'"x"', b"\xff\xfe", b"[" * 100_000, b'[{"attributes": 5}]', b"null"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'"x"', b"\xff\xfe", b"[" * 100_000, b'[{"attributes": 5}]', b"null"], ids=range(8))
 def test_hostile_bodies_get_an_error_dto(server, source, body):
     for path in ("upload", "search"):
         status, _, answer = server.request("POST", f"/api/v1/{path}/{source.name}/{source.version}", body)

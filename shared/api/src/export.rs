@@ -64,11 +64,12 @@ pub(crate) async fn export(
     let source = state.sources().get(&id).await?.source;
     let mut options = LiveOptions::default();
     options.columns = Some(columns(&source));
-    let mut live = live(state.store(), Arc::clone(&source), options).await?;
-    let first = live.batches.next().await.transpose()?;
+    let live = live(state.store(), Arc::clone(&source), options).await?;
+    let mut batches = live.batches.fuse();
+    let first = batches.next().await.transpose()?;
 
     let encoder = encoder(media, source, &live.schema)?;
-    let rest = futures::stream::iter(first.map(Ok)).chain(live.batches).boxed();
+    let rest = futures::stream::iter(first.map(Ok)).chain(batches).boxed();
     let mut response = Response::new(Body::from_stream(encoded(rest, encoder)));
     let (name, value) = (CONTENT_TYPE, HeaderValue::from_static(media));
     response.headers_mut().insert(name, value);
@@ -119,7 +120,8 @@ fn encoded(
             None => Some((encoder.end(), None)),
         }
     });
-    pieces.inspect(|piece| {
+    // Fused: a compressed body polls once more after the end.
+    pieces.fuse().inspect(|piece| {
         if let Err(error) = piece {
             tracing::error!(error, "an export broke off");
         }

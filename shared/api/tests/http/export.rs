@@ -121,3 +121,15 @@ async fn what_cannot_be_exported_is_refused() {
     assert!(refused.messages()[0].starts_with("Accept must name one of application/x-ndjson"));
     assert_eq!(server.get("/api/v1/data-sources/nothing/1/export").await.status, 404);
 }
+
+#[tokio::test]
+async fn a_compressed_export_ends_where_the_plain_one_does() {
+    let (server, _) = server().await;
+    let empty = json!({"vectorDimension": 2, "attributeValueTypes": {"d": "Int64"}, "permanentAttributes": ["d"]});
+    assert_eq!(server.put("/api/v1/data-sources/empty/1", &empty).await.status, 201);
+    for path in [EXPORT, "/api/v1/data-sources/empty/1/export"] {
+        let headers = [("accept", "application/x-ndjson"), ("accept-encoding", "gzip")];
+        let answer = server.request(Method::GET, path, &headers, Body::empty()).await;
+        assert_eq!((answer.status.as_u16(), answer.header("content-encoding")), (200, "gzip"));
+    }
+}
