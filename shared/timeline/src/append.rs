@@ -9,7 +9,8 @@
 //! 4. Unknown: [`Store::create`] has tried to find out for as long as it makes sense. Say so: every upload of the group is
 //!    [`AppendError::Ambiguous`].
 //!
-//! Owns `batch-is-atomic`: an upload is in one delta as a whole.
+//! Owns `batch-is-atomic`: an upload is in one delta as a whole; and `nothing-commits-into-the-past`: a sequence at or below
+//! the boundary counts for nobody.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -363,7 +364,7 @@ fn not_applied(error: TimelineError) -> AppendError {
     match error {
         TimelineError::Store(error) => AppendError::NotApplied(error),
         TimelineError::Corrupt(error) => AppendError::Corrupt(error),
-        // Finding the head goes on after the boundary by itself; so neither arrives here.
-        other @ (TimelineError::Collected { .. } | TimelineError::TailTooLarge { .. }) => lost(&other),
+        // Finding the head goes on after the boundary by itself; so this does not arrive here.
+        other @ TimelineError::Collected { .. } => lost(&other),
     }
 }

@@ -84,14 +84,6 @@ pub enum TimelineError {
         /// Everything up to here may be gone.
         collected: ReadToken,
     },
-    /// The unindexed tail is larger than a reader may hold.
-    #[error("the tail after {watermark} takes more than {limit_bytes} bytes; run a build (tarn build), then try again")]
-    TailTooLarge {
-        /// Where the tail starts.
-        watermark: ReadToken,
-        /// The most that a reader holds.
-        limit_bytes: usize,
-    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -1,12 +1,14 @@
-//! The timeline of a data source: the delta codec, append with group commit, receipts, the tail, and the live set.
+//! The timeline of a data source: the delta codec, append with group commit, receipts, reading, and the live set.
 //!
 //! Protocol in one paragraph. A delta is one immutable Parquet file at the next sequence number of its lane. It is
 //! committed by creating an object that must not exist yet, so exactly one writer wins each number and the numbers have
 //! no gaps. A loser reads what won and tries the next number. A lost response is resolved by the batch ids inside the
 //! object. Garbage collection writes a boundary before it deletes; whoever acts on knowledge that has grown old re-reads
-//! that boundary before it believes what it found. See `append` for the writers' half and `tail` for the readers' half.
+//! that boundary before it believes what it found. See `timeline` for what may be
+//! believed and for how long, `append` for the writers' half. A query's tail, kept between searches, is `tarn-search`'s.
 //!
-//! Owns `timeline-is-gapless`, `batch-is-atomic`, `key-commits-once`, `delta-matches-source`.
+//! Owns `timeline-is-gapless`, `batch-is-atomic`, `nothing-commits-into-the-past`, `key-commits-once`,
+//! `sealed-bytes-are-unchanged`, `delta-matches-source`, `live-set-is-the-fold`.
 //! Links neither DataFusion nor usearch, and deletes nothing: garbage collection is the compactor's.
 
 mod append;
@@ -25,7 +27,6 @@ mod receipt;
 mod rows;
 mod schema;
 mod seal;
-mod tail;
 mod timeline;
 
 pub use append::{AppendOptions, Appended};
@@ -41,5 +42,4 @@ pub use schema::{
     DELETED_COLUMN, INDICES_COLUMN, KEY_COLUMN, MAX_DELTA_ROWS, VALUES_COLUMN, VECTOR_COLUMN, VERSION_COLUMN,
     attribute_column, checkpoint_schema, delta_schema, pack_version, unpack_version, writer_properties,
 };
-pub use tail::{Freshness, Tail, TailReader};
 pub use timeline::{KNOWLEDGE_MAX_AGE, MIN_COLLECTION_GRACE, Timeline};

@@ -4,6 +4,8 @@
 //! remove, plus what the last of those deltas writes. Two passes over the tail: the first finds each key's last update,
 //! the second hands out the winners' rows.
 //!
+//! Owns `live-set-is-the-fold`.
+//!
 //! One thread of the blocking pool does the work and hands batches over a short channel; so a slow consumer slows the
 //! reader, and one that goes away stops it.
 

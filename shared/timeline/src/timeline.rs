@@ -170,17 +170,16 @@ impl Timeline {
         let started = self.now();
         let prefix = KeyPrefix::Timeline(self.source().id.clone(), LANE);
         let listed = self.store().list_after(&prefix, &self.key(floor)).await?;
-        let deltas = listed.iter().filter_map(|object| match object.key {
-            Some(ObjectKey::Delta { sequence, .. }) => Some((sequence, object.bytes)),
+        let sequences = listed.iter().filter_map(|object| match object.key {
+            Some(ObjectKey::Delta { sequence, .. }) => Some(sequence),
             _ => None,
         });
-        let (sequences, sizes): (Vec<u64>, Vec<u64>) = deltas.unzip();
         let boundary = self.boundary().await?;
         if floor < boundary {
             return Err(self.collected(boundary));
         }
         let mut head = floor;
-        for &sequence in &sequences {
+        for sequence in sequences {
             check_gapless(&self.key(head + 1).render(), head + 1, sequence)?;
             head = sequence;
         }
@@ -188,7 +187,7 @@ impl Timeline {
         if head > floor {
             self.learn(head, started);
         }
-        Ok(Listing { floor, head, bytes: sizes.iter().sum(), at: started })
+        Ok(Listing { floor, head, at: started })
     }
 
     /// Finds the head without knowing anything: from the newest checkpoint's watermark, or from what was known, on.
@@ -283,8 +282,6 @@ impl Timeline {
 pub(crate) struct Listing {
     pub(crate) floor: u64,
     pub(crate) head: u64,
-    /// What the deltas take in the store.
-    pub(crate) bytes: u64,
     /// Before the listing was asked for.
     pub(crate) at: Duration,
 }

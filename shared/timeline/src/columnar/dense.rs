@@ -63,20 +63,20 @@ fn rectangle(
         return Ok(flat.slice(start, rows * size));
     }
     let mut values = vec![0.0; rows * size];
-    for (row, target) in values.chunks_exact_mut(size).enumerate().filter(|(row, _)| live.has(*row)) {
+    for (row, target) in values.chunks_exact_mut(size.max(1)).enumerate().filter(|(row, _)| live.has(*row)) {
         target.copy_from_slice(&flat[lists.range(row)]);
     }
     Ok(ScalarBuffer::from(values))
 }
 
-/// `dense-coordinates-are-finite`: every coordinate of a live row is a number within the limit.
+/// Every coordinate of a live row must be a number within the limit.
 fn check_finite(values: &[f32], size: usize, live: &Live) -> Result<(), Refusal> {
     // A NaN fails the comparison. Blocks without an early exit inside, so that the loop runs on vectors.
     let good = |block: &[f32]| block.iter().fold(true, |good, value| good & (value.abs() <= limits::DENSE_COORDINATE));
     if values.chunks(4096).all(good) {
         return Ok(());
     }
-    for (row, vector) in values.chunks_exact(size).enumerate().filter(|(row, _)| live.has(*row)) {
+    for (row, vector) in values.chunks_exact(size.max(1)).enumerate().filter(|(row, _)| live.has(*row)) {
         if let Some(bad) = vector.iter().find(|value| !good(&[**value])) {
             let what = format!("coordinate {bad} is not a number of at most {:e}", limits::DENSE_COORDINATE);
             return Err(Fault::new(row, what).into());

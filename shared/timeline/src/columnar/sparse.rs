@@ -53,7 +53,7 @@ pub(super) fn indices(array: &ArrayRef, source: &DataSource, live: &Live) -> Res
         index.ok_or_else(|| {
             format!(
                 "an index is not between 0 and {} (Vector coordinates must have dimension: {dimension})",
-                dimension - 1
+                dimension.saturating_sub(1)
             )
         })
     })

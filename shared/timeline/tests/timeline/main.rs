@@ -7,4 +7,3 @@ mod common;
 mod golden;
 mod group;
 mod live;
-mod tail;
