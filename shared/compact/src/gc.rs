@@ -29,6 +29,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use tarn_model::{Boundary, DataSourceId, FORMAT, ObjectKey};
 use tarn_store::{Created, latest_index_boundary, latest_source_boundary, load_index};
+use tarn_timeline::MIN_COLLECTION_GRACE;
 
 use crate::context::Context;
 use crate::error::CompactError;
@@ -53,6 +54,13 @@ pub(crate) async fn collect(context: &Arc<Context>, options: &GcOptions) -> Resu
             "the grace period of {} s is shorter than a build may take ({} s): make sure that no builder runs",
             options.grace.as_secs(),
             context.settings.longest_build.as_secs()
+        ));
+    }
+    if options.grace < MIN_COLLECTION_GRACE {
+        report.notes.push(format!(
+            "the grace period of {} s is shorter than an upload trusts what it knows ({} s): make sure that nobody uploads",
+            options.grace.as_secs(),
+            MIN_COLLECTION_GRACE.as_secs()
         ));
     }
     // The time before the listing: what is created during it looks younger than it is, never older.
