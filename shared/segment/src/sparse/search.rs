@@ -2,8 +2,9 @@
 //!
 //! MaxScore (Turtle and Flood, 1995) over windows of rows: in each window the *essential* lists are added up term by term;
 //! the other lists together cannot lift a row over the threshold, so they are not read. A row whose estimate, plus what
-//! those lists may add, reaches the threshold is scored canonically from its own coordinates. Estimates come from impacts
-//! rounded to f32 and err by less than [`SLACK`].
+//! those lists may add, reaches the threshold is scored canonically from its own coordinates; when there are many such rows
+//! in a window, the other lists are added up after all, which leaves few. Estimates come from impacts rounded to f32 and
+//! err by less than [`SLACK`].
 //!
 //! Two passes. The first looks only for rows nearer than 1. If there are fewer than `k`, the second scores every row that
 //! shares an index with the query, for distances of 1 and above, and fills up with rows that share none: their
@@ -20,6 +21,10 @@ use crate::topk::TopK;
 
 /// Rows per window; its sums stay in the first-level cache.
 const WINDOW: u32 = 2048;
+/// Words of a bit per row of a window.
+const WORDS: usize = WINDOW as usize / 64;
+/// Scoring a row takes about as long as adding up so many postings.
+const SCORE_POSTINGS: usize = 32;
 /// Bounds the error of an estimate: |Σ wᵢ·impactᵢ| of unit vectors is at most 1, each impact errs by 2⁻²⁴ of itself, and the
 /// f64 sums by far less.
 const SLACK: f64 = 1e-6;
@@ -78,6 +83,18 @@ struct List<'a> {
     at: usize,
 }
 
+impl List<'_> {
+    /// The postings inside a window. Windows are asked for in ascending order.
+    fn in_window(&mut self, window: &Range<u32>) -> Range<usize> {
+        if self.rows.get(self.at).is_some_and(|&row| row < window.start) {
+            self.at += self.rows[self.at..].partition_point(|&row| row < window.start);
+        }
+        let ahead = &self.rows[self.at..];
+        let ahead = &ahead[..ahead.len().min(WINDOW as usize)];
+        self.at..self.at + ahead.partition_point(|&row| row < window.end)
+    }
+}
+
 /// Ascending by bound, and with equal bounds the longest first: those that soonest need not be read.
 fn lists<'a>(source: Source<'a>, query: &SparseQuery, span: &Range<u32>) -> Vec<List<'a>> {
     let inverted = source.inverted;
@@ -92,8 +109,8 @@ fn lists<'a>(source: Source<'a>, query: &SparseQuery, span: &Range<u32>) -> Vec<
             continue;
         }
         let (weight, impacts, highest, lowest) = match source.metric {
-            // A union is never smaller than the query, so a common index adds at most 1/|query|.
-            Metric::SparseJaccard => (1.0 / query.terms.len() as f64, &[][..], 1.0, 1.0),
+            // Common indices are counted.
+            Metric::SparseJaccard => (1.0, &[][..], 1.0, 1.0),
             _ => (value / query.norm, &inverted.impacts[range], inverted.highest[place], inverted.lowest[place]),
         };
         let bound = (weight * highest).max(weight * lowest).max(0.0);
@@ -111,9 +128,11 @@ struct Pass<'k, 'q> {
     lists: Vec<List<'k>>,
     /// `bounds[i]` is what the first `i` lists add at most.
     bounds: Vec<f64>,
+    /// A sum divided by this is a similarity, at most: 1, or for Jaccard the size of the query, for a union is not smaller.
+    unit: f64,
     top: TopK<'k>,
     sums: Vec<f64>,
-    touched: [u64; WINDOW as usize / 64],
+    touched: [u64; WORDS],
 }
 
 impl<'k, 'q> Pass<'k, 'q> {
@@ -124,8 +143,10 @@ impl<'k, 'q> Pass<'k, 'q> {
             sum += list.bound;
             bounds.push(sum);
         }
+        let unit = if source.metric == Metric::SparseJaccard { query.terms.len() as f64 } else { 1.0 };
         let top = TopK::new(k, source.keys);
-        Self { source, query, allowed, lists, bounds, top, sums: vec![0.0; WINDOW as usize], touched: [0; _] }
+        let sums = vec![0.0; WINDOW as usize];
+        Self { source, query, allowed, lists, bounds, unit, top, sums, touched: [0; WORDS] }
     }
 
     /// Offers the nearest rows of distance below 1. Returns the row at which it was stopped.
@@ -136,29 +157,52 @@ impl<'k, 'q> Pass<'k, 'q> {
                 return Some(window.start);
             }
             self.top.shrink();
+            // Without k rows it is -∞, and only lists that never help are left out.
             let threshold = 1.0 - self.top.threshold();
-            // Without k rows the threshold is -∞, and only lists that never help are left out.
-            let rest = self.bounds.partition_point(|&bound| bound == 0.0 || bound + SLACK < threshold) - 1;
-            self.add_up(&window, rest);
-            let reach = self.bounds[rest] + SLACK;
+            let bound = |&bound: &f64| bound == 0.0 || bound / self.unit + SLACK < threshold;
+            let mut rest = self.bounds.partition_point(bound) - 1;
+            self.add_up(&window, rest..self.lists.len());
             let allowed = window_bits(runs, &window);
-            for (word, mask) in allowed.into_iter().enumerate() {
-                let mut bits = std::mem::take(&mut self.touched[word]);
-                while bits != 0 {
-                    let at = word * 64 + bits.trailing_zeros() as usize;
-                    let estimate = std::mem::take(&mut self.sums[at]) + reach;
-                    if mask >> (at % 64) & 1 == 1 && estimate >= 0.0 && estimate >= 1.0 - self.top.threshold() {
-                        let row = window.start + at as u32;
-                        let distance = self.distance(row);
-                        if distance < 1.0 {
-                            self.top.offer(distance, row);
-                        }
-                    }
-                    bits &= bits - 1;
+            self.touched.iter_mut().zip(allowed).for_each(|(word, mask)| *word &= mask);
+            if rest > 0 {
+                let unsure = set_bits(&self.touched).filter(|&at| self.may_enter(&window, at, rest)).count();
+                if unsure * SCORE_POSTINGS > self.postings_in(&window, rest) {
+                    self.add_up(&window, 0..rest);
+                    self.touched.iter_mut().zip(allowed).for_each(|(word, mask)| *word &= mask);
+                    rest = 0;
                 }
             }
+            let touched = std::mem::take(&mut self.touched);
+            for at in set_bits(&touched) {
+                if self.may_enter(&window, at, rest) {
+                    let row = window.start + at as u32;
+                    let distance = self.distance(row);
+                    if distance < 1.0 {
+                        self.top.offer(distance, row);
+                    }
+                }
+            }
+            self.sums.fill(0.0);
         }
         None
+    }
+
+    /// Whether a row, of which all lists but the first `rest` have been added up, may be nearer than 1 and among the best.
+    fn may_enter(&self, window: &Range<u32>, at: usize, rest: usize) -> bool {
+        let most = self.sums[at] + self.bounds[rest];
+        let similarity = if self.source.metric == Metric::SparseJaccard {
+            let length = self.source.lengths[window.start as usize + at];
+            let most = most.min(length);
+            most / (self.unit + length - most)
+        } else {
+            most
+        };
+        similarity + SLACK >= (1.0 - self.top.threshold()).max(0.0)
+    }
+
+    /// Postings of the first `rest` lists in a window.
+    fn postings_in(&mut self, window: &Range<u32>, rest: usize) -> usize {
+        self.lists[..rest].iter_mut().map(|list| list.in_window(window).len()).sum()
     }
 
     /// Offers every row, scored or of distance 1. Returns the row at which it was stopped.
@@ -171,23 +215,17 @@ impl<'k, 'q> Pass<'k, 'q> {
                 stopped = Some(window.start);
                 break;
             }
-            self.add_up(&window, 0);
-            let allowed = window_bits(runs, &window);
-            for (word, mask) in allowed.into_iter().enumerate() {
-                let all = std::mem::take(&mut self.touched[word]);
-                let mut bits = all & mask;
-                if bits != 0 {
-                    overlapping[window.start as usize / 64 + word] = bits;
-                }
-                while bits != 0 {
-                    let row = window.start + (word * 64) as u32 + bits.trailing_zeros();
-                    let distance = self.distance(row);
-                    self.top.offer(distance, row);
-                    bits &= bits - 1;
-                }
-                if all != 0 {
-                    self.sums[word * 64..(word + 1) * 64].fill(0.0);
-                }
+            self.add_up(&window, 0..self.lists.len());
+            self.sums.fill(0.0);
+            let mut touched = std::mem::take(&mut self.touched);
+            touched.iter_mut().zip(window_bits(runs, &window)).for_each(|(word, mask)| *word &= mask);
+            for (all, bits) in overlapping[window.start as usize / 64..].iter_mut().zip(touched) {
+                *all = bits;
+            }
+            for at in set_bits(&touched) {
+                let row = window.start + at as u32;
+                let distance = self.distance(row);
+                self.top.offer(distance, row);
             }
         }
         self.fill_up(&overlapping, stopped.unwrap_or(u32::MAX));
@@ -222,21 +260,24 @@ impl<'k, 'q> Pass<'k, 'q> {
         }
     }
 
-    /// Adds the postings of all lists but the first `rest` inside the window to `sums`, and marks their rows.
-    fn add_up(&mut self, window: &Range<u32>, rest: usize) {
-        for list in &mut self.lists[rest..] {
-            if list.rows.get(list.at).is_some_and(|&row| row < window.start) {
-                list.at += list.rows[list.at..].partition_point(|&row| row < window.start);
+    /// Adds the postings of some lists inside the window to `sums`, and marks their rows.
+    fn add_up(&mut self, window: &Range<u32>, which: Range<usize>) {
+        for list in &mut self.lists[which] {
+            let postings = list.in_window(window);
+            let rows = &list.rows[postings.clone()];
+            if let Some(impacts) = list.impacts.get(postings) {
+                for (&row, &impact) in rows.iter().zip(impacts) {
+                    let at = (row - window.start) as usize;
+                    self.sums[at] += list.weight * f64::from(impact);
+                    self.touched[at / 64] |= 1 << (at % 64);
+                }
+            } else {
+                for &row in rows {
+                    let at = (row - window.start) as usize;
+                    self.sums[at] += list.weight;
+                    self.touched[at / 64] |= 1 << (at % 64);
+                }
             }
-            let ahead = &list.rows[list.at..];
-            let length = ahead[..ahead.len().min(WINDOW as usize)].partition_point(|&row| row < window.end);
-            for (i, &row) in ahead[..length].iter().enumerate() {
-                let at = (row - window.start) as usize;
-                let impact = list.impacts.get(list.at + i).map_or(1.0, |&impact| f64::from(impact));
-                self.sums[at] += list.weight * impact;
-                self.touched[at / 64] |= 1 << (at % 64);
-            }
-            list.at += length;
         }
     }
 
@@ -261,9 +302,18 @@ fn windows(runs: &[Range<u32>]) -> impl Iterator<Item = Range<u32>> + '_ {
     })
 }
 
+/// The places of the bits that are set, ascending.
+fn set_bits(words: &[u64; WORDS]) -> impl Iterator<Item = usize> + '_ {
+    words.iter().enumerate().flat_map(|(word, &bits)| {
+        let next = |bits: &u64| Some(bits & bits.wrapping_sub(1)).filter(|&rest| rest != 0);
+        let rests = std::iter::successors(Some(bits).filter(|&bits| bits != 0), next);
+        rests.map(move |rest| word * 64 + rest.trailing_zeros() as usize)
+    })
+}
+
 /// The allowed rows of a window, a bit each.
-fn window_bits(runs: &[Range<u32>], window: &Range<u32>) -> [u64; WINDOW as usize / 64] {
-    let mut words = [0u64; WINDOW as usize / 64];
+fn window_bits(runs: &[Range<u32>], window: &Range<u32>) -> [u64; WORDS] {
+    let mut words = [0u64; WORDS];
     let first = runs.partition_point(|run| run.end <= window.start);
     for run in runs[first..].iter().take_while(|run| run.start < window.end) {
         let (start, end) = (run.start.max(window.start) - window.start, run.end.min(window.end) - window.start);
