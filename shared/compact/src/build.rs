@@ -62,9 +62,9 @@ pub(crate) async fn build(context: &Arc<Context>, id: &IndexId) -> Result<BuildO
         let collected = boundary.is_some_and(|boundary| !manifest.watermark.includes(&boundary.timeline));
         if !collected {
             match step.run(Some(manifest), true).await {
-                // Collected after all, while it was read: the checkpoint holds the same points.
+                // Collected while it was read, or lost: the checkpoint holds the same points.
                 Err(CompactError::Store(StoreError::Missing { object })) => {
-                    tracing::info!(index = %id, %object, "building from the checkpoint: an object is collected");
+                    tracing::warn!(index = %id, %object, "building from the checkpoint: an object is missing");
                 }
                 other => return other,
             }

@@ -149,10 +149,11 @@ impl Step<'_> {
         let mut new_rows = Some(winning_rows(&spool, winners));
         for (number, group) in groups.iter().enumerate() {
             let new_rows = if new_rows_group == Some(number) { new_rows.take() } else { None };
-            files.extend(self.write(group.iter().map(|&i| &old[i]), new_rows).await?);
+            let inputs: Vec<&LoadedFile> = group.iter().filter_map(|&i| old.get(i)).collect();
+            files.extend(self.write(&inputs, new_rows).await?);
         }
         if let Some(new_rows) = new_rows {
-            files.extend(self.write([], Some(new_rows)).await?);
+            files.extend(self.write(&[], Some(new_rows)).await?);
         }
         let checkpoint = Checkpoint {
             format: FORMAT,
@@ -253,7 +254,7 @@ impl Step<'_> {
     /// Writes the live rows of some old files, and new rows, to new files.
     async fn write(
         &self,
-        old: impl IntoIterator<Item = &LoadedFile>,
+        old: &[&LoadedFile],
         new_rows: Option<BoxStream<'static, Result<arrow::array::RecordBatch, CompactError>>>,
     ) -> Result<Vec<CheckpointFile>, CompactError> {
         let directory = self.context.scratch()?;

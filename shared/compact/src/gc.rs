@@ -118,19 +118,12 @@ async fn sweep(
     options: &GcOptions,
     report: &mut GcReport,
 ) -> Result<(), CompactError> {
-    if !options.dry_run {
-        if let Some((owner, timeline, generation)) = &garbage.boundary {
-            let mine = Boundary {
-                format: FORMAT,
-                number: 0,
-                commit_id: context.new_id(),
-                timeline: timeline.clone(),
-                generation: *generation,
-            };
-            if !advance_boundary(context, owner, mine).await? {
-                report.notes.push(format!("{owner}: another garbage collection is at work; nothing was deleted"));
-                return Ok(());
-            }
+    if let Some((owner, timeline, generation)) = garbage.boundary.filter(|_| !options.dry_run) {
+        // The number follows the newest boundary's.
+        let mine = Boundary { format: FORMAT, number: 0, commit_id: context.new_id(), timeline, generation };
+        if !advance_boundary(context, &owner, mine).await? {
+            report.notes.push(format!("{owner}: another garbage collection is at work; nothing was deleted"));
+            return Ok(());
         }
     }
     let total = garbage.objects.len() as u64;

@@ -102,7 +102,8 @@ mod tests {
     fn merges_are_planned_by_size_and_dead_share() {
         let none: Vec<Vec<usize>> = Vec::new();
         // What there is (live, dead), and which runs become one.
-        let table: &[(&str, &[(u64, u64)], Vec<Vec<usize>>)] = &[
+        type Case<'a> = (&'a str, &'a [(u64, u64)], Vec<Vec<usize>>);
+        let table: &[Case<'_>] = &[
             ("nothing", &[], none.clone()),
             ("three of a size wait for a fourth", &[(10, 0); 3], none.clone()),
             ("four of a size merge", &[(10, 0); 4], vec![vec![0, 1, 2, 3]]),

@@ -1,0 +1,217 @@
+//! What an index build writes, carries, promotes and packs.
+
+use std::time::Duration;
+
+use tarn_compact::Status;
+use tarn_model::{KeyPrefix, Metric, ObjectKey, Update, VectorKind};
+use tarn_segment::SegmentKind;
+use tarn_store::latest_manifest;
+
+use crate::common::{World, gc, index, settings, sharded};
+
+#[tokio::test]
+async fn without_a_checkpoint_there_is_nothing_to_build() {
+    let definition = index("flat", Metric::L2, false);
+    let world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+    let outcome = world.builder().build(&definition.id).await.expect("built");
+    assert_eq!((outcome.status, outcome.generation), (Status::UpToDate, 0));
+}
+
+#[tokio::test]
+async fn an_empty_live_set_makes_an_empty_manifest() {
+    let definition = index("flat", Metric::L2, false);
+    let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+    world.upload(&[world.delete(1, "a")]).await;
+    world.run(&world.builder()).await;
+    let manifest = latest_manifest(&world.store, &definition.id, None).await.expect("read").expect("there");
+    assert_eq!((manifest.rows, manifest.shards.len()), (0, 1));
+    world.check(&[&definition]).await;
+}
+
+#[tokio::test]
+async fn a_split_beyond_the_threshold_gets_a_graph_and_the_others_share_a_segment() {
+    let definition = index("graphs", Metric::L2, true);
+    let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+    world.upload_range(0..60, "large", 1).await;
+    for group in ["b", "c", "d", "e"] {
+        world.upload_range(0..10, group, 1).await;
+    }
+    world.run(&world.builder()).await;
+    let segments = world.segments(&definition).await;
+    let kinds: Vec<_> = segments.iter().map(|(_, s, _)| (s.kind, s.rows, s.splits.len())).collect();
+    assert_eq!(kinds.len(), 2);
+    assert!(kinds.contains(&(SegmentKind::Graph, 60, 1)), "{kinds:?}");
+    assert!(kinds.contains(&(SegmentKind::Flat, 40, 4)), "{kinds:?}");
+    world.check(&[&definition]).await;
+}
+
+#[tokio::test]
+async fn a_split_that_grows_over_the_threshold_through_small_flats_becomes_a_graph() {
+    let definition = index("graphs", Metric::L2, true);
+    let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+    let mut settings = settings();
+    settings.merge_fan = 100;
+    let builder = world.builder_with(settings);
+    for part in 0..4 {
+        world.upload_range(part * 10..part * 10 + 10, "a", 1).await;
+        world.run(&builder).await;
+        let flats = world.segments(&definition).await.iter().filter(|(_, s, _)| s.kind == SegmentKind::Flat).count();
+        assert_eq!(flats, if part < 3 { usize::try_from(part).expect("small") + 1 } else { 0 });
+    }
+    let segments = world.segments(&definition).await;
+    assert_eq!(segments.len(), 1);
+    assert_eq!((segments[0].1.kind, segments[0].1.rows), (SegmentKind::Graph, 40));
+    world.check(&[&definition]).await;
+}
+
+#[tokio::test]
+async fn a_graph_that_lost_its_rows_dissolves() {
+    let definition = index("graphs", Metric::L2, true);
+    let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+    let builder = world.builder();
+    world.upload_range(0..60, "a", 1).await;
+    world.run(&builder).await;
+    let deletions: Vec<Update> = (5..60).map(|id| world.delete(id, "a")).collect();
+    world.upload(&deletions).await;
+    world.run(&builder).await;
+    let segments = world.segments(&definition).await;
+    assert_eq!(segments.iter().map(|(_, s, _)| (s.kind, s.rows)).collect::<Vec<_>>(), [(SegmentKind::Flat, 5)]);
+    world.check(&[&definition]).await;
+}
+
+#[tokio::test]
+async fn unchanged_segments_and_shards_are_carried_by_name() {
+    let definition = sharded(index("shards", Metric::L2, false));
+    let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+    let mut settings = settings();
+    settings.merge_fan = 4;
+    let builder = world.builder_with(settings);
+    world.upload_range(0..50, "a", 1).await;
+    world.upload_range(0..50, "b", 1).await;
+    world.run(&builder).await;
+    let before = latest_manifest(&world.store, &definition.id, None).await.expect("read").expect("there");
+    world.upload(&[world.upsert(1, "b", 2)]).await;
+    builder.fold(&world.source.id).await.expect("folded");
+    let outcome = builder.build(&definition.id).await.expect("built");
+    let after = latest_manifest(&world.store, &definition.id, None).await.expect("read").expect("there");
+    assert_eq!((outcome.segments_written, outcome.segments_carried), (1, 2));
+    assert_eq!(after.shards[0], before.shards[0], "nothing of the first shard changed");
+    assert_ne!(after.shards[1].catalog, before.shards[1].catalog);
+    world.check(&[&definition]).await;
+}
+
+#[tokio::test]
+async fn an_upload_that_no_shard_takes_advances_the_watermark_alone() {
+    let definition = sharded(index("shards", Metric::L2, false));
+    let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+    let builder = world.builder();
+    world.upload_range(0..5, "a", 1).await;
+    world.run(&builder).await;
+    let before = latest_manifest(&world.store, &definition.id, None).await.expect("read").expect("there");
+    world.upload_range(0..5, "elsewhere", 1).await;
+    world.run(&builder).await;
+    let after = latest_manifest(&world.store, &definition.id, None).await.expect("read").expect("there");
+    assert_eq!((after.generation, after.watermark.sequence(0)), (2, 2));
+    assert_eq!(after.shards, before.shards);
+    world.check(&[&definition]).await;
+}
+
+#[tokio::test]
+async fn when_the_deltas_are_collected_the_index_is_built_from_the_checkpoint() {
+    let early = index("early", Metric::L2, false);
+    let mut world = World::new(VectorKind::Dense).await.with_index(&early).await;
+    let builder = world.builder();
+    world.upload_range(0..20, "a", 1).await;
+    world.upload_range(10..40, "b", 1).await;
+    world.run(&builder).await;
+    world.clock.advance(Duration::from_secs(7200));
+    builder.collect_garbage(&gc(Duration::from_secs(3600))).await.expect("collected");
+    let deltas = world.store.list(&KeyPrefix::Timeline(world.source.id.clone(), 0)).await.expect("listed");
+    assert_eq!(deltas, Vec::new());
+    let late = index("late", Metric::L2, true);
+    let world = world.with_index(&late).await;
+    world.run(&builder).await;
+    world.check(&[&early, &late]).await;
+}
+
+#[tokio::test]
+async fn a_split_larger_than_a_segment_may_be_is_spread_over_several() {
+    let definition = index("graphs", Metric::L2, true);
+    let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+    world.upload_range(0..400, "a", 1).await;
+    let mut settings = settings();
+    settings.segment_bytes_max = 16 << 10;
+    let builder = world.builder_with(settings);
+    world.run(&builder).await;
+    let segments = world.segments(&definition).await;
+    assert!(segments.len() > 1, "{} segments", segments.len());
+    assert!(segments.iter().all(|(_, segment, _)| segment.kind == SegmentKind::Graph));
+    world.upload_range(100..150, "a", 2).await;
+    world.run(&builder).await;
+    world.check(&[&definition]).await;
+}
+
+#[tokio::test]
+async fn rows_that_do_not_fit_into_memory_are_spilled_and_all_arrive() {
+    let definition = index("flat", Metric::L2, false);
+    let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+    world.upload_range(0..9_000, "a", 1).await;
+    world.upload_range(0..9_000, "b", 1).await;
+    let mut settings = settings();
+    settings.memory_limit_bytes = 256 << 10;
+    settings.segment_bytes_max = 256 << 10;
+    world.run(&world.builder_with(settings)).await;
+    world.check(&[&definition]).await;
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_tiny_splits_make_few_objects_and_a_small_manifest() {
+    let definition = index("flat", Metric::L2, false);
+    let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+    for part in 0..2_i64 {
+        let updates: Vec<Update> =
+            (part * 50_000..(part + 1) * 50_000).map(|id| world.upsert(id, &format!("split {id}"), 1)).collect();
+        world.upload(&updates).await;
+    }
+    let builder = world.builder();
+    world.run(&builder).await;
+    world.upload(&[world.upsert(7, "split 7", 2), world.upsert(0, "one more", 1)]).await;
+    world.run(&builder).await;
+    let manifest = latest_manifest(&world.store, &definition.id, None).await.expect("read").expect("there");
+    assert_eq!((manifest.rows, manifest.shards[0].splits), (100_001, 100_001));
+    assert!(manifest.shards[0].segments <= 3, "{} segments", manifest.shards[0].segments);
+    let objects = world.store.list(&KeyPrefix::Index(definition.id.clone())).await.expect("listed");
+    assert!(objects.len() <= 12, "{} objects", objects.len());
+    let key = ObjectKey::Manifest { index: definition.id.clone(), generation: manifest.generation };
+    let bytes = world.store.size(&key).await.expect("asked").expect("there");
+    assert!(bytes < 64 << 10, "the manifest has {bytes} bytes");
+    assert_eq!(world.index_points(&definition).await, world.points);
+}
+
+#[tokio::test]
+async fn a_build_that_took_too_long_publishes_nothing() {
+    let definition = index("flat", Metric::L2, false);
+    let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+    world.upload_range(0..5, "a", 1).await;
+    let mut settings = settings();
+    settings.longest_build = Duration::ZERO;
+    let error = world.builder_with(settings).fold(&world.source.id).await.expect_err("refused");
+    assert!(error.to_string().contains("nothing was published"), "{error}");
+    let roots = world.store.list(&KeyPrefix::Checkpoints(world.source.id.clone())).await.expect("listed");
+    assert_eq!(roots, Vec::new());
+}
+
+#[tokio::test]
+async fn one_failure_does_not_stop_the_others() {
+    let definition = index("flat", Metric::L2, false);
+    let mut orphan = index("orphan", Metric::L2, false);
+    orphan.data_source.name = "nowhere".to_owned();
+    let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+    tarn_store::create_index(&world.store, &orphan).await.expect("created");
+    world.upload_range(0..5, "a", 1).await;
+    let summary = world.builder().run().await.expect("listed");
+    let failures: Vec<String> = summary.failures().map(|(what, _)| what).collect();
+    assert_eq!(failures, [orphan.id.to_string()]);
+    assert!(summary.published());
+    assert_eq!(world.index_points(&definition).await, world.points);
+}

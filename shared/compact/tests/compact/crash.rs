@@ -1,0 +1,77 @@
+//! A crash after, or during, any request of a build leaves garbage and nothing else; the next run makes it good.
+
+use tarn_model::{Index, Metric, VectorKind};
+use tarn_store::Store;
+use tarn_testkit::{Fault, FaultStore, Faults, Operation};
+
+use crate::common::{World, index, sharded};
+
+struct Shaky {
+    world: World,
+    faults: Faults,
+    indices: [Index; 2],
+}
+
+/// A world that has been built once and has changed since.
+async fn shaky() -> Shaky {
+    let indices = [index("graphs", Metric::L2, true), sharded(index("shards", Metric::L2, false))];
+    let mut handle = None;
+    let store = Store::memory().layer(|below| {
+        let (store, faults) = FaultStore::new(below);
+        handle = Some(faults);
+        std::sync::Arc::new(store)
+    });
+    let mut world = World::over(store, VectorKind::Dense).await.with_index(&indices[0]).await;
+    world = world.with_index(&indices[1]).await;
+    world.upload_range(0..30, "a", 1).await;
+    world.upload_range(0..30, "b", 1).await;
+    world.run(&world.builder()).await;
+    world.upload_range(20..60, "a", 2).await;
+    world.upload(&[world.delete(1, "a"), world.upsert(2, "b", 2)]).await;
+    Shaky { world, faults: handle.expect("layered"), indices }
+}
+
+async fn crash_everywhere(crash: impl Fn(&Faults, u64)) {
+    let mut crashes = 0;
+    for operations in 0.. {
+        let Shaky { world, faults, indices } = shaky().await;
+        crash(&faults, operations);
+        // What a dead process answers nobody hears.
+        let _ = world.builder().run().await;
+        let crashed = faults.has_crashed();
+        faults.heal();
+        world.run(&world.builder()).await;
+        world.check(&[&indices[0], &indices[1]]).await;
+        if !crashed {
+            break;
+        }
+        crashes += 1;
+    }
+    assert!(crashes > 20, "a run makes more than {crashes} requests");
+}
+
+#[tokio::test]
+async fn a_crash_between_any_two_requests_is_made_good_by_the_next_run() {
+    crash_everywhere(Faults::crash_after).await;
+}
+
+#[tokio::test]
+async fn a_crash_whose_last_request_took_effect_is_made_good_by_the_next_run() {
+    crash_everywhere(Faults::crash_during).await;
+}
+
+#[tokio::test]
+async fn a_root_whose_response_was_lost_is_found_to_be_ours() {
+    for fault in Fault::ALL {
+        let Shaky { world, faults, indices } = shaky().await;
+        faults.script(Operation::Put, "checkpoints/", fault);
+        faults.script(Operation::Put, "manifests/", fault);
+        let builder = world.builder();
+        let folded = builder.fold(&world.source.id).await.expect("folded");
+        assert_eq!((folded.status, folded.generation), (tarn_compact::Status::Published, 2), "{fault:?}");
+        let built = builder.build(&indices[0].id).await.expect("built");
+        assert_eq!((built.status, built.generation), (tarn_compact::Status::Published, 2), "{fault:?}");
+        builder.build(&indices[1].id).await.expect("built");
+        world.check(&[&indices[0], &indices[1]]).await;
+    }
+}

@@ -1,0 +1,9 @@
+//! The builder against a naive model, over memory stores: folding, building, racing, crashing, collecting, verifying.
+
+mod build;
+mod common;
+mod crash;
+mod fold;
+mod gc;
+mod races;
+mod verify;
