@@ -62,9 +62,7 @@ pub(crate) async fn export(
     caller.require(Scope::Read, Resource::DataSource(&id))?;
     let media = accepted(&headers)?;
     let source = state.sources().get(&id).await?.source;
-    let mut options = LiveOptions::default();
-    options.columns = Some(columns(&source));
-    let live = live(state.store(), Arc::clone(&source), options).await?;
+    let live = live(state.store(), Arc::clone(&source), options(&source)).await?;
     let mut batches = live.batches.fuse();
     let first = batches.next().await.transpose()?;
 
@@ -78,13 +76,16 @@ pub(crate) async fn export(
 }
 
 /// What a user uploaded, and nothing of how it is stored.
-fn columns(source: &DataSource) -> Vec<String> {
+#[expect(clippy::field_reassign_with_default, reason = "the struct is non-exhaustive")]
+fn options(source: &DataSource) -> LiveOptions {
     let mut columns: Vec<String> = source.attribute_types.keys().map(|key| attribute_column(key)).collect();
     match source.vector_kind {
         tarn_model::VectorKind::Dense => columns.push(VECTOR_COLUMN.to_owned()),
         tarn_model::VectorKind::Sparse => columns.extend([INDICES_COLUMN.to_owned(), VALUES_COLUMN.to_owned()]),
     }
-    columns
+    let mut options = LiveOptions::default();
+    options.columns = Some(columns);
+    options
 }
 
 fn encoder(media: &str, source: Arc<DataSource>, schema: &SchemaRef) -> Result<Box<dyn Encoder>, ApiError> {

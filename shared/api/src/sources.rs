@@ -40,10 +40,10 @@ impl Sources {
     /// 404 when there is no such data source.
     pub(crate) async fn get(&self, id: &DataSourceId) -> Result<SourceHandle, ApiError> {
         let now = self.store.clock().monotonic();
-        if let Some((handle, loaded)) = self.kept.lock().get(id) {
-            if now.saturating_sub(*loaded) < FRESH {
-                return Ok(handle.clone());
-            }
+        if let Some((handle, loaded)) = self.kept.lock().get(id)
+            && now.saturating_sub(*loaded) < FRESH
+        {
+            return Ok(handle.clone());
         }
         let source = load_source(&self.store, id).await?;
         let mut kept = self.kept.lock();
@@ -51,11 +51,11 @@ impl Sources {
             kept.remove(id);
             return Err(source_not_found(id));
         };
-        if let Some((handle, loaded)) = kept.get_mut(id) {
-            if handle.source == source {
-                *loaded = now;
-                return Ok(handle.clone());
-            }
+        if let Some((handle, loaded)) = kept.get_mut(id)
+            && handle.source == source
+        {
+            *loaded = now;
+            return Ok(handle.clone());
         }
         if kept.len() >= KEPT {
             let oldest = kept.iter().min_by_key(|(_, (_, loaded))| *loaded).map(|(id, _)| id.clone());

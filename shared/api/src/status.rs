@@ -15,21 +15,21 @@ use crate::state::AppState;
 
 /// The answer to a ping. Its property begins with a capital, as Vektonn's does.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct PingDto {
+pub(crate) struct PingDto {
     /// Always `Ok`.
     #[serde(rename = "Status")]
-    pub status: &'static str,
+    pub(crate) status: &'static str,
 }
 
 /// The version of the server.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct VersionDto {
+pub(crate) struct VersionDto {
     /// The commit that the server was built from.
     #[serde(rename = "CommitHash")]
-    pub commit_hash: String,
+    pub(crate) commit_hash: String,
     /// The version of the release.
     #[serde(rename = "Version")]
-    pub version: &'static str,
+    pub(crate) version: &'static str,
 }
 
 /// Says that the server answers.

@@ -74,11 +74,10 @@ pub(super) fn parse(bytes: &[u8], index: &Index, source: &DataSource) -> Result<
         Some(ms) if ms > 0.0 && ms.is_finite() => Some(Duration::from_secs_f64((ms / 1e3).min(LONGEST_DEADLINE))),
         Some(_) => return Err(ApiError::invalid("deadlineMs must be a positive number of milliseconds")),
     };
-    if let Some(keys) = &extras.attributes {
-        if let Some(key) = keys.iter().find(|key| !source.attribute_types.contains_key(*key)) {
-            let key: String = key.chars().take(80).collect();
-            return Err(ApiError::invalid(format!("attributes: '{key}' is not an attribute of the data source")));
-        }
+    let mut keys = extras.attributes.iter().flatten();
+    if let Some(key) = keys.find(|key| !source.attribute_types.contains_key(*key)) {
+        let key: String = key.chars().take(80).collect();
+        return Err(ApiError::invalid(format!("attributes: '{key}' is not an attribute of the data source")));
     }
     request.attributes = extras.attributes;
     Ok(Parsed { request, echo })

@@ -16,7 +16,7 @@ pub(crate) struct Server {
     pub(crate) router: Router,
     pub(crate) store: Store,
     /// Where an engine would keep segment files.
-    _cache: tempfile::TempDir,
+    pub(crate) _cache: tempfile::TempDir,
 }
 
 pub(crate) struct Answer {

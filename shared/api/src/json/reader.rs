@@ -4,14 +4,14 @@
 //! an integer without a detour through f64, and nothing is built that is not kept. Positions are known for every error.
 //! Property names are matched by the caller; a repeated property is simply seen again, so that the last one wins.
 //!
-//! Owns `json-depth-is-bounded`: no document nests deeper than [`DEPTH`], known properties or skipped ones.
+//! Owns `json-depth-is-bounded`: no document nests deeper than `DEPTH`, known properties or skipped ones.
 //!
 //! Does not allocate for anything but strings with escapes, and does not recurse by itself.
 
 use std::borrow::Cow;
 
 /// Deepest nesting of arrays and objects.
-pub const DEPTH: u32 = 128;
+pub(super) const DEPTH: u32 = 128;
 
 /// Why a text is not the JSON that was expected, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
