@@ -222,3 +222,18 @@ async fn a_request_of_the_official_client_is_understood() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert!(answer.body.is_empty());
 }
+
+#[tokio::test]
+async fn a_panic_is_an_answer_that_names_the_request() {
+    async fn panics() -> &'static str {
+        panic!("on purpose: this is a test")
+    }
+    let routes = axum::Router::new().route("/panics", axum::routing::get(panics));
+    let state = tarn_api::AppState::new(tarn_store::Store::memory(), tarn_api::ApiSettings::default());
+    let router = tarn_api::finish(routes, state, &tarn_api::openapi());
+    let server = Server { router, ..Server::new() };
+    let answer = server.get("/panics").await;
+    assert_eq!(answer.status, 500);
+    assert_eq!(answer.messages(), ["The server failed on this request; its log has the cause under the requestId"]);
+    assert!(server.get("/metrics").await.text().contains("\ntarn_panics_total 1\n"));
+}
