@@ -24,7 +24,7 @@ use crate::store::Store;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreOptions {
-    /// Longest single request, body included.
+    /// Longest single request, body included: 16 MiB on a slow line take a while.
     pub request_timeout: Duration,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
@@ -72,7 +72,7 @@ impl fmt::Debug for Environment {
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {
-            request_timeout: Duration::from_secs(20),
+            request_timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(3),
             retries: 4,
             retry_timeout: Duration::from_secs(20),

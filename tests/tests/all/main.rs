@@ -1,0 +1,5 @@
+//! Everything that is tested across crates, in one binary: one module for each concern.
+
+mod concurrency;
+mod requests;
+mod s3;

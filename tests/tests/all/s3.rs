@@ -1,0 +1,37 @@
+//! A real S3 server against the suite that every store passes.
+
+use tarn_model::{DataSourceId, KeyPrefix, ObjectKey};
+use tarn_store::{Environment, Store, StoreError, StoreOptions};
+use tarn_testkit::{Weed, conformance};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s3_conforms() {
+    let server = Weed::start();
+    conformance::run(&server.store("one"), "a").await;
+    // At the root of the bucket, beside what is there.
+    conformance::run(&server.store(""), "b").await;
+
+    let source = DataSourceId { name: "a".into(), version: "1".into() };
+    let key = ObjectKey::Source(source);
+    server.store("deep/prefix").put_unique(&key, "x".into()).await.expect("put");
+    assert_eq!(server.store("deep").get(&key).await.expect("get"), None, "prefixes are apart");
+    let listed = server.store("deep/prefix").list(&KeyPrefix::All).await.expect("list");
+    assert_eq!(listed.iter().map(|listed| listed.path.as_str()).collect::<Vec<_>>(), [key.render()]);
+
+    let mut options = StoreOptions::default();
+    let with = |name: &str, value: &str| -> Environment {
+        server
+            .environment()
+            .into_iter()
+            .map(|(key, old)| if key == name { (key, value.to_owned()) } else { (key, old) })
+            .collect()
+    };
+    options.environment = with("AWS_SECRET_ACCESS_KEY", "wrong");
+    let denied = Store::open(&server.url(""), &options).expect("a client").get(&key).await;
+    assert!(matches!(denied, Err(StoreError::Denied { .. })), "{denied:?}");
+
+    options.environment = with("", "");
+    let nowhere = Store::open("s3://no-such-bucket/x", &options).expect("a client");
+    let refused = nowhere.create(&key, "x".into(), |_| true).await;
+    assert!(matches!(refused, Err(StoreError::Config { .. })), "{refused:?}");
+}
