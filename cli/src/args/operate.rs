@@ -60,6 +60,9 @@ pub(crate) struct ServeArgs {
     /// Build as soon as a data source has this many new deltas
     #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Builder", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) build_after: u64,
+    /// Collect garbage this often, with the defaults of `tarn gc`
+    #[arg(long, value_name = "TIME", default_value = "1h", help_heading = "Builder", conflicts_with = "no_build")]
+    pub(crate) gc_interval: Idle,
     #[command(flatten)]
     pub(crate) builder: BuilderArgs,
     #[command(flatten)]

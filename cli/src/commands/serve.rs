@@ -10,6 +10,7 @@ mod watch_uploads;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -17,7 +18,7 @@ use serde::Serialize;
 use tarn_api::{ApiSettings, AppState, AuthMode};
 use tarn_api_query::{QueryState, serve_router};
 use tarn_search::Engine;
-use tarn_store::Store;
+use tarn_store::{CountingStore, Requests, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -45,16 +46,18 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode, 
             .hint("is another server running? --listen 127.0.0.1:0 takes a free port")
     })?;
 
+    let (store, requests) = counted(&store);
     let (stop_sender, stop) = watch::channel(false);
     let uploads = Uploads::default();
     let engine = engine(store.clone(), &args.cache)?;
-    let router = router(&store, engine, uploads.clone(), !args.listen.ip().is_loopback());
+    let router = router(&store, engine, uploads.clone(), requests, !args.listen.ip().is_loopback());
     let builder = if args.no_build {
         None
     } else {
         let settings = LoopSettings {
             interval: args.build_interval.0,
             after_deltas: args.build_after,
+            gc_interval: args.gc_interval.0,
             builder: super::build::settings(&args.builder, args.cache.threads),
         };
         Some(BuilderLoop::start(store.clone(), settings, uploads, stop.clone())?)
@@ -92,13 +95,30 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode, 
     }
 }
 
+/// The store with its requests counted, for `/metrics`.
+fn counted(store: &Store) -> (Store, Option<Requests>) {
+    let mut requests = None;
+    let store = store.layer(|inner| {
+        let (counting, counters) = CountingStore::new(inner);
+        requests = Some(counters);
+        Arc::new(counting)
+    });
+    (store, requests)
+}
+
 /// The whole HTTP API over a store, telling `uploads` of what changes it.
-pub(super) fn router(store: &Store, engine: Engine, uploads: Uploads, demand_keys: bool) -> Router {
+pub(super) fn router(
+    store: &Store,
+    engine: Engine,
+    uploads: Uploads,
+    requests: Option<Requests>,
+    demand_keys: bool,
+) -> Router {
     let mut settings = ApiSettings::default();
     if demand_keys {
         settings.auth = AuthMode::Always;
     }
-    let state = QueryState::new(AppState::new(store.clone(), settings), engine);
+    let state = QueryState::new(AppState::with_requests(store.clone(), settings, requests), engine);
     serve_router(state).layer(from_fn_with_state(uploads, watch_uploads::watch))
 }
 

@@ -3,12 +3,12 @@
 //! Builds when enough was uploaded, or when the interval has passed and something was uploaded. Other processes may write
 //! to the store too, so it also looks without cause, less and less often while nothing is found. A failure is logged and
 //! tried again with growing pauses; it never stops the server. The builder has a runtime of its own: folding must not
-//! delay answers.
+//! delay answers. Garbage is collected between builds.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tarn_compact::{Builder, BuilderSettings, Silent};
+use tarn_compact::{Builder, BuilderSettings, GcOptions, Silent};
 use tarn_store::{Clock, Store};
 use tokio::runtime;
 use tokio::task::JoinHandle;
@@ -29,6 +29,7 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct LoopSettings {
     pub(crate) interval: Duration,
     pub(crate) after_deltas: u64,
+    pub(crate) gc_interval: Duration,
     pub(crate) builder: BuilderSettings,
 }
 
@@ -52,7 +53,8 @@ impl BuilderLoop {
             .enable_all()
             .build()
             .map_err(|error| CliError::of(&error).while_doing("cannot start the builder's threads"))?;
-        let pace = Pace { interval: settings.interval, after_deltas: settings.after_deltas };
+        let LoopSettings { interval, after_deltas, gc_interval, .. } = settings;
+        let pace = Pace { interval, after_deltas, gc_interval };
         let thread = tokio::task::spawn_blocking(move || {
             runtime.block_on(build_until_stopped(&builder, &*clock, pace, &uploads, stop));
             runtime.shutdown_timeout(Duration::from_secs(2));
@@ -72,18 +74,24 @@ impl BuilderLoop {
 struct Pace {
     interval: Duration,
     after_deltas: u64,
+    gc_interval: Duration,
 }
 
 async fn build_until_stopped(builder: &Builder, clock: &dyn Clock, pace: Pace, uploads: &Uploads, mut stop: Stop) {
     // The first look comes at once: what an earlier process left is waiting.
     let mut idle_looks = 0;
     let mut failures = 0_u32;
+    let mut collected = clock.monotonic();
     loop {
         let pending = uploads.take();
+        let collect = clock.monotonic().saturating_sub(collected) >= pace.gc_interval;
         let outcome = tokio::select! {
-            outcome = once(builder) => outcome,
+            outcome = once(builder, collect) => outcome,
             () = stopped(&mut stop) => return,
         };
+        if collect {
+            collected = clock.monotonic();
+        }
         match outcome {
             Ok(published) => {
                 failures = 0;
@@ -106,8 +114,15 @@ async fn build_until_stopped(builder: &Builder, clock: &dyn Clock, pace: Pace, u
     }
 }
 
-/// Builds everything once: whether anything was published. Failures are logged here.
-async fn once(builder: &Builder) -> Result<bool, ()> {
+/// Builds everything once, and collects garbage if it is time: whether anything was published. Failures are logged here.
+async fn once(builder: &Builder, collect: bool) -> Result<bool, ()> {
+    if collect {
+        match builder.collect_garbage(&GcOptions::default()).await {
+            Ok(report) => tracing::info!(objects = report.objects.len(), bytes = report.bytes, "collected garbage"),
+            // What it leaves behind, the next one takes.
+            Err(error) => tracing::warn!(%error, "collecting garbage failed; it will be tried again"),
+        }
+    }
     match builder.run().await {
         Err(error) => {
             tracing::error!(%error, "the builder could not list the store");
@@ -169,7 +184,8 @@ mod tests {
         }
     }
 
-    const PACE: Pace = Pace { interval: Duration::from_secs(10), after_deltas: 3 };
+    const PACE: Pace =
+        Pace { interval: Duration::from_secs(10), after_deltas: 3, gc_interval: Duration::from_secs(3_600) };
 
     async fn waited(idle_looks: u32, uploads: &Uploads) -> Duration {
         let clock = Dream::default();
