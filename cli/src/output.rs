@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::error::CliError;
 
-pub(crate) use format::{ago, bytes, count, duration, instant, one_line, value_text, values_text};
+pub(crate) use format::{ago, bytes, count, counted, duration, instant, one_line, value_text, values_text};
 pub(crate) use progress::Bars;
 pub(crate) use table::{Cell, Table};
 

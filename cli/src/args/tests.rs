@@ -51,7 +51,14 @@ fn every_example_in_a_help_text_parses() {
     let mut examples = 0;
     for (path, command) in every_command() {
         let Some(help) = command.get_after_help() else { continue };
-        let text = help.to_string().replace("\\\n", " ");
+        let mut text = String::new();
+        for line in help.to_string().lines() {
+            // A backslash at the end goes on in the next line.
+            match text.strip_suffix('\\').map(str::to_owned) {
+                Some(begun) => text = begun + line.trim_start(),
+                None => text = text + "\n" + line,
+            }
+        }
         for line in text.lines().filter(|line| line.starts_with("  tarn ")) {
             // Two spaces and a remark may follow a command.
             let line = line.trim_start().split("   ").next().unwrap();

@@ -12,7 +12,7 @@ use super::build::BuildBars;
 use crate::args::GcArgs;
 use crate::context::{Context, Opening};
 use crate::error::CliError;
-use crate::output::{DIM, GOOD, Report, Table, bytes, count};
+use crate::output::{DIM, GOOD, Report, Table, bytes, count, counted};
 
 /// Objects that a table shows one by one; more are summed up.
 const SHOWN: usize = 40;
@@ -43,7 +43,7 @@ impl Report for Collected {
                     writeln!(out, "  {DIM}… and {} more, {}: {why}{DIM:#}", count(number), bytes(size))?;
                 }
             }
-            writeln!(out, "\n{verb} {} objects, {}", count(objects.len() as u64), bytes(*total))?;
+            writeln!(out, "\n{verb} {}, {}", counted(objects.len() as u64, "object", "objects"), bytes(*total))?;
         }
         for note in notes {
             writeln!(out, "{DIM}{note}{DIM:#}")?;

@@ -15,7 +15,7 @@ use super::source::{CreatedReport, DeletedReport, join};
 use crate::args::{IndexCommand, IndexCreateArgs, MetricArg, path_of};
 use crate::context::{self, Context, Opening};
 use crate::error::CliError;
-use crate::output::{Cell, GOOD, NAME, Report, Table, WARN, ago, bytes, count, fields, values_text};
+use crate::output::{Cell, GOOD, NAME, Report, Table, WARN, ago, bytes, count, counted, fields, values_text};
 use crate::value::value_json;
 
 pub(super) async fn run(context: &Context, command: IndexCommand) -> Result<ExitCode, CliError> {
@@ -212,7 +212,7 @@ impl Report for DescribeReport {
         let fresh = if d.lag_deltas == 0 {
             format!("{GOOD}up to date{GOOD:#}")
         } else {
-            format!("{WARN}{} deltas behind{WARN:#}; searches scan them too", count(d.lag_deltas))
+            format!("{WARN}{} behind{WARN:#}; searches scan them too", counted(d.lag_deltas, "delta", "deltas"))
         };
         fields(
             out,

@@ -13,7 +13,7 @@ use tarn_timeline::Timeline;
 use crate::args::{SourceCommand, SourceCreateArgs, path_of};
 use crate::context::{self, Context, Opening};
 use crate::error::CliError;
-use crate::output::{Cell, DIM, GOOD, NAME, Report, Table, ago, bytes, count, fields};
+use crate::output::{Cell, DIM, GOOD, NAME, Report, Table, ago, bytes, count, counted, fields};
 use crate::value::parse_type;
 
 pub(super) async fn run(context: &Context, command: SourceCommand) -> Result<ExitCode, CliError> {
@@ -156,10 +156,10 @@ impl Report for DescribeReport {
         let checkpoint = match &self.checkpoint {
             None => "none yet; `tarn build` makes one".to_owned(),
             Some(checkpoint) => format!(
-                "generation {}, {} points in {} files of {}, up to delta {}, {}",
+                "generation {}, {} points in {} of {}, up to delta {}, {}",
                 checkpoint.generation,
                 count(checkpoint.rows),
-                checkpoint.files.len(),
+                counted(checkpoint.files.len() as u64, "file", "files"),
                 bytes(checkpoint.files.iter().map(|file| file.data.bytes).sum()),
                 checkpoint.watermark,
                 ago(checkpoint.created_ms, self.now_ms),
@@ -170,7 +170,7 @@ impl Report for DescribeReport {
             out,
             &[
                 ("vectors", vectors_text(source)),
-                ("timeline", format!("{} deltas", self.head)),
+                ("timeline", counted(self.head.sequence(0), "delta", "deltas")),
                 ("checkpoint", checkpoint),
                 ("indices", indices),
             ],

@@ -24,7 +24,7 @@ use self::rows::Rows;
 use crate::args::{UploadArgs, UploadFormat, path_of};
 use crate::context::{self, Context, Opening};
 use crate::error::CliError;
-use crate::output::{GOOD, NAME, Report, count, duration};
+use crate::output::{GOOD, NAME, Report, count, counted, duration};
 
 /// What a batch should hold in memory, at most, unless --batch says otherwise.
 const BATCH_BYTES: u64 = 64 * 1024 * 1024;
@@ -75,16 +75,16 @@ struct UploadReport {
 
 impl Report for UploadReport {
     fn text(&self, out: &mut String) -> std::fmt::Result {
-        write!(out, "{GOOD}uploaded{GOOD:#} {} points", count(self.points))?;
+        write!(out, "{GOOD}uploaded{GOOD:#} {}", counted(self.points, "point", "points"))?;
         if self.deletions > 0 {
-            write!(out, " and {} deletions", count(self.deletions))?;
+            write!(out, " and {}", counted(self.deletions, "deletion", "deletions"))?;
         }
         writeln!(
             out,
-            " to {NAME}{}{NAME:#} in {}: {} batches, version {}",
+            " to {NAME}{}{NAME:#} in {}: {}, version {}",
             self.data_source,
             duration(Duration::from_secs_f64(self.seconds)),
-            count(self.batches),
+            counted(self.batches, "batch", "batches"),
             self.version
         )?;
         if self.replayed > 0 {

@@ -10,7 +10,7 @@ use tarn_compact::{Builder, BuilderSettings, VerifyReport};
 use super::build::BuildBars;
 use crate::context::{Context, Opening};
 use crate::error::CliError;
-use crate::output::{BAD, Cell, DIM, GOOD, Report, Table, bytes, count};
+use crate::output::{BAD, Cell, DIM, GOOD, Report, Table, bytes, count, counted};
 
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
@@ -19,7 +19,13 @@ struct Verified(VerifyReport);
 impl Report for Verified {
     fn text(&self, out: &mut String) -> std::fmt::Result {
         let VerifyReport { objects, bytes: size, rows, orphans, problems, .. } = &self.0;
-        writeln!(out, "read {} objects, {}; compared {} rows", count(*objects), bytes(*size), count(*rows))?;
+        writeln!(
+            out,
+            "read {}, {}; compared {}",
+            counted(*objects, "object", "objects"),
+            bytes(*size),
+            counted(*rows, "row", "rows")
+        )?;
         if *orphans > 0 {
             writeln!(
                 out,
@@ -30,7 +36,7 @@ impl Report for Verified {
         if problems.is_empty() {
             return writeln!(out, "{GOOD}the store is sound{GOOD:#}");
         }
-        writeln!(out, "{BAD}{} problems{BAD:#}\n", count(problems.len() as u64))?;
+        writeln!(out, "{BAD}{}{BAD:#}\n", counted(problems.len() as u64, "problem", "problems"))?;
         let mut table = Table::new(["OBJECT", "PROBLEM"]);
         for problem in problems {
             table.row([Cell::from(&problem.object), (&problem.message).into()]);

@@ -18,6 +18,11 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
+/// `1 delta`, `2,000 deltas`.
+pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
 /// `5242880` as `5.0 MiB`.
 pub(crate) fn bytes(number: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];

@@ -117,7 +117,7 @@ impl Table {
                 Align::Right => write!(line, "{padding}{style}{text}{style:#}")?,
             }
         }
-        writeln!(out, "{line}")
+        writeln!(out, "{}", line.trim_end())
     }
 }
 

@@ -21,7 +21,7 @@ pub use fault::{Fault, FaultStore, Faults, Operation};
 pub use judge::{Answer, Question, TOLERANCE, check_exact, check_found, check_identical, recall};
 pub use reference::{Neighbour, Reference, Scope, distance, nearness};
 pub use scenario::Scenario;
-pub use shifted::ShiftedClock;
+pub use shifted::{ShiftedClock, ShiftedStore};
 pub use shrink::shrink;
 pub use step::{AtLeast, Faulty, Generator, Search, Step, Upload};
 pub use weed::Weed;

@@ -146,7 +146,8 @@ pub fn distance(metric: Metric, a: &Vector, b: &Vector) -> f64 {
 }
 
 fn sum(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
-    a.iter().zip(b).map(|(&a, &b)| term(f64::from(a), f64::from(b))).sum()
+    // A sum of negative zeros is one; there is only one zero distance.
+    a.iter().zip(b).map(|(&a, &b)| term(f64::from(a), f64::from(b))).sum::<f64>() + 0.0
 }
 
 fn cosine_distance(product: f64, a: f64, b: f64) -> f64 {

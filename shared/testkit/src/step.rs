@@ -54,10 +54,10 @@ pub enum Step {
 /// An upload.
 #[derive(Clone, Debug)]
 pub struct Upload {
-    /// At least one; at least one upsert among them makes it unlike any other.
-    pub updates: Vec<Update>,
-    /// With an idempotency key, and repeated as often as this, until it succeeds and once more.
+    /// With an idempotency key, and repeated so often.
     pub repeats: Option<u32>,
+    /// At least one upsert among them makes the upload unlike any other.
+    pub updates: Vec<Update>,
 }
 
 /// How the store fails.
@@ -190,7 +190,7 @@ impl<'a> Generator<'a> {
         let upsert = self.update(0.0);
         updates.insert(place, upsert);
         let repeats = self.rng.random_ratio(1, 4).then(|| self.rng.random_range(0..3));
-        Upload { updates, repeats }
+        Upload { repeats, updates }
     }
 
     fn update(&mut self, deletes: f64) -> Update {

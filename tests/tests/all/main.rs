@@ -1,5 +1,6 @@
 //! Everything that is tested across crates, in one binary: one module for each concern.
 
 mod concurrency;
+mod model;
 mod requests;
 mod s3;

@@ -15,7 +15,7 @@ use super::roots::{kind_name, need};
 use crate::args::path_of;
 use crate::context::{self, Context, Opening};
 use crate::error::CliError;
-use crate::output::{BAD, Cell, DIM, NAME, Report, Table, bytes, count, fields, instant, value_text};
+use crate::output::{BAD, Cell, DIM, NAME, Report, Table, bytes, count, counted, fields, instant, value_text};
 use crate::value::{value_json, vector_json};
 
 /// Coordinates of a vector that a table shows.
@@ -57,7 +57,7 @@ impl Report for TimelineReport {
         } else {
             table.write(out)?;
         }
-        writeln!(out, "\n{} deltas are stored, {}", count(self.stored), bytes(self.bytes))
+        writeln!(out, "\nstored: {}, {}", counted(self.stored, "delta", "deltas"), bytes(self.bytes))
     }
 }
 

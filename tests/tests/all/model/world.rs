@@ -1,0 +1,564 @@
+//! The world that steps act on: a store that fails on request, and the processes that use it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tarn_compact::{Builder, BuilderSettings, CompactError, GcOptions, Silent};
+use tarn_model::{Metric, ReadToken};
+use tarn_search::{Consistency, Engine, EngineSettings, SearchError, SearchRequest, SearchResponse};
+use tarn_store::{Clock, Defined, Store, create_index, create_source};
+use tarn_testkit::{
+    Answer, AtLeast, FaultStore, Faults, Faulty, Question, Reference, Scenario, Scope, Search, ShiftedClock,
+    ShiftedStore, Step, Upload, check_exact, check_found, check_identical, recall,
+};
+use tarn_timeline::{AppendError, AppendOptions, Appended, GroupCommitter, PointBatch, Timeline, TimelineError};
+use tempfile::TempDir;
+
+use super::ledger::{Entry, Ledger};
+
+/// Splits of this many rows get a graph; the largest splits of the scenarios have more.
+const GRAPH_THRESHOLD_ROWS: u64 = 60;
+/// Younger garbage is left alone. Readers and builders of the model test never take as long.
+const GRACE: Duration = Duration::from_secs(3_600);
+
+/// Which store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Where {
+    Memory,
+    Disk,
+}
+
+pub(crate) struct World {
+    scenario: Scenario,
+    /// Sees the store as it is.
+    truth: Timeline,
+    /// What the processes use.
+    store: Store,
+    faults: Faults,
+    clock: Arc<ShiftedClock>,
+    processes: Processes,
+    reference: Reference,
+    ledger: Ledger,
+    acknowledged: u64,
+    keys: u64,
+    /// Requests fail now: operations may.
+    failing: bool,
+    tally: Tally,
+    cache: TempDir,
+    /// Where the store is, on disk.
+    _directory: TempDir,
+}
+
+/// Ends and starts anew with every restart.
+struct Processes {
+    timeline: Timeline,
+    committer: GroupCommitter,
+    builder: Builder,
+    engine: Engine,
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    steps: BTreeMap<&'static str, u64>,
+    pub(crate) searches: u64,
+    failed: u64,
+    graph_queries: u64,
+    graph_recall_sum: f64,
+    worst_recall: f64,
+}
+
+impl Tally {
+    /// Mean recall of graph searches; 1 without any.
+    pub(crate) fn graph_recall(&self) -> f64 {
+        if self.graph_queries == 0 { 1.0 } else { self.graph_recall_sum / self.graph_queries as f64 }
+    }
+
+    fn add_recall(&mut self, recall: f64) {
+        self.worst_recall = if self.graph_queries == 0 { recall } else { self.worst_recall.min(recall) };
+        self.graph_queries += 1;
+        self.graph_recall_sum += recall;
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} searches answered, {} operations failed as they may, graph recall {:.4} (worst {:.2}) over {} queries; {:?}",
+            self.searches,
+            self.failed,
+            self.graph_recall(),
+            self.worst_recall,
+            self.graph_queries,
+            self.steps
+        )
+    }
+}
+
+impl World {
+    pub(crate) async fn new(scenario: Scenario, place: Where, seed: u64) -> Result<Self, String> {
+        let temporary = || TempDir::new().map_err(|error| error.to_string());
+        let (directory, cache) = (temporary()?, temporary()?);
+        let base = match place {
+            Where::Memory => Store::memory(),
+            Where::Disk => Store::disk(directory.path()).map_err(|error| error.to_string())?,
+        };
+        let clock = Arc::new(ShiftedClock::new());
+        let base = base.with_clock(Arc::clone(&clock) as Arc<dyn Clock>).with_seed(seed);
+        let base = base.layer(|objects| Arc::new(ShiftedStore::new(objects, Arc::clone(&clock))));
+        let mut faults = Faults::default();
+        let store = base.layer(|objects| {
+            let (store, handle) = FaultStore::new(objects);
+            faults = handle;
+            Arc::new(store)
+        });
+        define(&base, &scenario).await?;
+        let processes = Processes::start(&store, &scenario, &cache)?;
+        Ok(Self {
+            truth: Timeline::open(base, Arc::clone(&scenario.source)),
+            reference: Reference::new(Arc::clone(&scenario.source)),
+            scenario,
+            store,
+            faults,
+            clock,
+            processes,
+            ledger: Ledger::default(),
+            acknowledged: 0,
+            keys: 0,
+            failing: false,
+            tally: Tally::default(),
+            cache,
+            _directory: directory,
+        })
+    }
+
+    pub(crate) async fn perform(&mut self, step: &Step) -> Result<(), String> {
+        if let Step::Faulty(faulty, step) = step {
+            return self.perform_faulty(*faulty, step).await;
+        }
+        *self.tally.steps.entry(name(step)).or_default() += 1;
+        self.perform_sound(step).await.map_err(|error| format!("{}: {error}", name(step)))
+    }
+
+    async fn perform_sound(&mut self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Upload(upload) => self.upload(upload).await,
+            Step::UploadTogether(uploads) => self.upload_together(uploads).await,
+            Step::Fold => self.fold().await,
+            Step::Build(index) => self.build(*index).await,
+            Step::Run => self.run().await,
+            Step::RunTwice => self.run_twice().await,
+            Step::CollectGarbage { retain, dry_run } => self.collect_garbage(*retain, *dry_run).await,
+            Step::Advance { by_ms } => {
+                self.clock.advance(Duration::from_millis(*by_ms));
+                Ok(())
+            }
+            Step::Restart { cold } => self.restart(*cold),
+            Step::Search(search) => self.search(search).await,
+            Step::Count(index) => self.count(*index).await,
+            Step::Verify => self.verify().await,
+            Step::LandLate => self.land_late().await,
+            Step::Faulty(..) => Err("faults are not nested".to_owned()),
+        }
+    }
+
+    async fn perform_faulty(&mut self, faulty: Faulty, step: &Step) -> Result<(), String> {
+        match faulty {
+            Faulty::Random { seed, probability } => self.faults.random(seed, probability),
+            Faulty::Crash { after, during: false } => self.faults.crash_after(after),
+            Faulty::Crash { after, during: true } => self.faults.crash_during(after),
+        }
+        self.failing = true;
+        let name = name(step);
+        *self.tally.steps.entry(name).or_default() += 1;
+        let outcome = self.perform_sound(step).await;
+        self.failing = false;
+        let crashed = self.faults.has_crashed();
+        self.faults.heal();
+        outcome.map_err(|error| format!("{name} while {faulty:?}: {error}"))?;
+        self.follow().await?;
+        if crashed { self.restart(true) } else { Ok(()) }
+    }
+
+    /// Builds everything, checks every object, and compares every index with the reference.
+    pub(crate) async fn finish(mut self) -> Result<Tally, String> {
+        self.land_late().await?;
+        self.restart(true)?;
+        self.compare_everything().await?;
+        self.run().await?;
+        self.verify().await?;
+        self.compare_everything().await?;
+        Ok(self.tally)
+    }
+
+    async fn compare_everything(&mut self) -> Result<(), String> {
+        for index in 0..self.scenario.indices.len() {
+            let query = self.zero();
+            let search = Search {
+                index,
+                queries: vec![query],
+                k: 10_000,
+                scope: Scope::default(),
+                eventual: false,
+                at_least: AtLeast::Acknowledged,
+                exact: true,
+                vectors: true,
+                attributes: None,
+            };
+            self.search(&search).await.map_err(|error| format!("at the end: {error}"))?;
+            self.count(index).await.map_err(|error| format!("at the end: {error}"))?;
+        }
+        Ok(())
+    }
+
+    fn zero(&self) -> tarn_model::Vector {
+        match self.scenario.source.vector_kind {
+            tarn_model::VectorKind::Dense => {
+                tarn_model::Vector::Dense(vec![0.0; self.scenario.source.vector_dimension as usize])
+            }
+            tarn_model::VectorKind::Sparse => {
+                tarn_model::Vector::Sparse(tarn_model::SparseVector::from_pairs([(0, 0.0)]))
+            }
+        }
+    }
+
+    async fn follow(&mut self) -> Result<(), String> {
+        self.ledger.follow(&self.truth, &mut self.reference).await
+    }
+
+    /// Takes note of a failure that a fault explains; any other is an error.
+    fn forgive(&mut self, explained: bool, error: impl fmt::Display) -> Result<(), String> {
+        if self.failing && explained {
+            self.tally.failed += 1;
+            return Ok(());
+        }
+        Err(format!("failed without a reason: {error}"))
+    }
+}
+
+/// Uploads.
+impl World {
+    async fn upload(&mut self, upload: &Upload) -> Result<(), String> {
+        let (entry, batch, options) = self.prepare(upload)?;
+        let mut maybe_written = false;
+        let mut written = None::<Appended>;
+        for _ in 0..=upload.repeats.unwrap_or(0) {
+            self.ledger.repeat(entry);
+            let outcome = self.processes.timeline.append(batch.clone(), options.clone()).await;
+            if let (Ok(appended), Some(before)) = (&outcome, &written)
+                && (!appended.replayed || !appended.token.includes(&before.token))
+            {
+                return Err(format!("a repeated upload gave {appended:?} after {before:?}"));
+            }
+            written = outcome.as_ref().ok().cloned().or(written);
+            self.settle(entry, outcome, &mut maybe_written).await?;
+        }
+        Ok(())
+    }
+
+    async fn upload_together(&mut self, uploads: &[Upload]) -> Result<(), String> {
+        let prepared = uploads.iter().map(|upload| self.prepare(upload)).collect::<Result<Vec<_>, _>>()?;
+        let committer = &self.processes.committer;
+        let submit = |(entry, batch, options): (Entry, PointBatch, AppendOptions)| async move {
+            (entry, committer.submit(batch, options).await)
+        };
+        for (entry, outcome) in join_all(prepared.into_iter().map(submit)).await {
+            self.settle(entry, outcome, &mut false).await?;
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self, upload: &Upload) -> Result<(Entry, PointBatch, AppendOptions), String> {
+        let source = Arc::clone(&self.scenario.source);
+        let batch = PointBatch::from_updates(source, &upload.updates).map_err(|error| error.to_string())?;
+        self.keys += 1;
+        let options = match upload.repeats {
+            Some(_) => AppendOptions::idempotent(format!("key {}", self.keys)),
+            None => AppendOptions::default(),
+        };
+        Ok((self.ledger.begin(&upload.updates), batch, options))
+    }
+
+    /// Compares what an uploader was told with the timeline. `maybe_written`: by an earlier attempt.
+    async fn settle(
+        &mut self,
+        entry: Entry,
+        outcome: Result<Appended, AppendError>,
+        maybe_written: &mut bool,
+    ) -> Result<(), String> {
+        self.follow().await?;
+        match outcome {
+            Ok(appended) => {
+                *maybe_written = true;
+                let sequence = appended.token.sequence(0);
+                self.acknowledged = self.acknowledged.max(sequence);
+                if sequence > self.reference.head() {
+                    return Err(format!("acknowledged at {sequence}, but the head is {}", self.reference.head()));
+                }
+                self.ledger.acknowledge(entry, sequence)
+            }
+            Err(error @ AppendError::Ambiguous { .. }) => {
+                *maybe_written = true;
+                self.forgive(true, error)
+            }
+            Err(error @ (AppendError::NotApplied(_) | AppendError::Contended { .. })) => {
+                if !*maybe_written {
+                    self.ledger.refuse(entry)?;
+                }
+                self.forgive(true, error)
+            }
+            Err(error) => self.forgive(false, error),
+        }
+    }
+
+    async fn land_late(&mut self) -> Result<(), String> {
+        self.faults.land_late(self.truth.store().object_store().as_ref()).await;
+        self.follow().await
+    }
+}
+
+/// Builders.
+impl World {
+    async fn fold(&mut self) -> Result<(), String> {
+        match self.processes.builder.fold(&self.scenario.source.id).await {
+            Ok(outcome) => self.check_rows("fold", outcome.rows, &outcome.watermark, None),
+            Err(error) => self.forgive(is_of_the_store(&error), error),
+        }
+    }
+
+    async fn build(&mut self, index: usize) -> Result<(), String> {
+        match self.processes.builder.build(&self.scenario.indices[index].id).await {
+            Ok(outcome) => self.check_rows("build", outcome.rows, &outcome.watermark, Some(index)),
+            Err(error) => self.forgive(is_of_the_store(&error), error),
+        }
+    }
+
+    fn check_rows(&self, what: &str, rows: u64, watermark: &ReadToken, index: Option<usize>) -> Result<(), String> {
+        let sequence = watermark.sequence(0);
+        let expected = match index {
+            None => self.reference.live_at(sequence).count(),
+            Some(index) => self.indexed(index, sequence),
+        };
+        if sequence <= self.reference.head() && rows == expected as u64 {
+            return Ok(());
+        }
+        Err(format!("the {what} says {rows} rows at {sequence}; the reference has {expected}"))
+    }
+
+    fn indexed(&self, index: usize, sequence: u64) -> usize {
+        self.reference.indexed_at(&self.scenario.indices[index], sequence, &Scope::default()).count()
+    }
+
+    async fn run(&mut self) -> Result<(), String> {
+        match self.processes.builder.run().await {
+            Ok(summary) => {
+                let failures: Vec<(bool, String)> = summary
+                    .failures()
+                    .map(|(what, error)| (is_of_the_store(error), format!("{what}: {error}")))
+                    .collect();
+                failures.into_iter().try_for_each(|(explained, error)| self.forgive(explained, error))
+            }
+            Err(error) => self.forgive(is_of_the_store(&error), error),
+        }
+    }
+
+    async fn run_twice(&mut self) -> Result<(), String> {
+        let other = Processes::builder(&self.store, &self.cache)?;
+        let (ours, theirs) = tokio::join!(self.processes.builder.run(), other.run());
+        for summary in [ours, theirs] {
+            let summary = summary.map_err(|error| error.to_string())?;
+            if let Some((what, error)) = summary.failures().next() {
+                return Err(format!("one of two builders failed: {what}: {error}"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn collect_garbage(&mut self, retain: u64, dry_run: bool) -> Result<(), String> {
+        let mut options = GcOptions::default();
+        options.grace = GRACE;
+        options.retain_generations = retain;
+        options.dry_run = dry_run;
+        match self.processes.builder.collect_garbage(&options).await {
+            Ok(_) => Ok(()),
+            Err(error) => self.forgive(is_of_the_store(&error), error),
+        }
+    }
+
+    async fn verify(&mut self) -> Result<(), String> {
+        match self.processes.builder.verify().await {
+            Ok(report) if report.problems.is_empty() => Ok(()),
+            Ok(report) => Err(format!("the store is not sound: {:?}", report.problems)),
+            Err(error) => self.forgive(is_of_the_store(&error), error),
+        }
+    }
+
+    fn restart(&mut self, cold: bool) -> Result<(), String> {
+        if cold {
+            self.cache = TempDir::new().map_err(|error| error.to_string())?;
+        }
+        self.processes = Processes::start(&self.store, &self.scenario, &self.cache)?;
+        Ok(())
+    }
+}
+
+/// Searches.
+impl World {
+    async fn search(&mut self, search: &Search) -> Result<(), String> {
+        let min_version = match search.at_least {
+            AtLeast::Any => None,
+            AtLeast::Acknowledged => Some(ReadToken::single(self.acknowledged)),
+            AtLeast::Future => Some(ReadToken::single(self.reference.head() + 1)),
+        };
+        let mut request = SearchRequest::new(search.queries.clone(), search.k);
+        request.split_filter = search.scope.split_filter.clone();
+        request.filter = search.scope.filter.clone();
+        request.consistency = if search.eventual { Consistency::Eventual } else { Consistency::Strong };
+        request.min_version = min_version;
+        request.exact = search.exact;
+        request.retrieve_vectors = search.vectors;
+        request.attributes = search.attributes.clone();
+        let id = &self.scenario.indices[search.index].id;
+        match self.processes.engine.search(id, request).await {
+            Ok(_) if search.at_least == AtLeast::Future => {
+                Err("answered with a version that does not exist".to_owned())
+            }
+            Ok(response) => {
+                self.tally.searches += 1;
+                self.judge(search, &response).map_err(|error| {
+                    format!(
+                        "{error}\n  at version {}, generation {}, of {search:?}",
+                        response.version, response.generation
+                    )
+                })
+            }
+            Err(SearchError::NotYet { .. }) if search.at_least == AtLeast::Future => Ok(()),
+            Err(error) => self.forgive(matches!(error, SearchError::Store(_)), error),
+        }
+    }
+
+    fn judge(&mut self, search: &Search, response: &SearchResponse) -> Result<(), String> {
+        let version = response.version.sequence(0);
+        let (acknowledged, head) = (self.acknowledged, self.reference.head());
+        if version > head || (!search.eventual && version < head) {
+            return Err(format!("shows version {version}; the head is {head}"));
+        }
+        if search.at_least == AtLeast::Acknowledged && version < acknowledged {
+            return Err(format!("shows version {version}; {acknowledged} was asked for"));
+        }
+        if (response.coverage - 1.0).abs() > f64::EPSILON {
+            return Err(format!("covers {} without a deadline", response.coverage));
+        }
+        if response.results.len() != search.queries.len() {
+            return Err(format!("{} results for {} queries", response.results.len(), search.queries.len()));
+        }
+        let index = Arc::clone(&self.scenario.indices[search.index]);
+        let question = Question {
+            index: &index,
+            source: &self.scenario.source,
+            k: search.k as usize,
+            attributes: search.attributes.as_deref(),
+            vectors: search.vectors,
+        };
+        for (query, found) in search.queries.iter().zip(&response.results) {
+            let ranked = self.reference.ranked(&index, version, &search.scope, query);
+            let found: Vec<Answer> = found
+                .iter()
+                .map(|found| Answer {
+                    attributes: found.attributes.clone(),
+                    vector: found.vector.clone(),
+                    distance: found.distance,
+                })
+                .collect();
+            let metric = index.algorithm.metric;
+            if index.algorithm.hnsw.is_some() && !search.exact {
+                let places = check_found(&question, &ranked, &found)?;
+                if search.k == 10 && !places.is_empty() {
+                    self.tally.add_recall(recall(&ranked, &places));
+                }
+            } else if matches!(metric, Metric::L2 | Metric::InnerProduct | Metric::SparseJaccard) {
+                check_identical(&question, &ranked, &found)?;
+            } else {
+                check_exact(&question, &ranked, &found)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn count(&mut self, index: usize) -> Result<(), String> {
+        let id = &self.scenario.indices[index].id;
+        match self.processes.engine.count(id, Consistency::Strong).await {
+            Ok(count) if count == self.indexed(index, self.reference.head()) as u64 => Ok(()),
+            Ok(count) => {
+                Err(format!("{count} points counted, {} are live", self.indexed(index, self.reference.head())))
+            }
+            Err(error) => self.forgive(matches!(error, SearchError::Store(_)), error),
+        }
+    }
+}
+
+impl Processes {
+    fn start(store: &Store, scenario: &Scenario, cache: &TempDir) -> Result<Self, String> {
+        let timeline = Timeline::open(store.clone(), Arc::clone(&scenario.source));
+        let mut settings = EngineSettings::default();
+        settings.cache_dir = cache.path().join("engine");
+        settings.threads = 2;
+        Ok(Self {
+            committer: GroupCommitter::new(timeline.clone()),
+            timeline,
+            builder: Self::builder(store, cache)?,
+            engine: Engine::new(store.clone(), settings).map_err(|error| error.to_string())?,
+        })
+    }
+
+    fn builder(store: &Store, cache: &TempDir) -> Result<Builder, String> {
+        let mut settings = BuilderSettings::default();
+        settings.graph_threshold_rows = GRAPH_THRESHOLD_ROWS;
+        settings.cache_dir = Some(cache.path().join("builder"));
+        settings.threads = 1;
+        settings.segment.calibration_queries = 20;
+        Builder::new(store.clone(), settings, Arc::new(Silent)).map_err(|error| error.to_string())
+    }
+}
+
+async fn define(store: &Store, scenario: &Scenario) -> Result<(), String> {
+    let created = create_source(store, &scenario.source).await.map_err(|error| error.to_string())?;
+    if created != Defined::Created {
+        return Err(format!("the data source is {created:?}"));
+    }
+    for index in &scenario.indices {
+        let created = create_index(store, index).await.map_err(|error| error.to_string())?;
+        if created != Defined::Created {
+            return Err(format!("an index is {created:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the store explains the failure. Corruption never may be blamed on it.
+fn is_of_the_store(error: &CompactError) -> bool {
+    matches!(error, CompactError::Store(_) | CompactError::Timeline(TimelineError::Store(_)))
+}
+
+fn name(step: &Step) -> &'static str {
+    match step {
+        Step::Upload(_) => "upload",
+        Step::UploadTogether(_) => "upload together",
+        Step::Fold => "fold",
+        Step::Build(_) => "build",
+        Step::Run => "run",
+        Step::RunTwice => "run twice",
+        Step::CollectGarbage { .. } => "collect garbage",
+        Step::Advance { .. } => "advance",
+        Step::Restart { .. } => "restart",
+        Step::Search(_) => "search",
+        Step::Count(_) => "count",
+        Step::Verify => "verify",
+        Step::Faulty(..) => "faulty",
+        Step::LandLate => "land late",
+    }
+}
