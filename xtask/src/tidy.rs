@@ -58,10 +58,9 @@ fn dependencies(problems: &mut Vec<String>) -> Result<()> {
     }
     for package in &graph.members {
         let library = package.starts_with("tarn-") && graph.in_shared.contains(package);
-        if library {
-            if let Some(path) = graph.path(package, "lambda_runtime") {
-                problems.push(format!("forbidden-dependencies: {} (libraries know no Lambda)", path.join(" → ")));
-            }
+        let path = if library { graph.path(package, "lambda_runtime") } else { None };
+        if let Some(path) = path {
+            problems.push(format!("forbidden-dependencies: {} (libraries know no Lambda)", path.join(" → ")));
         }
     }
     Ok(())

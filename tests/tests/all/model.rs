@@ -4,20 +4,25 @@
 //! fails at random and processes die between requests. `TARN_SEED` repeats a run, `TARN_STEPS` makes it longer or shorter. A
 //! failing run is shrunk before it is reported.
 
+#![allow(clippy::print_stdout, reason = "the seed and the tally of a run are printed, also when it passes")]
+
 mod ledger;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
+use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
 use tarn_testkit::{Generator, Scenario, Step, shrink};
 
 use self::world::{Tally, Where, World};
 
 /// Steps of one test; the four together make more than 10,000.
 const STEPS: usize = 2_600;
+
+/// The seed unless `TARN_SEED` names another: a run that fails in the checks fails on every machine.
+const SEED: u64 = 20_250_601;
 /// Runs that may go into making a failure short.
 const SHRINKING: usize = 60;
 /// What a graph search finds of the true ten nearest, on average, unless told to find more.
@@ -49,7 +54,7 @@ fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
 }
 
 fn behaves_like_the_reference(scenario: Scenario, place: Where) {
-    let seed: u64 = setting("TARN_SEED").unwrap_or_else(|| rand::rng().random());
+    let seed: u64 = setting("TARN_SEED").unwrap_or(SEED);
     let steps = Generator::new(&scenario, SmallRng::seed_from_u64(seed)).take(setting("TARN_STEPS").unwrap_or(STEPS));
     println!("TARN_SEED={seed} repeats these {} steps", steps.len());
     match run(&scenario, place, seed, &steps) {

@@ -504,9 +504,8 @@ impl World {
 impl Processes {
     fn start(store: &Store, scenario: &Scenario, cache: &TempDir) -> Result<Self, String> {
         let timeline = Timeline::open(store.clone(), Arc::clone(&scenario.source));
-        let mut settings = EngineSettings::default();
-        settings.cache_dir = cache.path().join("engine");
-        settings.threads = 2;
+        let settings =
+            EngineSettings { cache_dir: cache.path().join("engine"), threads: 2, ..EngineSettings::default() };
         Ok(Self {
             committer: GroupCommitter::new(timeline.clone()),
             timeline,
