@@ -91,10 +91,13 @@ impl Weed {
                 eprintln!("SeaweedFS ended:\n{}", self.logs());
                 return false;
             }
-            // A directory below /buckets of the filer is a bucket.
+            // A directory below /buckets of the filer is a bucket. The filer may be up before S3: a later round finds the
+            // directory there, a conflict.
             let made = status(filer, &format!("POST /buckets/{BUCKET}/ HTTP/1.0\r\nContent-Length: 0\r\n\r\n"));
             // Any answer from S3 shows that it listens; the key is checked by the tests themselves.
-            if made.is_some_and(|status| status < 300) && status(self.port, "GET / HTTP/1.0\r\n\r\n").is_some() {
+            if made.is_some_and(|status| status < 300 || status == 409)
+                && status(self.port, "GET / HTTP/1.0\r\n\r\n").is_some()
+            {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(100));
