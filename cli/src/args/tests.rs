@@ -1,3 +1,5 @@
+//! Specification of the command line: what parses, and that help texts and docs agree.
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! Specification of filters: operators, types, limits, messages.
+
 use serde_json::json;
 
 use super::*;

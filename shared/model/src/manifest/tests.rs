@@ -1,3 +1,5 @@
+//! Specification of the durable roots: what parses, what is refused, which successors are allowed.
+
 use super::*;
 
 const OBJECT: &str = "the/key.json";

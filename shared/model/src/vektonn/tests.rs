@@ -1,3 +1,5 @@
+//! Specification of the import of Vektonn's definitions.
+
 use serde_json::{Value, json};
 
 use super::*;
