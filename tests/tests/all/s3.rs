@@ -1,7 +1,7 @@
 //! A real S3 server against the suite that every store passes.
 
 use tarn_model::{DataSourceId, KeyPrefix, ObjectKey};
-use tarn_store::{Environment, Store, StoreError, StoreOptions};
+use tarn_store::{Store, StoreError, StoreOptions};
 use tarn_testkit::{Weed, conformance};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -19,14 +19,11 @@ async fn s3_conforms() {
     assert_eq!(listed.iter().map(|listed| listed.path.as_str()).collect::<Vec<_>>(), [key.render()]);
 
     let mut options = StoreOptions::default();
-    let with = |name: &str, value: &str| -> Environment {
-        server
-            .environment()
-            .into_iter()
-            .map(|(key, old)| if key == name { (key, value.to_owned()) } else { (key, old) })
-            .collect()
-    };
-    options.environment = with("AWS_SECRET_ACCESS_KEY", "wrong");
+    options.environment = server
+        .environment()
+        .into_iter()
+        .map(|(key, value)| if key == "AWS_SECRET_ACCESS_KEY" { (key, "wrong".to_owned()) } else { (key, value) })
+        .collect();
     let denied = Store::open(&server.url(""), &options).expect("a client").get(&key).await;
     assert!(matches!(denied, Err(StoreError::Denied { .. })), "{denied:?}");
 }
