@@ -6,7 +6,7 @@
 //!    committed. Go on after the boundary.
 //! 3. Taken: another writer won. Read what it wrote; an upload of ours that came with a receipt may be in it. Back off with
 //!    jitter, and try the next sequence.
-//! 4. Unknown: [`Store::create`] has tried to find out for as long as it makes sense. Say so: every upload of the group is
+//! 4. Unknown: `Store::create` has tried to find out for as long as it makes sense. Say so: every upload of the group is
 //!    [`AppendError::Ambiguous`].
 //!
 //! Owns `batch-is-atomic`: an upload is in one delta as a whole; and `nothing-commits-into-the-past`: a sequence at or below
