@@ -2,5 +2,6 @@
 
 mod concurrency;
 mod model;
+mod recall;
 mod requests;
 mod s3;
