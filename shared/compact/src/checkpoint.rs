@@ -114,6 +114,7 @@ fn outcome(status: Status, newest: Option<&Checkpoint>, deltas: u64, written: us
         deltas,
         files_written: written as u64,
         files_carried: carried as u64,
+        spilled_bytes: 0,
     }
 }
 
@@ -137,7 +138,7 @@ impl Step<'_> {
         };
         let deleted_before: Vec<u64> = old.iter().map(|file| file.deleted.len()).collect();
         let spool = DeltaSpool::new(self.context, self.source, &self.subject, watermark, &head)?;
-        let winners = self.find_winners(&spool, &mut old).await?;
+        let (winners, spilled_bytes) = self.find_winners(&spool, &mut old).await?;
 
         let mut files = Vec::new();
         let (groups, new_rows_group) = self.plan(&old, &winners);
@@ -166,17 +167,22 @@ impl Step<'_> {
             files,
         };
         let written = checkpoint.files.len() - carried;
-        match publish_checkpoint(self.context, self.begun, &checkpoint, previous).await? {
-            Publication::Ours => Ok(outcome(Status::Published, Some(&checkpoint), spool.deltas(), written, carried)),
+        let outcome = match publish_checkpoint(self.context, self.begun, &checkpoint, previous).await? {
+            Publication::Ours => outcome(Status::Published, Some(&checkpoint), spool.deltas(), written, carried),
             Publication::LostRace => {
                 let newest = latest_checkpoint(&self.context.store, &self.source.id, None).await?;
-                Ok(outcome(Status::LostRace, newest.as_ref(), spool.deltas(), written, carried))
+                outcome(Status::LostRace, newest.as_ref(), spool.deltas(), written, carried)
             }
-        }
+        };
+        Ok(FoldOutcome { spilled_bytes, ..outcome })
     }
 
-    /// Folds the deltas; marks in the old files the rows that they replace or remove.
-    async fn find_winners(&self, spool: &Arc<DeltaSpool>, old: &mut [LoadedFile]) -> Result<Winners, CompactError> {
+    /// Folds the deltas; marks in the old files the rows that they replace or remove. Also says how much was spilled.
+    async fn find_winners(
+        &self,
+        spool: &Arc<DeltaSpool>,
+        old: &mut [LoadedFile],
+    ) -> Result<(Winners, u64), CompactError> {
         let spill = self.context.scratch()?;
         let mut newest = newest_writes(&self.context.settings, spill.path(), spool.writes()).await?;
         let mut winners = Winners::default();
@@ -197,7 +203,7 @@ impl Step<'_> {
             }
         }
         self.look_up(&mut changed, old).await?;
-        Ok(winners)
+        Ok((winners, newest.spilled_bytes()))
     }
 
     async fn look_up(&self, changed: &mut KeySet, old: &mut [LoadedFile]) -> Result<(), CompactError> {

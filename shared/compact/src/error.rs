@@ -59,6 +59,28 @@ pub enum CompactError {
         /// The limit, in seconds.
         limit_s: u64,
     },
+    /// Garbage collection was asked for a grace period that is not safe beside those who use the store.
+    #[error(
+        "a grace period of {grace_s} s is too short while somebody may build, upload or search: at least {shortest_s} s are \
+         needed. Nothing was deleted. Use a longer one, or say that nobody uses the store"
+    )]
+    GraceTooShort {
+        /// What was asked for, in seconds.
+        grace_s: u64,
+        /// [`crate::BuilderSettings::shortest_grace`], in seconds.
+        shortest_s: u64,
+    },
+    /// Garbage collection took so long that what it had planned may no longer be true; it stopped.
+    #[error(
+        "garbage collection stopped after {took_s} s, because what it listed may be in use again after {limit_s} s; run it \
+         again to take the rest"
+    )]
+    CollectorTooSlow {
+        /// Seconds since the listing.
+        took_s: u64,
+        /// The limit, in seconds.
+        limit_s: u64,
+    },
     /// A setting makes no sense.
     #[error("{0}")]
     Settings(String),

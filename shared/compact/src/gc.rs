@@ -17,6 +17,11 @@
 //! a missing object above the boundary; deltas go oldest first, so that the timeline above the boundary stays gapless.
 //! Deletion markers go last.
 //!
+//! **Together.** Collectors may run at once. Those that race for a boundary leave the deleting to the winner. What is deleted
+//! under a marker is deleted only while the marker stands, object by object, and every plan is dropped when it is older
+//! than the grace period (`collectors-do-not-linger`): so a slow collector does not take what has been created since under
+//! a name that was free again.
+//!
 //! Owns `named-objects-are-kept`. Losing a race against another collector deletes nothing and is no error.
 
 mod inventory;
@@ -24,6 +29,7 @@ mod plan;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -48,21 +54,12 @@ pub(crate) async fn collect(context: &Arc<Context>, options: &GcOptions) -> Resu
     if options.retain_generations == 0 {
         return Err(CompactError::Settings("gc must retain at least 1 generation".to_owned()));
     }
+    let shortest = context.settings.shortest_grace();
+    if options.grace < shortest && !options.dry_run && !options.store_is_idle {
+        return Err(CompactError::GraceTooShort { grace_s: options.grace.as_secs(), shortest_s: shortest.as_secs() });
+    }
     let mut report = GcReport { dry_run: options.dry_run, ..GcReport::default() };
-    if options.grace < context.settings.longest_build {
-        report.notes.push(format!(
-            "the grace period of {} s is shorter than a build may take ({} s): make sure that no builder runs",
-            options.grace.as_secs(),
-            context.settings.longest_build.as_secs()
-        ));
-    }
-    if options.grace < MIN_COLLECTION_GRACE {
-        report.notes.push(format!(
-            "the grace period of {} s is shorter than an upload trusts what it knows ({} s): make sure that nobody uploads",
-            options.grace.as_secs(),
-            MIN_COLLECTION_GRACE.as_secs()
-        ));
-    }
+    let patience = Patience::new(context, options);
     // The time before the listing: what is created during it looks younger than it is, never older.
     let limits = Limits::new(options, context.store.clock().now_ms());
     let inventory = Inventory::read(context).await?;
@@ -73,7 +70,7 @@ pub(crate) async fn collect(context: &Arc<Context>, options: &GcOptions) -> Resu
     let mut work: Vec<OwnerGarbage> = Vec::new();
     let mut indices: BTreeMap<DataSourceId, Vec<IndexPlan>> = BTreeMap::new();
     for (id, objects) in &inventory.indices {
-        if let Some(garbage) = plan_deleted(objects, &limits) {
+        if let Some(garbage) = plan_deleted(&id.to_string(), objects, &limits) {
             work.push(garbage);
             continue;
         }
@@ -88,7 +85,7 @@ pub(crate) async fn collect(context: &Arc<Context>, options: &GcOptions) -> Resu
     for (id, objects) in &inventory.sources {
         let over = indices.remove(id).unwrap_or_default();
         if over.is_empty() {
-            if let Some(garbage) = plan_deleted(objects, &limits) {
+            if let Some(garbage) = plan_deleted(&id.to_string(), objects, &limits) {
                 work.push(garbage);
                 continue;
             }
@@ -106,9 +103,39 @@ pub(crate) async fn collect(context: &Arc<Context>, options: &GcOptions) -> Resu
     work.extend(indices.into_values().flatten().map(|plan| plan.garbage));
 
     for garbage in work {
-        sweep(context, garbage, options, &mut report).await?;
+        sweep(context, garbage, options, &patience, &mut report).await?;
     }
     Ok(report)
+}
+
+/// `collectors-do-not-linger`: a plan is carried out within the grace period after its listing, or not at all. What
+/// it dooms by name could be in use anew after that: a data source that was deleted and made again numbers its deltas from 1.
+struct Patience {
+    listed_at: Duration,
+    limit: Duration,
+}
+
+impl Patience {
+    fn new(context: &Context, options: &GcOptions) -> Self {
+        Self { listed_at: context.store.clock().monotonic(), limit: options.grace.max(MIN_COLLECTION_GRACE) }
+    }
+
+    fn check(&self, context: &Context) -> Result<(), CompactError> {
+        let took = context.store.clock().monotonic().saturating_sub(self.listed_at);
+        if took >= self.limit {
+            return Err(CompactError::CollectorTooSlow { took_s: took.as_secs(), limit_s: self.limit.as_secs() });
+        }
+        Ok(())
+    }
+}
+
+/// Whether the owner of doomed objects is still deleted. Another collector may have finished with it, and the name may have
+/// been taken again; then the same keys hold what somebody has just uploaded.
+async fn still_deleted(context: &Context, marker: Option<&ObjectKey>) -> Result<bool, CompactError> {
+    match marker {
+        Some(marker) => Ok(context.store.size(marker).await?.is_some()),
+        None => Ok(true),
+    }
 }
 
 /// Writes the boundary, then deletes.
@@ -116,6 +143,7 @@ async fn sweep(
     context: &Arc<Context>,
     garbage: OwnerGarbage,
     options: &GcOptions,
+    patience: &Patience,
     report: &mut GcReport,
 ) -> Result<(), CompactError> {
     if let Some((owner, timeline, generation)) = garbage.boundary.filter(|_| !options.dry_run) {
@@ -128,16 +156,24 @@ async fn sweep(
     }
     let total = garbage.objects.len() as u64;
     let mut done = 0;
-    let owner = garbage.name;
+    let (owner, marker) = (garbage.name, garbage.marker.as_ref());
     for stage in in_order(garbage.objects) {
         let deleting = futures::stream::iter(stage).map(|(key, found)| async move {
             if !options.dry_run {
+                patience.check(context)?;
+                if !still_deleted(context, marker).await? {
+                    return Ok(None);
+                }
                 context.store.delete(&key).await?;
             }
-            Ok::<_, CompactError>(found)
+            Ok::<_, CompactError>(Some(found))
         });
         let mut deleted = deleting.buffered(CONCURRENCY);
         while let Some(found) = deleted.try_next().await? {
+            let Some(found) = found else {
+                report.notes.push(format!("{owner}: another garbage collection has finished with it"));
+                return Ok(());
+            };
             report.bytes += found.bytes;
             report.objects.push(found);
             done += 1;

@@ -36,6 +36,9 @@ pub struct FoldOutcome {
     pub files_written: u64,
     /// Data files carried over.
     pub files_carried: u64,
+    /// Bytes of keys that did not fit into memory and went to disk meanwhile. Not a fault; more memory makes a fold that
+    /// spills faster.
+    pub spilled_bytes: u64,
 }
 
 /// What became of an index build.

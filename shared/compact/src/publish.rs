@@ -20,18 +20,25 @@ use ulid::Ulid;
 use crate::context::Context;
 use crate::error::CompactError;
 
-/// When a step began to write, by the store's monotonic clock.
+/// When a step began to write, by both clocks of the store: the monotonic one may stand still while a machine is suspended,
+/// the other may be set. The longer time counts.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Begun(Duration);
+pub(crate) struct Begun {
+    monotonic: Duration,
+    wall_ms: i64,
+}
 
 impl Begun {
     pub(crate) fn now(context: &Context) -> Self {
-        Self(context.store.clock().monotonic())
+        let clock = context.store.clock();
+        Self { monotonic: clock.monotonic(), wall_ms: clock.now_ms() }
     }
 
     /// `unpublished-objects-are-young`.
     fn check(self, context: &Context) -> Result<(), CompactError> {
-        let took = context.store.clock().monotonic().saturating_sub(self.0);
+        let clock = context.store.clock();
+        let by_wall = u64::try_from(clock.now_ms().saturating_sub(self.wall_ms)).unwrap_or(0);
+        let took = clock.monotonic().saturating_sub(self.monotonic).max(Duration::from_millis(by_wall));
         let limit = context.settings.longest_build;
         if took > limit {
             return Err(CompactError::TooSlow { took_s: took.as_secs(), limit_s: limit.as_secs() });
@@ -108,5 +115,51 @@ fn unless_collected(boundary: Option<&Boundary>, generation: u64) -> Publication
         Publication::LostRace
     } else {
         Publication::Ours
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use async_trait::async_trait;
+    use tarn_store::{Clock, Store};
+
+    use super::*;
+    use crate::progress::Silent;
+    use crate::settings::BuilderSettings;
+
+    /// A machine that is suspended: the monotonic clock stands still.
+    #[derive(Debug, Default)]
+    struct Suspended(AtomicI64);
+
+    #[async_trait]
+    impl Clock for Suspended {
+        fn now_ms(&self) -> i64 {
+            self.0.load(Ordering::SeqCst)
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        async fn sleep(&self, _: Duration) {}
+    }
+
+    #[test]
+    fn unpublished_objects_are_young_by_either_clock() {
+        let clock = Arc::new(Suspended::default());
+        let store = Store::memory().with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
+        let settings = BuilderSettings { longest_build: Duration::from_secs(60), ..BuilderSettings::default() };
+        let context = Context::new(store, settings, Arc::new(Silent)).expect("a context");
+        let begun = Begun::now(&context);
+        clock.0.store(60_000, Ordering::SeqCst);
+        assert!(begun.check(&context).is_ok());
+        clock.0.store(61_000, Ordering::SeqCst);
+        assert!(matches!(begun.check(&context), Err(CompactError::TooSlow { took_s: 61, limit_s: 60 })));
+        // A clock that was set back says nothing.
+        clock.0.store(-1_000_000, Ordering::SeqCst);
+        assert!(begun.check(&context).is_ok());
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tarn_segment::SegmentSettings;
+use tarn_timeline::MIN_COLLECTION_GRACE;
 
 /// How to build. None of it changes what an index holds, only how, and at what cost.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,7 +33,8 @@ pub struct BuilderSettings {
     pub merge_fan: usize,
     /// A file or segment with a larger share of dead rows is rewritten, in percent.
     pub dead_percent_max: u8,
-    /// A build that takes longer publishes nothing. Garbage collection must grant a longer grace period.
+    /// A build that takes longer publishes nothing. Garbage collection must grant a longer grace period, see
+    /// [`Self::shortest_grace`]. The same for all builders of a store.
     pub longest_build: Duration,
     /// How to build segments.
     pub segment: SegmentSettings,
@@ -60,6 +62,15 @@ impl Default for BuilderSettings {
     }
 }
 
+impl BuilderSettings {
+    /// The shortest grace period of garbage collection that is safe beside builders with these settings, uploads and
+    /// searches: a build has published what it wrote before that, or never will, its last put included; and what an upload
+    /// or a search believes without asking is younger ([`MIN_COLLECTION_GRACE`]).
+    pub fn shortest_grace(&self) -> Duration {
+        self.longest_build.saturating_add(MIN_COLLECTION_GRACE)
+    }
+}
+
 /// What garbage collection may take.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -68,8 +79,11 @@ pub struct GcOptions {
     /// Say what would be deleted, and delete nothing.
     pub dry_run: bool,
     /// Nothing younger is deleted, and nothing that was replaced more recently. A reader may hold on to a manifest, and a
-    /// builder to objects it has not published, for this long. Zero is safe only while nobody reads or builds.
+    /// builder to objects it has not published, for this long. Less than [`BuilderSettings::shortest_grace`] is refused
+    /// unless `store_is_idle`.
     pub grace: Duration,
+    /// The caller vouches that nobody uploads, searches or builds meanwhile, in any process: any grace period will do.
+    pub store_is_idle: bool,
     /// The newest so many checkpoints and manifests are kept whatever their age, with everything they name. At least 1.
     pub retain_generations: u64,
     /// For how long an idempotency key is remembered.
@@ -81,6 +95,7 @@ impl Default for GcOptions {
         Self {
             dry_run: false,
             grace: Duration::from_secs(24 * 3600),
+            store_is_idle: false,
             retain_generations: 2,
             receipt_retention: Duration::from_secs(7 * 24 * 3600),
         }

@@ -20,6 +20,7 @@ use object_store::{
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use tokio::sync::Semaphore;
 
 /// What kind of request it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,6 +93,7 @@ pub struct Faults(Arc<Mutex<Plan>>);
 
 #[derive(Debug)]
 struct Plan {
+    holds: Vec<Hold>,
     script: VecDeque<Scripted>,
     random: Option<(SmallRng, f64)>,
     crash: Option<Crash>,
@@ -104,6 +106,39 @@ struct Scripted {
     operation: Operation,
     path_contains: String,
     fault: Fault,
+}
+
+#[derive(Debug)]
+struct Hold {
+    operation: Operation,
+    path_contains: String,
+    held: Held,
+}
+
+/// A request that is held up on its way to the store, as by a process that was put to sleep; see [`Faults::hold`].
+#[derive(Clone, Debug)]
+pub struct Held {
+    arrived: Arc<Semaphore>,
+    released: Arc<Semaphore>,
+}
+
+impl Held {
+    /// Returns once the request has been made.
+    pub async fn arrived(&self) {
+        wait(&self.arrived).await;
+    }
+
+    /// Lets it go on.
+    pub fn release(&self) {
+        self.released.add_permits(1);
+    }
+}
+
+async fn wait(semaphore: &Semaphore) {
+    // Nobody closes these; if somebody did, there would be nothing to wait for.
+    if let Ok(permit) = semaphore.acquire().await {
+        permit.forget();
+    }
 }
 
 #[derive(Debug)]
@@ -129,6 +164,7 @@ enum Verdict {
 impl Default for Faults {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(Plan {
+            holds: Vec::new(),
             script: VecDeque::new(),
             random: None,
             crash: None,
@@ -143,6 +179,26 @@ impl Faults {
     pub fn script(&self, operation: Operation, path_contains: &str, fault: Fault) {
         let path_contains = path_contains.to_owned();
         self.0.lock().script.push_back(Scripted { operation, path_contains, fault });
+    }
+
+    /// The next request of this kind whose path contains the text waits, before it has any effect, until it is released.
+    pub fn hold(&self, operation: Operation, path_contains: &str) -> Held {
+        let held = Held { arrived: Arc::new(Semaphore::new(0)), released: Arc::new(Semaphore::new(0)) };
+        let path_contains = path_contains.to_owned();
+        self.0.lock().holds.push(Hold { operation, path_contains, held: held.clone() });
+        held
+    }
+
+    async fn hold_up(&self, operation: Operation, path: &Path) {
+        let hold = {
+            let holds = &mut self.0.lock().holds;
+            let matches = |hold: &Hold| hold.operation == operation && path.as_ref().contains(&hold.path_contains);
+            holds.iter().position(matches).map(|position| holds.remove(position))
+        };
+        if let Some(Hold { held, .. }) = hold {
+            held.arrived.add_permits(1);
+            wait(&held.released).await;
+        }
     }
 
     /// From now on every request fails with this probability, in a way drawn from the seed. Zero ends it.
@@ -215,6 +271,7 @@ impl Faults {
 
     /// Lets `request` through, or not.
     async fn apply<T>(&self, operation: Operation, path: &Path, request: impl Future<Output = Result<T>>) -> Result<T> {
+        self.hold_up(operation, path).await;
         let (takes_effect, injected) = match self.judge(operation, path) {
             Verdict::Pass => return request.await,
             Verdict::Fail(fault) => (fault.takes_effect(), Injected::Fault(fault)),
@@ -281,6 +338,7 @@ impl fmt::Display for FaultStore {
 #[async_trait]
 impl ObjectStore for FaultStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        self.faults.hold_up(Operation::Put, location).await;
         let (takes_effect, injected) = match self.faults.judge(Operation::Put, location) {
             Verdict::Pass => return self.inner.put_opts(location, payload, opts).await,
             Verdict::Fail(Fault::LandsLate) => {

@@ -17,7 +17,7 @@ mod step;
 mod weed;
 
 pub use clock::ManualClock;
-pub use fault::{Fault, FaultStore, Faults, Operation};
+pub use fault::{Fault, FaultStore, Faults, Held, Operation};
 pub use judge::{Answer, Question, TOLERANCE, check_exact, check_found, check_identical, recall};
 pub use reference::{Neighbour, Reference, Scope, distance, nearness};
 pub use scenario::Scenario;

@@ -15,6 +15,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::functions_aggregate::expr_fn::max;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext, col};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
@@ -36,12 +37,34 @@ pub(crate) fn writes_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![field(KEY_COLUMN, DataType::Binary), field(RANK_COLUMN, DataType::UInt64)]))
 }
 
-/// The newest write of each key among `writes`, batches of [`writes_schema`]; in no particular order.
+/// A query under way: the newest write of each key, batch by batch, in no particular order.
+pub(crate) struct Newest {
+    batches: BoxStream<'static, Result<NewestWrites, CompactError>>,
+    plan: Arc<dyn ExecutionPlan>,
+}
+
+impl Newest {
+    pub(crate) async fn next(&mut self) -> Option<Result<NewestWrites, CompactError>> {
+        self.batches.next().await
+    }
+
+    /// Bytes that did not fit into memory so far and went to disk, as the engine counts them.
+    pub(crate) fn spilled_bytes(&self) -> u64 {
+        spilled_bytes(&self.plan)
+    }
+}
+
+fn spilled_bytes(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+    let own = plan.metrics().and_then(|metrics| metrics.spilled_bytes()).unwrap_or(0);
+    own as u64 + plan.children().into_iter().map(spilled_bytes).sum::<u64>()
+}
+
+/// The newest write of each key among `writes`, batches of [`writes_schema`].
 pub(crate) async fn newest_writes(
     settings: &BuilderSettings,
     spill: &Path,
     writes: BoxStream<'static, Result<RecordBatch, CompactError>>,
-) -> Result<BoxStream<'static, Result<NewestWrites, CompactError>>, CompactError> {
+) -> Result<Newest, CompactError> {
     let failure = Arc::new(Mutex::new(None));
     let table = StreamingTable::try_new(writes_schema(), vec![Arc::new(Once::new(writes, Arc::clone(&failure)))]);
     let failed = {
@@ -54,14 +77,16 @@ pub(crate) async fn newest_writes(
         .read_table(Arc::new(table.map_err(&failed)?))
         .and_then(|all| all.aggregate(vec![col(KEY_COLUMN)], vec![max(col(RANK_COLUMN)).alias(RANK_COLUMN)]))
         .map_err(&failed)?;
-    let stream = newest.execute_stream().await.map_err(&failed)?;
+    let plan = newest.create_physical_plan().await.map_err(&failed)?;
+    let stream = execute_stream(Arc::clone(&plan), Arc::new(newest.task_ctx())).map_err(&failed)?;
     let wrong = || CompactError::engine(DOING, "the engine returned other columns than it was asked for");
     let convert = move |batch: RecordBatch| {
         let keys = batch.column(0).as_binary_opt::<i32>().ok_or_else(wrong)?.clone();
         let ranks = batch.column(1).as_primitive_opt::<UInt64Type>().ok_or_else(wrong)?.clone();
         Ok(NewestWrites { keys, ranks })
     };
-    Ok(stream.map_err(failed).and_then(move |batch| std::future::ready(convert(batch))).boxed())
+    let batches = stream.map_err(failed).and_then(move |batch| std::future::ready(convert(batch))).boxed();
+    Ok(Newest { batches, plan })
 }
 
 fn session(settings: &BuilderSettings, spill: &Path) -> Result<SessionContext, DataFusionError> {

@@ -78,6 +78,8 @@ pub(super) struct OwnerGarbage {
     pub(super) name: String,
     /// What to announce before deleting: the last timeline position and the last generation that go.
     pub(super) boundary: Option<(Owner, ReadToken, u64)>,
+    /// The marker of a deleted owner: only while it stands may the objects go.
+    pub(super) marker: Option<ObjectKey>,
     /// In the order in which they go.
     pub(super) objects: Vec<Doomed>,
 }
@@ -143,7 +145,7 @@ fn old_boundaries<'a>(objects: &'a Objects, limits: &'a Limits) -> impl Iterator
 }
 
 /// Everything of an owner that is deleted, or that has no definition. `None` when it has one.
-pub(super) fn plan_deleted(objects: &Objects, limits: &Limits) -> Option<OwnerGarbage> {
+pub(super) fn plan_deleted(owner: &str, objects: &Objects, limits: &Limits) -> Option<OwnerGarbage> {
     let why = match (&objects.marker, &objects.definition) {
         (Some(marker), _) if limits.is_old(marker) => "its owner was deleted",
         (None, None) => "its owner has no definition",
@@ -156,7 +158,8 @@ pub(super) fn plan_deleted(objects: &Objects, limits: &Limits) -> Option<OwnerGa
     doomed.extend(contents.map(|item| Doomed::new(item, why)));
     // The marker keeps the name from being taken again until everything else is gone.
     doomed.extend(objects.marker.iter().map(|item| Doomed::new(item, why)));
-    Some(OwnerGarbage { name: "deleted".to_owned(), boundary: None, objects: doomed })
+    let marker = objects.marker.as_ref().map(|item| item.key.clone());
+    Some(OwnerGarbage { name: owner.to_owned(), boundary: None, marker, objects: doomed })
 }
 
 /// Reads a kept root. It cannot be missing: only garbage collection deletes, and it would have written a boundary.
@@ -204,7 +207,7 @@ pub(super) async fn plan_index(
     doomed.extend(unnamed(objects, &named, limits));
     doomed.extend(old_boundaries(objects, limits));
     let boundary = last_root.map(|last| (Owner::Index(id.clone()), ReadToken::default(), last));
-    let garbage = OwnerGarbage { name: id.to_string(), boundary, objects: doomed };
+    let garbage = OwnerGarbage { name: id.to_string(), boundary, marker: None, objects: doomed };
     Ok(IndexPlan { garbage, watermark: watermark.unwrap_or_default() })
 }
 
@@ -245,5 +248,7 @@ pub(super) async fn plan_source(
         let timeline = last_delta.map(ReadToken::single).unwrap_or_default();
         (Owner::Source(id.clone()), timeline, last_root.unwrap_or(0))
     });
-    Ok(OwnerGarbage { name: id.to_string(), boundary, objects: doomed })
+    // It may be deleted and not yet old enough; another collector could finish with it before this one does.
+    let marker = objects.marker.as_ref().map(|item| item.key.clone());
+    Ok(OwnerGarbage { name: id.to_string(), boundary, marker, objects: doomed })
 }

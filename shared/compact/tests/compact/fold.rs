@@ -161,11 +161,20 @@ async fn a_small_memory_limit_spills_and_changes_nothing() {
     for version in 1..=4 {
         world.upload_range(0..40_000, group, version).await;
     }
-    let mut settings = settings();
-    settings.memory_limit_bytes = 1 << 20;
-    let outcome = world.builder_with(settings).fold(&world.source.id).await.expect("folded under a small limit");
+    let mut small = settings();
+    small.memory_limit_bytes = 1 << 20;
+    let outcome = world.builder_with(small).fold(&world.source.id).await.expect("folded under a small limit");
     assert_eq!(outcome.rows, 40_000);
+    assert!(outcome.spilled_bytes > 1 << 20, "only {} bytes were spilled", outcome.spilled_bytes);
     assert_eq!(world.checkpoint_points().await, world.points);
+}
+
+#[tokio::test]
+async fn what_fits_into_memory_is_not_spilled() {
+    let mut world = World::new(VectorKind::Dense).await;
+    world.upload_range(0..1_000, "a", 1).await;
+    let outcome = world.builder().fold(&world.source.id).await.expect("folded");
+    assert_eq!((outcome.rows, outcome.spilled_bytes), (1_000, 0));
 }
 
 #[tokio::test]

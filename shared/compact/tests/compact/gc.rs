@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tarn_compact::{BuilderSettings, CompactError, GcOptions};
 use tarn_model::{KeyPrefix, Metric, ObjectKey, VectorKind};
 use tarn_store::{
-    create_source, delete_index, delete_source, latest_index_boundary, latest_manifest, latest_source_boundary,
+    Store, create_source, delete_index, delete_source, latest_index_boundary, latest_manifest, latest_source_boundary,
 };
+use tarn_testkit::{FaultStore, Faults, Operation};
+use tarn_timeline::MIN_COLLECTION_GRACE;
 
 use crate::common::{World, gc, index, settings};
 
@@ -212,4 +215,95 @@ async fn retaining_nothing_is_refused() {
     let mut options = gc(HOUR);
     options.retain_generations = 0;
     assert!(world.builder().collect_garbage(&options).await.is_err());
+}
+
+#[tokio::test]
+async fn a_grace_period_that_others_may_outlive_is_refused() {
+    let (world, _) = aged().await;
+    world.clock.advance(HOUR * 2);
+    let shortest = settings().shortest_grace();
+    assert!(shortest > MIN_COLLECTION_GRACE && shortest > settings().longest_build);
+    let mut options = gc(shortest - Duration::from_secs(1));
+    let before = paths(&world).await;
+    let error = world.builder().collect_garbage(&options).await.expect_err("refused");
+    assert!(matches!(error, CompactError::GraceTooShort { .. }), "{error}");
+    assert!(error.to_string().contains(&format!("{} s are needed", shortest.as_secs())), "{error}");
+    assert_eq!(paths(&world).await, before);
+
+    options.dry_run = true;
+    assert!(!world.builder().collect_garbage(&options).await.expect("looked").objects.is_empty());
+    options.dry_run = false;
+    options.store_is_idle = true;
+    assert!(!world.builder().collect_garbage(&options).await.expect("collected").objects.is_empty());
+    let (world, _) = aged().await;
+    world.clock.advance(HOUR * 2);
+    world.builder().collect_garbage(&gc(shortest)).await.expect("long enough");
+}
+
+#[test]
+fn the_defaults_are_safe_together() {
+    assert!(GcOptions::default().grace >= BuilderSettings::default().shortest_grace());
+    assert!(!GcOptions::default().store_is_idle);
+}
+
+/// A world as [`aged`] makes it, two hours later, over a store whose requests can be held up.
+async fn aged_with_faults() -> (World, tarn_model::Index, Faults) {
+    let mut handle = None;
+    let store = Store::memory().layer(|below| {
+        let (store, faults) = FaultStore::new(below);
+        handle = Some(faults);
+        std::sync::Arc::new(store)
+    });
+    let definition = index("flat", Metric::L2, false);
+    let mut world = World::over(store, VectorKind::Dense).await.with_index(&definition).await;
+    for version in 1..=3 {
+        world.upload_range(0..20, "a", version).await;
+        world.run(&world.builder()).await;
+    }
+    world.clock.advance(HOUR * 2);
+    (world, definition, handle.expect("layered"))
+}
+
+#[tokio::test]
+async fn a_slow_collector_does_not_take_what_is_made_anew_under_a_name() {
+    let (mut world, definition, faults) = aged_with_faults().await;
+    assert!(delete_index(&world.store, &definition.id).await.expect("deleted"));
+    assert!(delete_source(&world.store, &world.source.id).await.expect("deleted"));
+    world.clock.advance(HOUR * 2);
+    // It has listed everything and is about to delete the first object.
+    let held = faults.hold(Operation::Delete, "index.json");
+    let slow = world.builder();
+    let slow = tokio::spawn(async move { slow.collect_garbage(&gc(HOUR)).await });
+    held.arrived().await;
+    // Another one is faster, and the name is taken again.
+    world.builder().collect_garbage(&gc(HOUR)).await.expect("collected");
+    assert_eq!(paths(&world).await, BTreeSet::new());
+    world.points.clear();
+    create_source(&world.store, &world.source).await.expect("created");
+    world.upload_range(0..7, "a", 9).await;
+    let before = paths(&world).await;
+    held.release();
+    let report = slow.await.expect("ends").expect("collected");
+    assert_eq!(paths(&world).await, before, "{:?}", report.objects);
+    assert!(report.notes.iter().any(|note| note.contains("another garbage collection")), "{:?}", report.notes);
+    world.builder().fold(&world.source.id).await.expect("folded");
+    world.check(&[]).await;
+}
+
+#[tokio::test]
+async fn collectors_do_not_linger() {
+    let (world, definition, faults) = aged_with_faults().await;
+    let held = faults.hold(Operation::Delete, "");
+    let slow = world.builder();
+    let slow = tokio::spawn(async move { slow.collect_garbage(&gc(HOUR)).await });
+    held.arrived().await;
+    let before = paths(&world).await.len();
+    world.clock.advance(HOUR);
+    held.release();
+    let error = slow.await.expect("ends").expect_err("stopped");
+    assert!(matches!(error, CompactError::CollectorTooSlow { .. }), "{error}");
+    // Roots and deltas go one by one.
+    assert_eq!(paths(&world).await.len(), before - 1);
+    world.builder().collect_garbage(&gc(HOUR)).await.expect("collected");
+    world.check(&[&definition]).await;
 }
