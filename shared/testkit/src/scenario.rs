@@ -1,7 +1,7 @@
 //! A data source with indices over it, and random points for it: what the random operations are about.
 //!
 //! Small on purpose: few keys, so that updates meet; vectors on a coarse grid, so that distances tie and most of them are exact
-//! in single precision.
+//! in single precision. One scenario alone is large: a search uses a graph only where that is cheaper than a scan.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,6 +20,10 @@ const DENSE_DIMENSION: u32 = 8;
 const SPARSE_DIMENSION: u32 = 40;
 /// Keys that are usual; a few points stray from them.
 const KEYS: i64 = 400;
+/// Keys of the large scenario: nearly all of them are live, and a graph of so many rows is cheaper than a scan.
+const MANY_KEYS: i64 = 9_000;
+/// How often the coordinates are repeated in the large scenario. It makes scans dear and leaves the order of distances alone.
+const REPEATS: u32 = 16;
 /// Splits; the first one holds most points.
 const SPLITS: [&str; 5] = ["s0", "s1", "s2", "s3", "s4"];
 /// Regions.
@@ -34,6 +38,8 @@ pub struct Scenario {
     pub source: Arc<DataSource>,
     /// Over it.
     pub indices: Vec<Arc<Index>>,
+    /// Usual keys.
+    keys: i64,
 }
 
 impl Scenario {
@@ -57,7 +63,20 @@ impl Scenario {
             index(&source, "graph-ip", Metric::InnerProduct, true, &[], one()),
             index(&source, "graph-cosine-some", Metric::Cosine, true, &["region"], some),
         ];
-        Self { source, indices }
+        Self { source, indices, keys: KEYS }
+    }
+
+    /// Dense vectors, so many and so long that searches use graphs; two graph indices and an exact one. Meant to begin with
+    /// [`Self::everything`].
+    pub fn dense_large() -> Self {
+        let source = source(VectorKind::Dense, DENSE_DIMENSION * REPEATS);
+        let one = Index::single_shard;
+        let indices = vec![
+            sparsely_linked(index(&source, "graph-l2", Metric::L2, true, &[], one())),
+            sparsely_linked(index(&source, "graph-cosine", Metric::Cosine, true, &[], one())),
+            index(&source, "exact-l2", Metric::L2, false, &["split"], one()),
+        ];
+        Self { source, indices, keys: MANY_KEYS }
     }
 
     /// Sparse vectors; both sparse metrics.
@@ -72,7 +91,17 @@ impl Scenario {
             index(&source, "cosine-whole", Metric::SparseCosine, false, &[], shards),
             index(&source, "jaccard-whole", Metric::SparseJaccard, false, &[], one()),
         ];
-        Self { source, indices }
+        Self { source, indices, keys: KEYS }
+    }
+
+    /// One point for every usual key, in order; their serials are negative, so that no drawn point is like one of them.
+    pub fn everything(&self, rng: &mut SmallRng) -> Vec<Update> {
+        let point = |id| {
+            let mut point = self.point(rng, -1 - id);
+            point.attributes.extend(Self::usual(id));
+            Update::Upsert(point)
+        };
+        (0..self.keys).map(point).collect()
     }
 
     /// A random point; `serial` makes it unlike all others.
@@ -103,7 +132,10 @@ impl Scenario {
         let zero = rng.random_ratio(1, 40);
         let mut coordinate = |limit: i16| if zero { 0.0 } else { f32::from(rng.random_range(-limit..=limit)) / 4.0 };
         match self.source.vector_kind {
-            VectorKind::Dense => Vector::Dense((0..self.source.vector_dimension).map(|_| coordinate(8)).collect()),
+            VectorKind::Dense => {
+                let few: Vec<f32> = (0..DENSE_DIMENSION).map(|_| coordinate(8)).collect();
+                Vector::Dense(few.into_iter().cycle().take(self.source.vector_dimension as usize).collect())
+            }
             VectorKind::Sparse => {
                 let values: Vec<f64> = (0..8).map(|_| f64::from(coordinate(3))).collect();
                 let count = rng.random_range(1..=values.len());
@@ -121,21 +153,28 @@ impl Scenario {
     }
 
     fn permanent(&self, rng: &mut SmallRng) -> Attributes {
-        let id = rng.random_range(0..KEYS);
-        let split = if id % 10 < 6 { 0 } else { usize::try_from(id % 5).unwrap_or(0) };
+        let id = rng.random_range(0..self.keys);
         let stray = rng.random_ratio(1, 20);
-        let (split, region) = if stray {
-            (rng.random_range(0..SPLITS.len()), rng.random_range(0..REGIONS))
-        } else {
-            (split, id % REGIONS)
-        };
-        let values = [
-            ("id", AttributeValue::Int64(id)),
-            ("split", AttributeValue::String(SPLITS[split].to_owned())),
-            ("region", AttributeValue::Int64(region)),
-        ];
-        values.map(|(key, value)| (key.to_owned(), value)).into()
+        if stray {
+            return key(id, rng.random_range(0..SPLITS.len()), rng.random_range(0..REGIONS));
+        }
+        Self::usual(id)
     }
+
+    /// The permanent attributes that an id usually has.
+    fn usual(id: i64) -> Attributes {
+        let split = if id % 10 < 6 { 0 } else { usize::try_from(id % 5).unwrap_or(0) };
+        key(id, split, id % REGIONS)
+    }
+}
+
+fn key(id: i64, split: usize, region: i64) -> Attributes {
+    let values = [
+        ("id", AttributeValue::Int64(id)),
+        ("split", AttributeValue::String(SPLITS[split].to_owned())),
+        ("region", AttributeValue::Int64(region)),
+    ];
+    values.map(|(key, value)| (key.to_owned(), value)).into()
 }
 
 fn source(vector_kind: VectorKind, vector_dimension: u32) -> Arc<DataSource> {
@@ -179,6 +218,14 @@ fn index(
     })
 }
 
+/// With so few links that a graph misses some neighbours: the planner has to choose the effort, and an answer that misses
+/// one shows that a graph was asked.
+fn sparsely_linked(index: Arc<Index>) -> Arc<Index> {
+    let mut index = Arc::unwrap_or_clone(index);
+    index.algorithm.hnsw = Some(HnswParams { m: 4, ef_construction: 20, ef_search: 4 });
+    Arc::new(index)
+}
+
 fn hash(number_of_shards: u32, residues: &[u32]) -> ShardCondition {
     ShardCondition::Hash { number_of_shards, residues: residues.iter().copied().collect() }
 }
@@ -196,7 +243,7 @@ mod tests {
     #[test]
     fn scenarios_are_valid_and_their_points_fit() {
         let mut rng = SmallRng::seed_from_u64(1);
-        for scenario in [Scenario::dense(), Scenario::sparse()] {
+        for scenario in [Scenario::dense(), Scenario::dense_large(), Scenario::sparse()] {
             scenario.source.validate().expect("a valid data source");
             for index in &scenario.indices {
                 index.validate(&scenario.source).expect("a valid index");
@@ -205,6 +252,9 @@ mod tests {
                 let update = Update::Upsert(scenario.point(&mut rng, serial));
                 tarn_model::check_update(&scenario.source, &update).expect("a valid point");
                 tarn_model::check_update(&scenario.source, &scenario.tombstone(&mut rng)).expect("a valid tombstone");
+            }
+            for update in scenario.everything(&mut rng) {
+                tarn_model::check_update(&scenario.source, &update).expect("a valid point");
             }
         }
     }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tarn_compact::{Builder, BuilderSettings, CompactError, GcOptions, Silent};
-use tarn_model::{Metric, ReadToken};
+use tarn_model::{Index, Metric, ObjectKey, ReadToken};
 use tarn_search::{Consistency, Engine, EngineSettings, SearchError, SearchRequest, SearchResponse};
-use tarn_store::{Clock, Defined, Store, create_index, create_source};
+use tarn_segment::{Catalog, SegmentKind};
+use tarn_store::{Clock, Defined, Store, create_index, create_source, latest_manifest};
 use tarn_testkit::{
     Answer, AtLeast, FaultStore, Faults, Faulty, Question, Reference, Scenario, Scope, Search, ShiftedClock,
     ShiftedStore, Step, Upload, check_exact, check_found, check_identical, recall,
@@ -23,6 +24,7 @@ use super::ledger::{Entry, Ledger};
 const GRAPH_THRESHOLD_ROWS: u64 = 60;
 /// Younger garbage is left alone. Readers and builders of the model test never take as long.
 const GRACE: Duration = Duration::from_secs(3_600);
+const LONGEST_BUILD: Duration = Duration::from_secs(1_800);
 
 /// Which store.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +49,8 @@ pub(crate) struct World {
     /// Requests fail now: operations may.
     failing: bool,
     tally: Tally,
+    /// Graphs of each index after the last build.
+    graphs_before: BTreeMap<usize, usize>,
     cache: TempDir,
     /// Where the store is, on disk.
     _directory: TempDir,
@@ -66,9 +70,24 @@ pub(crate) struct Tally {
     steps: BTreeMap<&'static str, u64>,
     pub(crate) searches: u64,
     failed: u64,
-    graph_queries: u64,
+    /// Of indices with graphs; whether one answered is the planner's choice.
+    pub(crate) graph_queries: u64,
     graph_recall_sum: f64,
     worst_recall: f64,
+    /// Queries that did not find everything.
+    pub(crate) misses: u64,
+    pub(crate) graphs: Graphs,
+}
+
+/// What was seen of graph segments.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Graphs {
+    /// The most in one index at once.
+    pub(crate) at_once: usize,
+    /// Manifests in which a graph has dead rows.
+    pub(crate) with_dead_rows: u64,
+    /// Builds after which an index had fewer graphs than before.
+    pub(crate) merges: u64,
 }
 
 impl Tally {
@@ -80,6 +99,7 @@ impl Tally {
     fn add_recall(&mut self, recall: f64) {
         self.worst_recall = if self.graph_queries == 0 { recall } else { self.worst_recall.min(recall) };
         self.graph_queries += 1;
+        self.misses += u64::from(recall < 1.0);
         self.graph_recall_sum += recall;
     }
 }
@@ -88,12 +108,15 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} searches answered, {} operations failed as they may, graph recall {:.4} (worst {:.2}) over {} queries; {:?}",
+            "{} searches answered, {} operations failed as they may, graph recall {:.4} (worst {:.2}, {} misses) over {} queries; \
+             {:?}; {:?}",
             self.searches,
             self.failed,
             self.graph_recall(),
             self.worst_recall,
+            self.misses,
             self.graph_queries,
+            self.graphs,
             self.steps
         )
     }
@@ -131,6 +154,7 @@ impl World {
             keys: 0,
             failing: false,
             tally: Tally::default(),
+            graphs_before: BTreeMap::new(),
             cache,
             _directory: directory,
         })
@@ -141,7 +165,23 @@ impl World {
             return self.perform_faulty(*faulty, step).await;
         }
         *self.tally.steps.entry(name(step)).or_default() += 1;
-        self.perform_sound(step).await.map_err(|error| format!("{}: {error}", name(step)))
+        self.perform_sound(step).await.map_err(|error| format!("{}: {error}", name(step)))?;
+        if matches!(step, Step::Build(_) | Step::Run | Step::RunTwice) {
+            self.look_at_graphs().await?;
+        }
+        Ok(())
+    }
+
+    async fn look_at_graphs(&mut self) -> Result<(), String> {
+        for (position, index) in self.scenario.indices.iter().enumerate().filter(|(_, i)| i.algorithm.hnsw.is_some()) {
+            let (graphs, with_dead_rows) = graphs_of(self.truth.store(), index).await?;
+            let seen = &mut self.tally.graphs;
+            seen.at_once = seen.at_once.max(graphs);
+            seen.with_dead_rows += u64::from(with_dead_rows);
+            let before = self.graphs_before.insert(position, graphs);
+            seen.merges += u64::from(before.is_some_and(|before| graphs > 0 && graphs < before));
+        }
+        Ok(())
     }
 
     async fn perform_sound(&mut self, step: &Step) -> Result<(), String> {
@@ -519,6 +559,7 @@ impl Processes {
         settings.graph_threshold_rows = GRAPH_THRESHOLD_ROWS;
         settings.cache_dir = Some(cache.path().join("builder"));
         settings.threads = 1;
+        settings.longest_build = LONGEST_BUILD;
         settings.segment.calibration_queries = 20;
         Builder::new(store.clone(), settings, Arc::new(Silent)).map_err(|error| error.to_string())
     }
@@ -536,6 +577,22 @@ async fn define(store: &Store, scenario: &Scenario) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// How many graph segments the newest manifest has, and whether any of them has dead rows.
+async fn graphs_of(store: &Store, index: &Index) -> Result<(usize, bool), String> {
+    let manifest = latest_manifest(store, &index.id, None).await.map_err(|error| error.to_string())?;
+    let (mut graphs, mut with_dead_rows) = (0, false);
+    for object in manifest.iter().flat_map(|manifest| &manifest.shards).filter_map(|shard| shard.catalog.as_ref()) {
+        let key = ObjectKey::Catalog { index: index.id.clone(), id: object.id };
+        let bytes = store.get(&key).await.map_err(|error| error.to_string())?.ok_or("a catalog is missing")?;
+        let catalog = Catalog::decode(&key.render(), &bytes).map_err(|error| error.to_string())?;
+        for segment in catalog.segments.iter().filter(|segment| segment.kind == SegmentKind::Graph) {
+            graphs += 1;
+            with_dead_rows |= !segment.deleted.is_empty();
+        }
+    }
+    Ok((graphs, with_dead_rows))
 }
 
 /// Whether the store explains the failure. Corruption never may be blamed on it.
