@@ -21,6 +21,8 @@ pub(crate) use run::{Run, segment_number};
 
 /// Most touched keys that a merged run may hold. Larger runs cost more to merge again than one more part costs a query.
 const MERGE_ROWS: usize = 64 * 1024;
+/// Most bytes that a merged run may hold, for the same reason; and Arrow counts the bytes of a string column in 31 bits.
+const MERGE_BYTES: usize = 64 << 20;
 
 /// The updates after a watermark.
 #[derive(Debug)]
@@ -84,10 +86,12 @@ impl Tail {
         let mut tail = Self { watermark: self.watermark, head: self.head, parts: self.parts.clone() };
         let mut deltas = deltas.into_iter().peekable();
         while let Some(first) = deltas.next() {
-            let mut rows = first.rows();
+            let (mut rows, mut bytes) = (first.rows(), first.bytes());
             let mut batch = vec![first];
-            while let Some(next) = deltas.next_if(|next| rows + next.rows() <= MERGE_ROWS) {
+            let fits = |rows, bytes| rows <= MERGE_ROWS && bytes <= MERGE_BYTES;
+            while let Some(next) = deltas.next_if(|next| fits(rows + next.rows(), bytes + next.bytes())) {
                 rows += next.rows();
+                bytes += next.bytes();
                 batch.push(next);
             }
             tail.push(definition, batch)?;
@@ -106,14 +110,16 @@ impl Tail {
             }
         }
         // Equal and smaller neighbours merge with the newcomer; each row is merged a logarithmic number of times.
-        let mut total = fresh.touched();
+        let (mut total, mut bytes) = (fresh.touched(), fresh.bytes());
         let mut keep = self.parts.len();
         while keep > 0 {
-            let size = self.parts[keep - 1].run.touched();
-            if size > 2 * total || size + total > MERGE_ROWS {
+            let older = &self.parts[keep - 1].run;
+            let size = older.touched();
+            if size > 2 * total || size + total > MERGE_ROWS || older.bytes() + bytes > MERGE_BYTES {
                 break;
             }
             total += size;
+            bytes += older.bytes();
             keep -= 1;
         }
         let run = if keep == self.parts.len() {
@@ -137,7 +143,7 @@ mod tests {
 
     use rand::rngs::SmallRng;
     use rand::{Rng, SeedableRng};
-    use tarn_model::{PointKey, Update};
+    use tarn_model::{AttributeValue, PointKey, Update, limits};
     use tarn_testkit::Scenario;
     use tarn_timeline::PointBatch;
 
@@ -236,6 +242,30 @@ mod tests {
             assert!(tail.parts().len() <= 12, "{} parts after {sequence} deltas", tail.parts().len());
         }
         world.check(&tail);
+    }
+
+    #[test]
+    fn runs_of_many_bytes_stay_apart() {
+        let mut world = World::new("exact-l2");
+        let rows = MERGE_BYTES / limits::STRING_VALUE_BYTES / 2 + 1;
+        let long = AttributeValue::String("x".repeat(limits::STRING_VALUE_BYTES));
+        let mut delta = |sequence: u64| {
+            let first = sequence * 100_000;
+            let updates = (first..).take(rows).map(|id| {
+                let mut point = world.scenario.point(&mut world.rng, 1);
+                point.attributes.insert("id".into(), AttributeValue::Int64(id.cast_signed()));
+                point.attributes.insert("colour".into(), long.clone());
+                Update::Upsert(point)
+            });
+            let batch = PointBatch::from_updates(world.scenario.source.clone(), &updates.collect::<Vec<_>>()).unwrap();
+            DeltaRows::new(format!("delta {sequence}"), sequence, batch.record_batch().clone())
+        };
+        let deltas: Vec<DeltaRows> = (1..=3).map(&mut delta).collect();
+        let fourth = delta(4);
+        let tail = Tail::empty(0).grow(&world.definition, deltas).unwrap();
+        assert_eq!(tail.parts().len(), 3, "deltas that come together");
+        let tail = tail.grow(&world.definition, vec![fourth]).unwrap();
+        assert_eq!(tail.parts().len(), 4, "a delta that comes later");
     }
 
     #[test]

@@ -58,6 +58,11 @@ impl DeltaRows {
         self.data.num_rows()
     }
 
+    /// The memory that its columns take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.data.get_array_memory_size()
+    }
+
     /// Its sequence.
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence

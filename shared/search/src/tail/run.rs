@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{Array, BinaryArray};
 use roaring::RoaringBitmap;
-use tarn_segment::{Segment, SegmentInput};
+use tarn_segment::{Segment, SegmentInput, Vectors};
 
 use crate::splits::Directory;
 
@@ -66,6 +66,11 @@ impl Run {
         self.sequences.len()
     }
 
+    /// The memory that its columns take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.touched.get_array_memory_size() + self.stored.as_ref().map_or(0, |stored| input_bytes(&stored.input))
+    }
+
     /// The upserts.
     pub(crate) fn segment(&self) -> Option<&Segment> {
         self.stored.as_ref().map(|stored| &stored.segment)
@@ -102,6 +107,14 @@ impl Run {
         let sequences = self.stored.as_ref().map_or(&[][..], |stored| &stored.sequences);
         sequences.iter().zip(0..).filter(|&(&s, _)| s <= sequence).map(|(_, row)| row).collect()
     }
+}
+
+fn input_bytes(input: &SegmentInput) -> usize {
+    let vectors = match &input.vectors {
+        Vectors::Dense(values) => values.inner().len(),
+        Vectors::Sparse { indices, values, .. } => indices.inner().len() + values.inner().len(),
+    };
+    input.keys.get_array_memory_size() + input.attributes.get_array_memory_size() + vectors
 }
 
 /// A number for a segment, unique in the process, so that a cache never takes one for another.
