@@ -65,7 +65,8 @@ fn check_split_filter(filter: &Attributes, definition: &Definition, messages: &m
 fn zero_vector(source: &DataSource) -> Vector {
     match source.vector_kind {
         VectorKind::Dense => Vector::Dense(vec![0.0; source.vector_dimension as usize]),
-        VectorKind::Sparse => Vector::Sparse(SparseVector::default()),
+        // One coordinate, because a sparse vector must have some.
+        VectorKind::Sparse => Vector::Sparse(SparseVector { indices: vec![0], values: vec![0.0] }),
     }
 }
 

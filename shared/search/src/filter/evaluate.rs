@@ -217,6 +217,21 @@ mod tests {
     }
 
     #[test]
+    fn ranges_across_the_containers_of_a_bitmap_hold_all_their_rows() {
+        let mut source = (*Scenario::dense().source).clone();
+        source.attribute_types.retain(|name, _| name == "serial");
+        let serials: ArrayRef = Arc::new(Int64Array::from_iter_values((0..200_000).map(|row| row % 7)));
+        let batch = RecordBatch::try_from_iter([("serial", serials)]).unwrap();
+        let value = AttributeValue::Int64(3);
+        let filter = Filter::Compare { attribute: "serial".into(), op: CompareOp::Gte, value };
+        for range in [0..200_000, 8..65_536, 65_528..131_080, 65_536..65_544, 65_535..131_073, 131_064..131_077] {
+            let found = matching_rows(&filter, &batch, &source, std::slice::from_ref(&range));
+            let expected: RoaringBitmap = range.clone().filter(|row| row % 7 >= 3).collect();
+            assert_eq!(found, expected, "{range:?}");
+        }
+    }
+
+    #[test]
     fn whole_columns_agree_with_the_reference_row_by_row() {
         let scenario = Scenario::dense();
         let mut rng = SmallRng::seed_from_u64(7);

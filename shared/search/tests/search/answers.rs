@@ -205,8 +205,13 @@ async fn a_deadline_that_has_passed_leaves_rows_out_and_says_so() {
 
 #[tokio::test]
 async fn pages_hold_every_live_point_once_in_key_order() {
-    let mut world = World::new(Scenario::dense(), 6).await;
-    let (engine, index) = (world.engine(), world.index("exact-ip"));
+    for (scenario, index) in [(Scenario::dense(), "exact-ip"), (Scenario::sparse(), "jaccard")] {
+        pages_equal_the_reference(World::new(scenario, 6).await, index).await;
+    }
+}
+
+async fn pages_equal_the_reference(mut world: World, index: &str) {
+    let (engine, index) = (world.engine(), world.index(index));
     for _ in 0..5 {
         world.upload_random(60).await;
     }
