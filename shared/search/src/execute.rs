@@ -29,28 +29,18 @@ const WHOLE_SEGMENT_SHARE: u64 = 4;
 
 /// Rows of an open segment, with everything that decides which of them count.
 pub(crate) struct Prepared {
+    snapshot: Arc<Snapshot>,
     holder: Holder,
     ranges: Vec<Range<u32>>,
-    /// The rows that the catalog, or the tail itself, says are dead.
-    deleted: Dead,
     superseded: Option<Arc<RoaringBitmap>>,
     matches: Option<Arc<RoaringBitmap>>,
-    name: String,
 }
 
 enum Holder {
-    File(Arc<Segment>),
-    Run(Arc<Run>),
-}
-
-enum Dead {
-    /// In the catalog of the snapshot, which outlives the work.
-    Catalog {
-        snapshot: Arc<Snapshot>,
-        shard: u32,
-        segment: u32,
-    },
-    Tail(Arc<RoaringBitmap>),
+    /// A file, and its place in the snapshot, whose catalog says which rows are dead.
+    File { segment: Arc<Segment>, shard: u32, position: u32 },
+    /// A part of the tail.
+    Run { run: Arc<Run>, dead: Arc<RoaringBitmap> },
 }
 
 /// A filter with its text, under which bitmaps are cached.
@@ -102,29 +92,27 @@ pub(crate) fn prepare(
     let one = |(unit, segment): &(Unit, Option<Arc<Segment>>)| {
         let mut prepared = match (unit.origin, segment) {
             (Origin::Base { shard, segment: position }, Some(segment)) => Prepared {
+                snapshot: Arc::clone(snapshot),
                 superseded: Some(snapshot.superseded(shard, position, segment)).filter(|rows| !rows.is_empty()),
-                holder: Holder::File(Arc::clone(segment)),
+                holder: Holder::File { segment: Arc::clone(segment), shard, position },
                 ranges: unit.ranges.clone(),
-                deleted: Dead::Catalog { snapshot: Arc::clone(snapshot), shard, segment: position },
                 matches: None,
-                name: base(snapshot, shard, position)?.file.name(&snapshot.definition),
             },
             (Origin::Tail(position), None) => {
                 let part = snapshot.tail.parts().get(position);
                 let part = part.ok_or_else(|| SearchError::Internal(format!("the tail has no part {position}")))?;
                 Prepared {
-                    holder: Holder::Run(Arc::clone(&part.run)),
+                    snapshot: Arc::clone(snapshot),
+                    holder: Holder::Run { run: Arc::clone(&part.run), dead: Arc::clone(&part.dead) },
                     ranges: unit.ranges.clone(),
-                    deleted: Dead::Tail(Arc::clone(&part.dead)),
                     superseded: None,
                     matches: None,
-                    name: format!("the tail of {}", snapshot.definition.index.id),
                 }
             }
             _ => return Err(SearchError::Internal("a segment file was planned and not opened".to_owned())),
         };
         if let Some(filter) = filter {
-            prepared.matches = Some(prepared.matching(snapshot, unit.origin, filter, cache)?);
+            prepared.matches = Some(prepared.matching(filter, cache)?);
         }
         Ok(prepared)
     };
@@ -141,8 +129,8 @@ impl Prepared {
     /// The segment. A run without rows is never planned.
     pub(crate) fn segment(&self) -> Result<&Segment, SearchError> {
         match &self.holder {
-            Holder::File(segment) => Ok(segment),
-            Holder::Run(run) => {
+            Holder::File { segment, .. } => Ok(segment),
+            Holder::Run { run, .. } => {
                 run.segment().ok_or_else(|| SearchError::Internal("a run without rows was planned".to_owned()))
             }
         }
@@ -150,9 +138,9 @@ impl Prepared {
 
     /// Calls `search` with the rows that count, of `ranges`.
     fn with_rows<T>(&self, ranges: &[Range<u32>], search: impl FnOnce(&Rows<'_>) -> T) -> T {
-        let deleted = match &self.deleted {
-            Dead::Tail(rows) => Some(&**rows),
-            Dead::Catalog { snapshot, shard, segment } => snapshot.base(*shard, *segment).map(|base| &base.deleted),
+        let deleted = match &self.holder {
+            Holder::File { shard, position, .. } => self.snapshot.base(*shard, *position).map(|base| &base.deleted),
+            Holder::Run { dead, .. } => Some(&**dead),
         };
         search(&Rows {
             ranges,
@@ -179,23 +167,16 @@ impl Prepared {
         })
     }
 
-    fn matching(
-        &self,
-        snapshot: &Snapshot,
-        origin: Origin,
-        filter: &NamedFilter,
-        cache: &FilterCache,
-    ) -> Result<Arc<RoaringBitmap>, SearchError> {
+    fn matching(&self, filter: &NamedFilter, cache: &FilterCache) -> Result<Arc<RoaringBitmap>, SearchError> {
         let segment = self.segment()?;
-        let source = &snapshot.definition.source;
+        let source = &self.snapshot.definition.source;
         let asked: u64 = self.ranges.iter().map(|range| u64::from(range.end - range.start)).sum();
         if asked * WHOLE_SEGMENT_SHARE < u64::from(segment.rows()) {
             return Ok(Arc::new(matching_rows(&filter.filter, segment.attributes(), source, &self.ranges)));
         }
-        let number = match (origin, &self.holder) {
-            (Origin::Base { shard, segment }, _) => base(snapshot, shard, segment)?.file.number,
-            (_, Holder::Run(run)) => run.id,
-            (_, Holder::File(_)) => return Err(SearchError::Internal("a file in the tail".to_owned())),
+        let number = match &self.holder {
+            Holder::File { shard, position, .. } => base(&self.snapshot, *shard, *position)?.file.number,
+            Holder::Run { run, .. } => run.id,
         };
         let everything = 0..segment.rows();
         Ok(cache.get_or_compute(number, &filter.text, || {
@@ -216,7 +197,17 @@ impl Prepared {
             [query] => segment.search(query, k, rows, effort, stop).map(|answer| vec![answer]),
             queries => segment.search_many(queries, k, rows, effort, stop),
         });
-        answers.map_err(|error| segment_error(&self.name, error))
+        answers.map_err(|error| segment_error(&self.name(), error))
+    }
+
+    /// What an error calls the segment.
+    fn name(&self) -> String {
+        let definition = &self.snapshot.definition;
+        let base = match self.holder {
+            Holder::File { shard, position, .. } => self.snapshot.base(shard, position),
+            Holder::Run { .. } => None,
+        };
+        base.map_or_else(|| format!("the tail of {}", definition.index.id), |base| base.file.name(definition))
     }
 }
 

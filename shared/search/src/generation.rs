@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::try_join_all;
 use roaring::RoaringBitmap;
@@ -63,6 +64,8 @@ pub(crate) struct SegmentFile {
     /// Unique in the process.
     pub(crate) number: u64,
     open: OnceCell<OpenFile>,
+    /// Whether a local copy that had gone bad was already thrown away.
+    fetched_again: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -105,10 +108,8 @@ impl Generation {
         previous: &Self,
     ) -> Result<Self, SearchError> {
         let object = ObjectKey::Manifest { index: manifest.index.clone(), generation: manifest.generation }.render();
-        let mut known: HashMap<Ulid, Arc<SegmentFile>> = HashMap::new();
-        for segment in previous.shards.iter().flatten().flat_map(|shard| &shard.segments) {
-            known.insert(segment.file.object.id, Arc::clone(&segment.file));
-        }
+        let known = previous.shards.iter().flatten().flat_map(|shard| &shard.segments);
+        let known: HashMap<Ulid, &BaseSegment> = known.map(|segment| (segment.file.object.id, segment)).collect();
         let mut shards: Vec<Option<Arc<ShardCatalog>>> = vec![None; definition.shards.len()];
         let (index, known) = (&manifest.index, &known);
         let load = |position: usize, shard: String, catalog: ObjectRef| async move {
@@ -168,7 +169,7 @@ impl ShardCatalog {
         index: &IndexId,
         shard: String,
         object: ObjectRef,
-        known: &HashMap<Ulid, Arc<SegmentFile>>,
+        known: &HashMap<Ulid, &BaseSegment>,
     ) -> Result<Self, SearchError> {
         let key = ObjectKey::Catalog { index: index.clone(), id: object.id };
         let name = key.render();
@@ -193,9 +194,16 @@ impl ShardCatalog {
                 start: split.rows.start,
                 end: split.rows.end,
             }));
-            let file = match known.get(&object.id).filter(|file| file.object == object) {
-                Some(file) => Arc::clone(file),
-                None => Arc::new(SegmentFile { object, number: segment_number(), open: OnceCell::new() }),
+            // A catalog that says something else of a file has it opened, and so checked, again.
+            let same = |known: &&&BaseSegment| known.file.object == object && (known.kind, known.rows) == (kind, rows);
+            let file = match known.get(&object.id).filter(same) {
+                Some(known) => Arc::clone(&known.file),
+                None => Arc::new(SegmentFile {
+                    object,
+                    number: segment_number(),
+                    open: OnceCell::new(),
+                    fetched_again: AtomicBool::new(false),
+                }),
             };
             segments.push(BaseSegment { kind, rows, deleted, file });
         }
@@ -228,19 +236,31 @@ impl BaseSegment {
     /// [`SearchError::Store`].
     pub(crate) async fn open(&self, files: &Files, definition: &Arc<Definition>) -> Result<Arc<Segment>, SearchError> {
         let open = self.file.open.get_or_try_init(|| async {
-            let key = self.file.key(definition);
-            let local = files.cache.fetch(&key, &self.file.object).await?;
-            let (path, object, name) = (local.path().to_owned(), self.file.object.clone(), key.render());
-            let (definition, rows, kind) = (Arc::clone(definition), self.rows, self.kind);
-            let verify = move || {
-                let segment = Segment::open(&path, Some(&object)).map_err(|e| segment_error(&name, e))?;
-                check_segment(&name, &segment, &definition, rows, kind)?;
-                Ok(Arc::new(segment))
-            };
-            let segment = files.pool.run(move |_| verify()).await?;
-            Ok::<_, SearchError>(OpenFile { segment, _pin: local })
+            match self.fetch(files, definition).await {
+                // The cache verified its copy once; a disk can go bad since. What the store has may be sound. Once, because
+                // a file that was written wrong stays wrong.
+                Err(SearchError::Corrupt(_)) if !self.file.fetched_again.swap(true, Ordering::Relaxed) => {
+                    files.cache.discard(&self.file.object);
+                    self.fetch(files, definition).await
+                }
+                fetched => fetched,
+            }
         });
         Ok(Arc::clone(&open.await?.segment))
+    }
+
+    async fn fetch(&self, files: &Files, definition: &Arc<Definition>) -> Result<OpenFile, SearchError> {
+        let key = self.file.key(definition);
+        let local = files.cache.fetch(&key, &self.file.object).await?;
+        let (path, object, name) = (local.path().to_owned(), self.file.object.clone(), key.render());
+        let (definition, rows, kind) = (Arc::clone(definition), self.rows, self.kind);
+        let verify = move || {
+            let segment = Segment::open(&path, Some(&object)).map_err(|e| segment_error(&name, e))?;
+            check_segment(&name, &segment, &definition, rows, kind)?;
+            Ok(Arc::new(segment))
+        };
+        let segment = files.pool.run(move |_| verify()).await?;
+        Ok(OpenFile { segment, _pin: local })
     }
 
     /// The segment, if it is open.
@@ -271,10 +291,15 @@ fn check_segment(
     check_columns(object, segment.attributes(), source)
 }
 
-/// A segment's error with the object's name in it.
+/// A segment's error with the object's name in it, whatever the local file is called.
 pub(crate) fn segment_error(object: &str, error: SegmentError) -> SearchError {
+    let object = object.to_owned();
     match error {
-        SegmentError::Corrupt(corrupt) => SearchError::Corrupt(corrupt),
+        SegmentError::Corrupt(corrupt) => SearchError::Corrupt(Corrupt { object, ..corrupt }),
+        // Collected between the look at the file and its opening.
+        SegmentError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            SearchError::Store(StoreError::Missing { object })
+        }
         other => SearchError::Internal(format!("{object}: {other}")),
     }
 }

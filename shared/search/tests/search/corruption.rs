@@ -65,6 +65,36 @@ async fn a_missing_segment_is_an_error_that_names_it() {
 }
 
 #[tokio::test]
+async fn a_local_copy_that_goes_bad_is_fetched_again() {
+    let mut world = World::new(Scenario::dense(), 4).await;
+    let (engine, index) = (world.engine(), world.index("exact-l2"));
+    world.upload_random(50).await;
+    let manifest = world.publish(&index, 1, false).await;
+    let request = world.request(5);
+    world.check(&engine, &index, request.clone()).await;
+    // Nobody has the file open any more when the disk flips a bit of it.
+    engine.forget(&index.id);
+    let bytes = manifest.shards[0].segment_bytes;
+    let mut directories = vec![world.settings().cache_dir];
+    let mut damaged = 0;
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let (path, metadata) = entry.map(|entry| (entry.path(), entry.metadata().unwrap())).unwrap();
+            if metadata.is_dir() {
+                directories.push(path);
+            } else if metadata.len() == bytes {
+                let mut contents = std::fs::read(&path).unwrap();
+                contents[100] ^= 1;
+                std::fs::write(&path, contents).unwrap();
+                damaged += 1;
+            }
+        }
+    }
+    assert_eq!(damaged, 1);
+    world.check(&engine, &index, request).await;
+}
+
+#[tokio::test]
 async fn a_gap_in_the_timeline_is_an_error_that_names_the_delta() {
     let mut world = World::new(Scenario::dense(), 3).await;
     let index = world.index("exact-l2");
