@@ -241,7 +241,9 @@ impl Reader {
         }
     }
 
-    /// Lists the newest manifest, then the deltas after its watermark. What `previous` knows is not read again.
+    /// Lists the newest manifest, then the deltas after its watermark. What `previous` knows is not read again, as far as it
+    /// is certainly the same: after so long the index may have been deleted and created anew, with the same definition and
+    /// the same numbers. Catalogs and files have unique names, and so has a manifest (its commit id); a tail has none.
     async fn look_cold(
         &self,
         definition: &Arc<Definition>,
@@ -250,38 +252,36 @@ impl Reader {
         let unbuilt = Generation::unbuilt(definition);
         for _ in 0..COLD_ATTEMPTS {
             let manifest = latest_manifest(&self.files.store, &self.id, None).await?;
-            if manifest.is_none() {
-                self.check_timeline_is_whole(definition).await?;
-            }
-            let generation = manifest.as_ref().map_or(0, |manifest| manifest.generation);
-            let known = previous.filter(|previous| previous.generation.number() <= generation);
-            let generation = match (manifest, known) {
-                (_, Some(known)) if known.generation.number() == generation => Arc::clone(&known.generation),
-                (None, _) => Arc::new(Generation::unbuilt(definition)),
-                (Some(manifest), _) => {
-                    let lender = known.map_or(&unbuilt, |known| &*known.generation);
+            let number = manifest.as_ref().map_or(0, |manifest| manifest.generation);
+            let same = previous.filter(|previous| manifest.is_some() && previous.generation.manifest == manifest);
+            let generation = match (manifest, same) {
+                (_, Some(same)) => Arc::clone(&same.generation),
+                (None, None) => Arc::new(Generation::unbuilt(definition)),
+                (Some(manifest), None) => {
+                    let lender = previous.map_or(&unbuilt, |previous| &*previous.generation);
                     match Generation::load(&self.files, definition, manifest, lender).await {
-                        Err(SearchError::Store(StoreError::Missing { .. }))
-                            if self.is_overtaken(generation).await? =>
-                        {
+                        Err(SearchError::Store(StoreError::Missing { .. })) if self.is_overtaken(number).await? => {
                             continue;
                         }
                         loaded => Arc::new(loaded?),
                     }
                 }
             };
-            let after = known.map_or(0, |known| known.tail.head()).max(generation.watermark().sequence(LANE));
-            match self.listed_deltas(definition, after).await? {
-                // Between the two listings a builder may have taken deltas in, and garbage collection removed them.
-                Listed::Nothing if self.is_overtaken(generation.number()).await? => {}
-                Listed::Nothing => return self.assemble(definition, generation, known, Vec::new()).await,
-                Listed::Deltas(deltas) => return self.assemble(definition, generation, known, deltas).await,
-                Listed::Gap(corrupt) => {
-                    if !self.is_overtaken(generation.number()).await? {
-                        return Err(SearchError::Corrupt(corrupt));
-                    }
-                }
+            let after = same.map_or_else(|| generation.watermark().sequence(LANE), |same| same.tail.head());
+            let listed = self.listed_deltas(definition, after).await?;
+            // Between the two listings a builder may have taken deltas in, and garbage collection removed them.
+            if !matches!(&listed, Listed::Deltas(_)) && self.is_overtaken(number).await? {
+                continue;
             }
+            if generation.manifest.is_none() {
+                self.check_timeline_is_whole(definition).await?;
+            }
+            let deltas = match listed {
+                Listed::Nothing => Vec::new(),
+                Listed::Deltas(deltas) => deltas,
+                Listed::Gap(corrupt) => return Err(SearchError::Corrupt(corrupt)),
+            };
+            return self.assemble(definition, generation, same, deltas).await;
         }
         Err(SearchError::Internal(format!(
             "{} was rebuilt and collected {COLD_ATTEMPTS} times while it was being read; raise the grace period of gc",
@@ -289,7 +289,8 @@ impl Reader {
         )))
     }
 
-    /// An index that has not been built is answered from the timeline, if that is all there.
+    /// An index that has not been built is answered from the timeline, if that is all there. Garbage collection writes the
+    /// boundary before it deletes; so whoever asks for it *after* reading the timeline knows whether something was missing.
     async fn check_timeline_is_whole(&self, definition: &Definition) -> Result<(), SearchError> {
         let boundary = latest_source_boundary(&self.files.store, &definition.source.id, None).await?;
         match boundary {
@@ -310,29 +311,24 @@ impl Reader {
             Some(ObjectKey::Delta { sequence, .. }) => Some(sequence),
             _ => None,
         });
-        let sequences: Vec<u64> = sequences.collect();
-        let gap = |sequence: u64| {
-            Listed::Gap(Corrupt {
-                object: delta_key(definition, sequence).render(),
-                part: "timeline-is-gapless".to_owned(),
-                expected: "a delta, because a later one exists".to_owned(),
-                found: "nothing".to_owned(),
-            })
-        };
-        if let Some((missing, _)) = (after + 1..).zip(&sequences).find(|(expected, found)| expected != *found) {
-            return Ok(gap(missing));
-        }
-        let reads = sequences.into_iter().map(|sequence| async move {
+        let last = sequences.max().unwrap_or(after);
+        let reads = (after + 1..=last).map(|sequence| async move {
             let bytes = self.files.store.get(&delta_key(definition, sequence)).await?;
             Ok::<_, SearchError>((sequence, bytes))
         });
-        let read: Vec<_> = futures::stream::iter(reads).buffered(DELTAS_AT_ONCE).try_collect().await?;
-        let mut deltas = Vec::with_capacity(read.len());
-        for (sequence, bytes) in read {
-            match bytes {
-                Some(bytes) => deltas.push((sequence, bytes)),
-                None => return Ok(gap(sequence)),
-            }
+        // Also those that are not listed: a listing of a directory may overlook a file that is new, and show a later one.
+        let mut reads = futures::stream::iter(reads).buffered(DELTAS_AT_ONCE);
+        let mut deltas = Vec::new();
+        while let Some((sequence, bytes)) = reads.try_next().await? {
+            let Some(bytes) = bytes else {
+                return Ok(Listed::Gap(Corrupt {
+                    object: delta_key(definition, sequence).render(),
+                    part: "timeline-is-gapless".to_owned(),
+                    expected: "a delta, because a later one exists".to_owned(),
+                    found: "nothing".to_owned(),
+                }));
+            };
+            deltas.push((sequence, bytes));
         }
         Ok(if deltas.is_empty() { Listed::Nothing } else { Listed::Deltas(deltas) })
     }

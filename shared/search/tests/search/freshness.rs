@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tarn_model::{ObjectKey, ReadToken, Update};
+use tarn_model::{Boundary, FORMAT, KeyPrefix, ObjectKey, ReadToken, Update};
 use tarn_search::{Consistency, Engine, EngineSettings, SearchError};
-use tarn_store::LatencyStore;
-use tarn_testkit::Scenario;
+use tarn_store::{LatencyStore, Store};
+use tarn_testkit::{FaultStore, Faults, Operation, Scenario};
 
 use crate::world::World;
 
@@ -152,7 +152,7 @@ async fn an_eventual_reader_answers_from_its_generation_after_a_newer_one_is_pub
     let mut request = world.request(10);
     request.consistency = Consistency::Eventual;
     world.check(&engine, &index, request.clone()).await;
-    let segments = world.store.list(&tarn_model::KeyPrefix::Segments(index.id.clone())).await.unwrap();
+    let segments = world.store.list(&KeyPrefix::Segments(index.id.clone())).await.unwrap();
     world.upload_random(50).await;
     world.publish(&index, 2, false).await;
     for segment in segments {
@@ -206,19 +206,109 @@ async fn an_index_whose_timeline_was_collected_says_that_it_wants_building() {
     let mut world = World::new(Scenario::dense(), 9).await;
     let (engine, index) = (world.engine(), world.index("exact-l2"));
     world.upload_random(5).await;
+    collect(&world, 1).await;
+    let request = world.request(1);
+    assert!(matches!(engine.search(&index.id, request).await, Err(SearchError::NotBuilt(id)) if id == index.id));
+}
+
+#[tokio::test]
+async fn a_timeline_that_is_collected_while_it_is_read_is_not_taken_for_a_whole_one() {
+    let (mut world, faults) = faulty(Scenario::dense(), 13).await;
+    let (engine, index) = (world.engine(), world.index("exact-l2"));
+    world.upload_random(5).await;
+    world.upload_random(5).await;
+    let request = world.request(1);
+    let held = faults.hold(Operation::List, "timeline");
+    let id = index.id.clone();
+    let search = tokio::spawn(async move { engine.search(&id, request).await });
+    held.arrived().await;
+    collect(&world, 2).await;
+    held.release();
+    let answer = search.await.unwrap();
+    assert!(matches!(&answer, Err(SearchError::NotBuilt(id)) if *id == index.id), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_delta_that_a_listing_overlooks_is_read_all_the_same() {
+    let (mut world, faults) = faulty(Scenario::dense(), 14).await;
+    let (engine, index) = (world.engine(), world.index("exact-l2"));
+    for _ in 0..3 {
+        world.upload_random(5).await;
+    }
+    // Absent while the timeline is listed, there when it is read.
+    let second = ObjectKey::Delta { source: world.scenario.source.id.clone(), lane: 0, sequence: 2 };
+    let bytes = world.store.get(&second).await.unwrap().unwrap();
+    world.store.delete(&second).await.unwrap();
+    let held = faults.hold(Operation::Get, second.render().rsplit('/').next().unwrap());
+    let request = world.request(100);
+    let check = world.check(&engine, &index, request);
+    let appears = async {
+        held.arrived().await;
+        world.store.put_unique(&second, bytes).await.unwrap();
+        held.release();
+    };
+    let (response, ()) = tokio::join!(check, appears);
+    assert_eq!(response.version.sequence(0), 3);
+}
+
+#[tokio::test]
+async fn an_index_that_was_created_anew_is_not_taken_for_the_old_one() {
+    for built in [true, false] {
+        let mut old = World::new(Scenario::dense(), 15).await;
+        let (engine, index) = (old.engine(), old.index("exact-l2"));
+        old.upload_random(30).await;
+        old.upload_random(30).await;
+        if built {
+            old.publish(&index, 1, false).await;
+        }
+        let request = old.request(20);
+        old.check(&engine, &index, request).await;
+
+        // Deleted, collected and created again while nobody searched: the same definitions and numbers, other points.
+        let source = old.scenario.source.id.clone();
+        for prefix in [KeyPrefix::Timeline(source, 0), KeyPrefix::Manifests(index.id.clone())] {
+            for object in old.store.list(&prefix).await.unwrap() {
+                old.store.delete(&object.key.unwrap()).await.unwrap();
+            }
+        }
+        let mut new = World::over(old.store.clone(), Scenario::dense(), 16).await;
+        new.upload_random(40).await;
+        if built {
+            new.publish(&index, 1, false).await;
+        }
+        old.wait(old.settings().trust_absence + Duration::from_millis(1));
+        let request = new.request(20);
+        let response = new.check(&engine, &index, request).await;
+        assert_eq!(response.version.sequence(0), 1);
+    }
+}
+
+/// A world whose requests can be held up.
+async fn faulty(scenario: Scenario, seed: u64) -> (World, Faults) {
+    let mut faults = Faults::default();
+    let store = Store::memory().layer(|objects| {
+        let (store, handle) = FaultStore::new(objects);
+        faults = handle;
+        Arc::new(store)
+    });
+    (World::over(store, scenario, seed).await, faults)
+}
+
+/// Does to the timeline what garbage collection does: a boundary first, then the deltas up to it go.
+async fn collect(world: &World, upto: u64) {
     let source = world.scenario.source.id.clone();
-    let boundary = tarn_model::Boundary {
-        format: tarn_model::FORMAT,
+    let boundary = Boundary {
+        format: FORMAT,
         number: 1,
         commit_id: ulid::Ulid::new(),
-        timeline: ReadToken::single(1),
+        timeline: ReadToken::single(upto),
         generation: 0,
     };
     let key = ObjectKey::SourceBoundary { source: source.clone(), number: 1 };
     world.store.create(&key, serde_json::to_vec(&boundary).unwrap().into(), |_| true).await.unwrap();
-    world.store.delete(&ObjectKey::Delta { source, lane: 0, sequence: 1 }).await.unwrap();
-    let request = world.request(1);
-    assert!(matches!(engine.search(&index.id, request).await, Err(SearchError::NotBuilt(id)) if id == index.id));
+    for sequence in 1..=upto {
+        world.store.delete(&ObjectKey::Delta { source: source.clone(), lane: 0, sequence }).await.unwrap();
+    }
 }
 
 #[tokio::test]
