@@ -140,6 +140,9 @@ impl Parser<'_> {
         let Value::Object(operators) = json else {
             return Err(format!("{path}: must be an object with an operator, such as {{\"eq\": …}}"));
         };
+        if operators.is_empty() {
+            self.count(path)?;
+        }
         let mut parts = Vec::new();
         for (operator, operand) in operators {
             parts.push(self.operator(operator, operand, &format!("{path}.{operator}"), depth)?);
@@ -151,10 +154,7 @@ impl Parser<'_> {
     }
 
     fn operator(&mut self, operator: &str, operand: &Value, path: &str, depth: usize) -> Result<Filter, String> {
-        self.nodes += 1;
-        if self.nodes > limits::FILTER_NODES {
-            return Err(format!("{path}: the filter has more than {} parts", limits::FILTER_NODES));
-        }
+        self.count(path)?;
         let compare = |op| self.compare(op, operand, path);
         match operator {
             "and" => Ok(Filter::And(self.list(operand, path, depth)?)),
@@ -177,6 +177,14 @@ impl Parser<'_> {
                 "{path}: unknown operator; the operators are: and, or, not, eq, ne, lt, lte, gt, gte, in, notIn, exists, startsWith"
             )),
         }
+    }
+
+    fn count(&mut self, path: &str) -> Result<(), String> {
+        self.nodes += 1;
+        if self.nodes > limits::FILTER_NODES {
+            return Err(format!("{path}: the filter has more than {} parts", limits::FILTER_NODES));
+        }
+        Ok(())
     }
 
     fn list(&mut self, operand: &Value, path: &str, depth: usize) -> Result<Vec<Filter>, String> {

@@ -18,6 +18,9 @@
 //! ```
 //! Names and versions are percent-encoded: every byte but ASCII letters, digits, `-`, `_` and inner `.` becomes `%XX`; so a
 //! hostile name cannot escape its prefix (`names-stay-in-their-prefix`). Newest generations sort first.
+//!
+//! The case of letters is kept. A file system that does not tell `A` from `a` gives two names one place; whoever reads a
+//! definition finds the other's name in it, and takes its own for absent (tarn-store, `objects/definitions.rs`).
 
 use std::fmt::Write as _;
 

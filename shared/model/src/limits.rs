@@ -28,6 +28,10 @@ pub const SPARSE_COORDINATE: f64 = 1.0e100;
 pub const BATCH_POINTS: usize = 100_000;
 /// Largest request body, in bytes, after decompression.
 pub const BODY_BYTES: usize = 256 * 1024 * 1024;
+/// Most bytes that the columns of one upload, and so of the delta that holds it alone, take in memory: as many as the
+/// coordinates of the largest JSON body. A tombstone counts like a point: a column of dense vectors has a place for it too.
+/// Compression, dictionaries and tombstones make small bodies of large columns.
+pub const BATCH_BYTES: usize = 2 * BODY_BYTES;
 /// Largest `k` of a search.
 pub const K: u32 = 10_000;
 /// Most query vectors in one search.
@@ -52,5 +56,7 @@ pub const HNSW_M: u32 = 128;
 pub const HNSW_EF: u32 = 10_000;
 /// Lanes of a timeline. One, so that an upload is one atomic object; the formats carry a list.
 pub const LANES: u16 = 1;
+/// Largest sequence of a lane: a row's version packs sequence and row into 64 bits.
+pub const SEQUENCE: u64 = (1 << 40) - 1;
 /// Longest `Request-Timeout`, in milliseconds, and the default.
 pub const REQUEST_TIMEOUT_MS: u64 = 60_000;

@@ -10,6 +10,7 @@ use crate::error::Corrupt;
 use crate::ids::{DataSourceId, IndexId};
 use crate::invariants::{self, Invariant};
 use crate::layout::ObjectKey;
+use crate::limits;
 use crate::token::ReadToken;
 
 /// The format number that this code writes into [`Checkpoint`], [`Manifest`] and [`Boundary`].
@@ -133,6 +134,7 @@ impl Checkpoint {
         let checkpoint: Self = parse_json(object, bytes, "checkpoint")?;
         let place = Place { object, format: checkpoint.format };
         place.check(&checkpoint.source, source, checkpoint.generation, generation)?;
+        place.check_token("watermark", &checkpoint.watermark)?;
         checkpoint.check().map_err(|broken| broken.in_object(object))?;
         Ok(checkpoint)
     }
@@ -174,6 +176,7 @@ impl Manifest {
         let manifest: Self = parse_json(object, bytes, "manifest")?;
         let place = Place { object, format: manifest.format };
         place.check(&manifest.index, index, manifest.generation, generation)?;
+        place.check_token("watermark", &manifest.watermark)?;
         manifest.check().map_err(|broken| broken.in_object(object))?;
         Ok(manifest)
     }
@@ -217,7 +220,9 @@ impl Boundary {
     /// [`Corrupt`] when the JSON is not a boundary, or its format or number do not agree.
     pub fn parse(object: &str, bytes: &[u8], number: u64) -> Result<Self, Corrupt> {
         let boundary: Self = parse_json(object, bytes, "boundary")?;
-        Place { object, format: boundary.format }.check(&"", &"", boundary.number, number)?;
+        let place = Place { object, format: boundary.format };
+        place.check(&"", &"", boundary.number, number)?;
+        place.check_token("timeline", &boundary.timeline)?;
         Ok(boundary)
     }
 
@@ -274,6 +279,20 @@ impl Place<'_> {
             return corrupt("number", expected_number.to_string(), number.to_string());
         }
         Ok(())
+    }
+
+    /// Whoever computes with the sequences of a root relies on their bound.
+    fn check_token(&self, part: &str, token: &ReadToken) -> Result<(), Corrupt> {
+        let lanes = usize::from(limits::LANES);
+        if token.lanes.len() <= lanes && token.lanes.iter().all(|&sequence| sequence <= limits::SEQUENCE) {
+            return Ok(());
+        }
+        Err(Corrupt {
+            object: self.object.to_owned(),
+            part: part.to_owned(),
+            expected: format!("at most {lanes} lane, and sequences up to {}", limits::SEQUENCE),
+            found: format!("{} lanes, the first at {}", token.lanes.len(), token.sequence(0)),
+        })
     }
 }
 

@@ -6,7 +6,7 @@
 //! The hash is FarmHash's `Hash64` in the variant of the .NET port that Vektonn uses (farmhashxo). It only decides
 //! shards; everything else in Tarn hashes with XXH3.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::attribute::{AttributeValue, Attributes};
 use crate::index::{Index, Shard, ShardCondition};
@@ -203,16 +203,16 @@ fn gcd(a: u32, b: u32) -> u32 {
 
 /// `a-point-has-one-shard`. Reports the first pair only; the rest is usually the same mistake.
 fn check_disjoint(index: &Index, messages: &mut Vec<String>) {
-    let shards: Vec<(&String, Vec<(&String, Set<'_>)>)> = index
+    let shards: Vec<(&String, BTreeMap<&String, Set<'_>>)> = index
         .shards
         .iter()
         .map(|(id, shard)| (id, shard.conditions.iter().map(|(key, condition)| (key, Set::new(condition))).collect()))
         .collect();
     for (i, (id, conditions)) in shards.iter().enumerate() {
         for (other_id, other_conditions) in shards.iter().take(i) {
-            let disjoint = conditions.iter().any(|(key, set)| {
-                other_conditions.iter().any(|(other_key, other)| key == other_key && set.is_disjoint(other))
-            });
+            let disjoint = conditions
+                .iter()
+                .any(|(key, set)| other_conditions.get(key).is_some_and(|other| set.is_disjoint(other)));
             if !disjoint {
                 messages.push(format!(
                     "shards '{other_id}' and '{id}' overlap: nothing in their conditions keeps a point from being in both"

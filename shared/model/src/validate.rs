@@ -50,9 +50,10 @@ pub fn check_wire_point(source: &DataSource, point: WirePoint) -> Result<Update,
         messages.push(NOT_ALL.to_owned());
     }
     let mut attributes = Attributes::new();
-    for attribute in &point.attributes {
+    // More than that are not unique or not defined, and refused already; the messages stay few.
+    for attribute in point.attributes.iter().take(limits::ATTRIBUTES) {
         if let Some((key, value)) = check_wire_attribute(POINT, &source.attribute_types, attribute, &mut messages) {
-            check_sharder(source, key, &value, &mut messages);
+            check_sharder(POINT, source, key, &value, &mut messages);
             attributes.insert(key.to_owned(), value);
         }
     }
@@ -149,7 +150,7 @@ pub fn check_attributes(source: &DataSource, attributes: &Attributes, is_deleted
     }
     for (key, value) in attributes {
         if check_attribute(POINT, &source.attribute_types, key, value, &mut messages) {
-            check_sharder(source, key, value, &mut messages);
+            check_sharder(POINT, source, key, value, &mut messages);
         }
     }
     ValidationError::from_messages(messages)
@@ -190,7 +191,9 @@ pub fn check_search(
     if split_filter.keys().all(|key| index.split_attributes.contains(key)) {
         let types = split_types(source, index);
         for (key, value) in split_filter {
-            check_attribute(SPLIT_FILTER, &types, key, value, &mut messages);
+            if check_attribute(SPLIT_FILTER, &types, key, value, &mut messages) {
+                check_sharder(SPLIT_FILTER, source, key, value, &mut messages);
+            }
         }
     } else {
         messages.push(not_in_split_attributes(index));
@@ -338,10 +341,10 @@ fn check_value(prefix: &str, key: &str, value: &AttributeValue, messages: &mut V
     good
 }
 
-fn check_sharder(source: &DataSource, key: &str, value: &AttributeValue, messages: &mut Vec<String>) {
+fn check_sharder(prefix: &str, source: &DataSource, key: &str, value: &AttributeValue, messages: &mut Vec<String>) {
     if source.sharders.get(key).is_some_and(|sharder| !sharder.accepts(value)) {
         messages.push(format!(
-            "{POINT} attribute '{key}' has unacceptable value '{}' for corresponding sharder",
+            "{prefix} attribute '{key}' has unacceptable value '{}' for corresponding sharder",
             shown(&value.to_string())
         ));
     }
@@ -392,8 +395,14 @@ fn check_wire_split_filter(
         return Attributes::new();
     }
     let types = split_types(source, index);
-    let checked = filter.iter().filter_map(|attribute| check_wire_attribute(SPLIT_FILTER, &types, attribute, messages));
-    checked.map(|(key, value)| (key.to_owned(), value)).collect()
+    let mut checked = Attributes::new();
+    for attribute in filter {
+        if let Some((key, value)) = check_wire_attribute(SPLIT_FILTER, &types, attribute, messages) {
+            check_sharder(SPLIT_FILTER, source, key, &value, messages);
+            checked.insert(key.to_owned(), value);
+        }
+    }
+    checked
 }
 
 fn split_types(source: &DataSource, index: &Index) -> BTreeMap<String, AttributeType> {

@@ -113,6 +113,9 @@ fn filters_have_bounds() {
     assert!(parse(&wide(limits::FILTER_NODES - 1)).is_ok());
     assert!(parse(&wide(limits::FILTER_NODES)).expect_err("too wide").contains("more than 1000 parts"));
 
+    let hollow = json!({"or": vec![json!({}); limits::FILTER_NODES]});
+    assert!(parse(&hollow).expect_err("empty filters are parts too").contains("more than 1000 parts"));
+
     let many = json!({"in": {"key": "n", "values": vec![1; limits::FILTER_VALUES + 1]}});
     assert!(parse(&many).expect_err("too many").contains("10001 values; at most 10000 are allowed"));
 }

@@ -156,3 +156,18 @@ fn the_stored_form_stays_as_it_is() {
     let golden = r#"{"format":1,"source":{"name":"films","version":"1.10"},"generation":3,"commitId":"00000000000000000000000001","watermark":[17],"createdMs":0,"rows":12,"files":[{"data":{"id":"00000000000000000000000007","bytes":10,"crc32c":1},"rows":10,"deleted":{"id":"00000000000000000000000007","bytes":10,"crc32c":1},"deletedRows":3},{"data":{"id":"00000000000000000000000007","bytes":10,"crc32c":1},"rows":5,"deletedRows":0}]}"#;
     assert_eq!(String::from_utf8(bytes(&checkpoint())).expect("text"), golden);
 }
+
+#[test]
+fn sequences_beyond_what_a_row_version_can_hold_are_corrupt() {
+    for token in [ReadToken::single(limits::SEQUENCE + 1), ReadToken::single(u64::MAX), ReadToken { lanes: vec![1, 1] }]
+    {
+        let root = bytes(&Checkpoint { watermark: token.clone(), ..checkpoint() });
+        assert_eq!(part(Checkpoint::parse(OBJECT, &root, &source(), 3)), "watermark");
+        let root = bytes(&Manifest { watermark: token.clone(), ..manifest() });
+        assert_eq!(part(Manifest::parse(OBJECT, &root, &index(), 3)), "watermark");
+        let boundary = Boundary { format: FORMAT, number: 1, commit_id: Ulid(1), timeline: token, generation: 2 };
+        assert_eq!(part(Boundary::parse(OBJECT, &bytes(&boundary), 1)), "timeline");
+    }
+    let last = Checkpoint { watermark: ReadToken::single(limits::SEQUENCE), ..checkpoint() };
+    assert_eq!(Checkpoint::parse(OBJECT, &bytes(&last), &source(), 3), Ok(last));
+}

@@ -170,6 +170,30 @@ fn sharders_decide_which_values_are_acceptable() {
 }
 
 #[test]
+fn a_split_filter_asks_for_values_that_the_sharder_accepts() {
+    let (mut source, index) = index(&[("sk1", Bool)]);
+    source.sharders.insert("sk1".to_owned(), Sharder::Values { possible_values: vec![AttributeValue::Bool(false)] });
+    let refused = ["SplitFilter attribute 'sk1' has unacceptable value 'True' for corresponding sharder"];
+    let search = |value| WireSearch {
+        split_filter: vec![attribute("sk1", AttributeValue::Bool(value))],
+        query_vectors: vec![WireVector::Dense(vec![0.0; 2])],
+        k: 1,
+    };
+    assert!(check_wire_search(&source, &index, search(false)).is_ok());
+    assert_eq!(check_wire_search(&source, &index, search(true)).expect_err("refused").messages, refused);
+    let filter = Attributes::from([("sk1".to_owned(), AttributeValue::Bool(true))]);
+    let error = check_search(&source, &index, &filter, &[Vector::Dense(vec![0.0; 2])], 1).expect_err("refused");
+    assert_eq!(error.messages, refused);
+}
+
+#[test]
+fn a_point_with_a_flood_of_attributes_gets_few_messages() {
+    let attributes = (0..10_000).map(|i| int(&format!("unknown {i}"), 0)).collect();
+    let point = WirePoint { attributes, vector: dense_vector(), is_deleted: false };
+    assert_eq!(refused(&source(&[("key", Int64)]), point).len(), 1 + limits::ATTRIBUTES);
+}
+
+#[test]
 fn a_vector_is_there_unless_the_point_is_deleted() {
     let source = source(&[("key", Int64)]);
     let inconsistent = ["IsDeleted is inconsistent with Vector"];
