@@ -307,6 +307,3 @@ async fn in_place(key: &ObjectKey, object: &ObjectRef, path: PathBuf) -> Result<
         Err(error) => Err(StoreError::local("look at", &path, error)),
     }
 }
-
-#[cfg(test)]
-mod tests;

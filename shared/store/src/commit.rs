@@ -60,8 +60,12 @@ impl Store {
                 Err(Below::AlreadyExists { .. } | Below::Precondition { .. }) => match self.get(key).await {
                     Ok(Some(found)) if is_ours(&found) => return Ok(Created::Ours),
                     Ok(Some(found)) => return Ok(Created::Taken(found)),
-                    // Two racing creates may both be refused (S3's 409), or the object was deleted in between.
-                    Ok(None) => Arc::new(Vanished),
+                    // Two racing creates may both be refused (S3's 409), and the other may be an earlier try of the client
+                    // library's own, still on its way; or the object was deleted in between.
+                    Ok(None) => {
+                        in_doubt = true;
+                        Arc::new(Vanished)
+                    }
                     Err(error) => {
                         in_doubt = true;
                         Arc::new(error)

@@ -271,7 +271,7 @@ impl Disk {
     }
 }
 
-fn sync_directory(directory: &FilePath) -> io::Result<()> {
+pub(crate) fn sync_directory(directory: &FilePath) -> io::Result<()> {
     // Windows cannot open a directory as a file, and journals its names by itself.
     if cfg!(windows) { Ok(()) } else { File::open(directory)?.sync_all() }
 }

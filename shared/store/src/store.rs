@@ -20,7 +20,8 @@ use tokio::io::AsyncReadExt;
 
 use crate::backoff::{Backoff, BackoffPolicy};
 use crate::clock::Clock;
-use crate::error::StoreError;
+use crate::disk;
+use crate::error::{Cause, StoreError};
 
 /// Files up to this size go up in one put; larger ones in parts of at least this size.
 const PART_BYTES: u64 = 16 << 20;
@@ -138,6 +139,18 @@ impl Store {
         let mut file = self.local_root.as_deref()?.to_path_buf();
         file.extend(key.render().split('/'));
         Some(file)
+    }
+
+    /// Makes sure that an object which was found by reading stays, whatever crashes: in a local directory its writer gives it
+    /// its name before that name is durable. Nothing to do elsewhere. Whoever acknowledges what another has written calls this.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn make_durable(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        let Some(file) = self.local_file(key) else { return Ok(()) };
+        let failed = |cause: Cause| StoreError::Unavailable { operation: "sync", object: key.render(), cause };
+        let synced = tokio::task::spawn_blocking(move || file.parent().map_or(Ok(()), disk::sync_directory)).await;
+        synced.map_err(|error| failed(Arc::new(error)))?.map_err(|error| failed(Arc::new(error)))
     }
 
     /// Reads a whole object; `None` when it is absent.

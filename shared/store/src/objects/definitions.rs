@@ -1,4 +1,8 @@
 //! Definitions of data sources and indices: create, load, list, delete.
+//!
+//! `names-stay-in-their-prefix`, on file systems too that do not tell `A` from `a` (the usual ones of macOS and Windows): a
+//! definition counts only under the very name that stands in it. So there `a` does not exist while `A` does, cannot be
+//! created beside it, and deleting it does not touch `A`.
 
 use std::sync::Arc;
 
@@ -31,6 +35,8 @@ pub enum Defined {
 /// A definition and the two objects it owns.
 trait Definition: Serialize + DeserializeOwned + PartialEq + Send + Sync {
     type Id: Clone + PartialEq + Send + Sync;
+    /// Whether the ids differ in the case of ASCII letters at most; object keys hold no other letters.
+    fn is_same_file(one: &Self::Id, other: &Self::Id) -> bool;
     fn id(&self) -> &Self::Id;
     fn key(id: &Self::Id) -> ObjectKey;
     fn marker(id: &Self::Id) -> ObjectKey;
@@ -38,8 +44,15 @@ trait Definition: Serialize + DeserializeOwned + PartialEq + Send + Sync {
     fn of_key(key: ObjectKey) -> Option<Self::Id>;
 }
 
+fn is_same_text(one: (&str, &str), other: (&str, &str)) -> bool {
+    one.0.eq_ignore_ascii_case(other.0) && one.1.eq_ignore_ascii_case(other.1)
+}
+
 impl Definition for DataSource {
     type Id = DataSourceId;
+    fn is_same_file(one: &DataSourceId, other: &DataSourceId) -> bool {
+        is_same_text((&one.name, &one.version), (&other.name, &other.version))
+    }
     fn id(&self) -> &DataSourceId {
         &self.id
     }
@@ -56,6 +69,9 @@ impl Definition for DataSource {
 
 impl Definition for Index {
     type Id = IndexId;
+    fn is_same_file(one: &IndexId, other: &IndexId) -> bool {
+        is_same_text((&one.name, &one.version), (&other.name, &other.version))
+    }
     fn id(&self) -> &IndexId {
         &self.id
     }
@@ -158,12 +174,13 @@ async fn load<D: Definition>(store: &Store, id: &D::Id) -> Result<Option<Arc<D>>
     let (key, marker) = (D::key(id), D::marker(id));
     let (bytes, deleted) = futures::try_join!(store.get(&key), store.size(&marker))?;
     match bytes {
-        Some(bytes) if deleted.is_none() => Ok(Some(Arc::new(parse(&key, &bytes, id)?))),
+        Some(bytes) if deleted.is_none() => Ok(parse(&key, &bytes, id)?.map(Arc::new)),
         _ => Ok(None),
     }
 }
 
-fn parse<D: Definition>(key: &ObjectKey, bytes: &Bytes, id: &D::Id) -> Result<D, StoreError> {
+/// The definition; `None` when it is that of a name which only the file system takes for the same.
+fn parse<D: Definition>(key: &ObjectKey, bytes: &Bytes, id: &D::Id) -> Result<Option<D>, StoreError> {
     let corrupt = |part: &str, expected: &str, found: String| Corrupt {
         object: key.render(),
         part: part.into(),
@@ -172,10 +189,13 @@ fn parse<D: Definition>(key: &ObjectKey, bytes: &Bytes, id: &D::Id) -> Result<D,
     };
     let definition: D = serde_json::from_slice(bytes)
         .map_err(|error| corrupt("definition", "a definition in JSON", error.to_string()))?;
-    if definition.id() != id {
-        return Err(corrupt("id", "the name and version in the key", "another name or version".into()).into());
+    if definition.id() == id {
+        return Ok(Some(definition));
     }
-    Ok(definition)
+    if D::is_same_file(definition.id(), id) {
+        return Ok(None);
+    }
+    Err(corrupt("id", "the name and version in the key", "another name or version".into()).into())
 }
 
 async fn create<D: Definition>(store: &Store, definition: &D) -> Result<Defined, StoreError> {
@@ -198,8 +218,10 @@ async fn create<D: Definition>(store: &Store, definition: &D) -> Result<Defined,
 
 async fn delete<D: Definition>(store: &Store, id: &D::Id) -> Result<bool, StoreError> {
     let (key, marker) = (D::key(id), D::marker(id));
-    let (definition, deleted) = futures::try_join!(store.size(&key), store.size(&marker))?;
-    if definition.is_none() || deleted.is_some() {
+    let (bytes, deleted) = futures::try_join!(store.get(&key), store.size(&marker))?;
+    let Some(bytes) = bytes.filter(|_| deleted.is_none()) else { return Ok(false) };
+    // A definition that cannot be read may be deleted; another's may not.
+    if matches!(parse::<D>(&key, &bytes, id), Ok(None)) {
         return Ok(false);
     }
     // Markers are all alike; whose it is does not matter.

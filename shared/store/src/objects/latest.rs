@@ -11,7 +11,7 @@ use futures::StreamExt;
 use tarn_model::{Boundary, Checkpoint, Corrupt, DataSourceId, IndexId, KeyPrefix, Manifest, ObjectKey};
 
 use crate::error::StoreError;
-use crate::store::Store;
+use crate::store::{Listed, Store};
 
 /// Listing finds a root that garbage collection removes before it is read at most this often before we give up.
 const VANISHED_MOST: u32 = 8;
@@ -105,6 +105,10 @@ async fn latest<T>(
                 .buffered(PROBE_WIDTH as usize)
                 .collect()
                 .await;
+            if ahead.is_empty() {
+                // There is no number after this one.
+                break;
+            }
             for found in ahead {
                 match found? {
                     Some(found) => (newest, number) = (found, number + 1),
@@ -115,10 +119,7 @@ async fn latest<T>(
         return Ok(Some(newest));
     }
     for _ in 0..VANISHED_MOST {
-        let Some(first) = store.first(prefix).await? else { return Ok(None) };
-        let Some(number) = first.key.as_ref().and_then(number_of) else {
-            return Err(foreign(&first.path).into());
-        };
+        let Some(number) = newest_number(store, prefix).await? else { return Ok(None) };
         if let Some(found) = read(number).await? {
             return Ok(Some(found));
         }
@@ -126,11 +127,13 @@ async fn latest<T>(
     Err(StoreError::Missing { object: prefix.render() })
 }
 
-fn foreign(path: &str) -> Corrupt {
-    Corrupt {
-        object: path.into(),
-        part: "key".into(),
-        expected: "a name that this prefix can hold; see docs/formats/layout.md".into(),
-        found: "a foreign object".into(),
+/// The number of the root that sorts first. A foreign object may stand before it, such as the `.DS_Store` that a Mac leaves in
+/// a directory that somebody has looked at; then it takes a whole listing.
+async fn newest_number(store: &Store, prefix: &KeyPrefix) -> Result<Option<u64>, StoreError> {
+    let number = |listed: &Listed| listed.key.as_ref().and_then(number_of);
+    let Some(first) = store.first(prefix).await? else { return Ok(None) };
+    match number(&first) {
+        Some(newest) => Ok(Some(newest)),
+        None => Ok(store.list(prefix).await?.iter().find_map(number)),
     }
 }

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tarn_model::{AttributeType, Boundary, DataSource, FORMAT, IndexId, Manifest, ObjectKey, ReadToken, VectorKind};
+use object_store::ObjectStoreExt;
+use tarn_model::{
+    AttributeType, Boundary, DataSource, FORMAT, IndexId, Manifest, ObjectKey, ReadToken, VectorKind, limits,
+};
 use tarn_store::{
     CountingStore, Defined, Store, StoreError, create_source, delete_source, is_source_deleted, latest_manifest,
     latest_source_boundary, list_sources, load_source,
@@ -74,6 +77,37 @@ async fn a_definition_that_is_not_what_its_key_says_is_corrupt() {
     }
 }
 
+#[tokio::test]
+async fn what_was_found_is_made_durable_where_there_are_files() {
+    let key = ObjectKey::Source(source("a"));
+    Store::memory().make_durable(&key).await.expect("nothing to do");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let disk = Store::disk(directory.path()).expect("a store");
+    disk.put_unique(&key, "x".into()).await.expect("put");
+    disk.make_durable(&key).await.expect("synced");
+    let absent = disk.make_durable(&ObjectKey::Source(source("b"))).await;
+    assert!(matches!(absent, Err(StoreError::Unavailable { .. })), "{absent:?}");
+}
+
+/// What a file system shows that does not tell `A` from `a`: the definition of `A` at the place of `a`.
+#[tokio::test]
+async fn a_name_that_differs_in_case_alone_is_another_name() {
+    let store = Store::memory();
+    let upper = serde_json::to_vec(&definition("A", 2)).expect("JSON");
+    store.put_unique(&ObjectKey::Source(source("a")), upper.into()).await.expect("put");
+    assert_eq!(load_source(&store, &source("a")).await.expect("load"), None);
+    assert_eq!(create_source(&store, &definition("a", 2)).await.expect("create"), Defined::Differs);
+    assert!(!delete_source(&store, &source("a")).await.expect("delete"), "A is not deleted under the name of a");
+    assert!(!is_source_deleted(&store, &source("a")).await.expect("marker"));
+}
+
+#[tokio::test]
+async fn a_definition_that_is_corrupt_can_be_deleted() {
+    let store = Store::memory();
+    store.put_unique(&ObjectKey::Source(source("a")), "{".into()).await.expect("put");
+    assert!(delete_source(&store, &source("a")).await.expect("delete"));
+}
+
 fn index() -> IndexId {
     IndexId::new("i", "1").expect("an id")
 }
@@ -84,7 +118,7 @@ async fn put_manifest(store: &Store, generation: u64) {
         index: index(),
         generation,
         commit_id: ulid::Ulid(u128::from(generation)),
-        watermark: ReadToken::single(generation),
+        watermark: ReadToken::single(generation.min(limits::SEQUENCE)),
         created_ms: 0,
         rows: 0,
         shards: Vec::new(),
@@ -115,6 +149,29 @@ async fn the_newest_manifest_is_found_with_and_without_a_hint() {
     assert_eq!(latest(Some(13)).await, None, "nothing is newer");
     let warm = requests.counts().since(&before);
     assert_eq!((warm.gets, warm.total()), (1, 1), "a warm reader asks once");
+}
+
+#[tokio::test]
+async fn foreign_objects_among_the_manifests_are_passed_over() {
+    let store = Store::memory();
+    let foreign = store.path(&ObjectKey::Manifest { index: index(), generation: 1 });
+    for name in [".DS_Store", "zzz"] {
+        let path = object_store::path::Path::from(foreign.as_ref().replace("18446744073709551614.json", name));
+        store.object_store().put(&path, "x".into()).await.expect("put");
+    }
+    assert_eq!(latest_manifest(&store, &index(), None).await.expect("latest"), None);
+    put_manifest(&store, 1).await;
+    put_manifest(&store, 2).await;
+    let found = latest_manifest(&store, &index(), None).await.expect("latest");
+    assert_eq!(found.map(|manifest| manifest.generation), Some(2));
+}
+
+#[tokio::test]
+async fn looking_for_newer_manifests_ends_at_the_last_number() {
+    let store = Store::memory();
+    put_manifest(&store, u64::MAX).await;
+    let found = latest_manifest(&store, &index(), Some(u64::MAX - 1)).await.expect("latest");
+    assert_eq!(found.map(|manifest| manifest.generation), Some(u64::MAX));
 }
 
 #[tokio::test]

@@ -1,1 +1,0 @@
-//! Specification of the segment cache: verification, bounds, single flight, restarts.
