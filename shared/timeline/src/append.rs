@@ -1,9 +1,10 @@
 //! Appending: the writers' half of the protocol.
 //!
 //! 1. Encode the group of uploads as the delta of sequence head + 1 and create it.
-//! 2. Created: durable and visible to everyone, at once. If what was known of the head had grown old, read the boundary
-//!    *now*: at or below it, the sequence had been used and collected before, nobody reads it, and the group is not
-//!    committed. Go on after the boundary.
+//!    What is known of the head is looked up again when it has grown old.
+//! 2. Created: durable and visible to everyone, at once. If what was known of the head grew old on the way (the process was
+//!    put to sleep), read the boundary *now*: at or below it, the sequence had been used and collected before, nobody reads
+//!    it, and the group is not committed. Go on after the boundary.
 //! 3. Taken: another writer won. Read what it wrote; an upload of ours that came with a receipt may be in it. Back off with
 //!    jitter, and try the next sequence.
 //! 4. Unknown: `Store::create` has tried to find out for as long as it makes sense. Say so: every upload of the group is
@@ -12,6 +13,7 @@
 //! Owns `batch-is-atomic`: an upload is in one delta as a whole; and `nothing-commits-into-the-past`: a sequence at or below
 //! the boundary counts for nobody.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,7 +111,7 @@ impl Timeline {
         }
         self.refuse_deleted().await?;
         if batch.is_empty() {
-            return Ok(Prepared::Done(Appended::at(self.known_or_found().await?.head, false)));
+            return Ok(Prepared::Done(Appended::at(self.known_or_find().await?.head, false)));
         }
         let Some(key) = options.idempotency_key else {
             return Ok(commit(Member { id: self.new_id(), batch, absent_up_to: None }));
@@ -129,7 +131,7 @@ impl Timeline {
             format: FORMAT,
             source: self.source().id.clone(),
             batch_id: self.new_id(),
-            head: ReadToken::single(self.known_or_found().await?.head),
+            head: ReadToken::single(self.known_or_find().await?.head),
             payload,
             created_ms: self.store().clock().now_ms(),
         };
@@ -161,6 +163,7 @@ impl Timeline {
         let boundary = self.boundary().await.map_err(AppendError::NotApplied)?;
         let member = Member { id: receipt.batch_id, batch, absent_up_to: Some(since.max(boundary)) };
         if let Some(sequence) = self.find_id(&member, head).await? {
+            self.store().make_durable(&self.key(sequence)).await.map_err(AppendError::NotApplied)?;
             return Ok(Prepared::Done(Appended::at(sequence, true)));
         }
         if since < boundary {
@@ -183,19 +186,22 @@ impl Timeline {
         let mut backoff = self.store().backoff(CONFLICTS);
         let mut lost_races = 0;
         loop {
-            let known = self.known_or_found().await?;
+            let known = self.known_or_find().await?;
             self.settle_written(&mut members, known, outcomes).await?;
             let waiting: Vec<usize> = (0..members.len()).filter(|&at| outcomes[at].is_none()).collect();
             if waiting.is_empty() {
                 return Ok(());
             }
             let sequence = known.head + 1;
-            let group: Vec<&Member> = waiting.iter().map(|&at| &members[at]).collect();
+            // An upload that a client repeats while the first attempt waits is in the same group; it goes in once.
+            let mut ids = HashSet::new();
+            let (firsts, repeats): (Vec<usize>, Vec<usize>) =
+                waiting.into_iter().partition(|&at| ids.insert(members[at].id));
+            let group: Vec<&Member> = firsts.iter().map(|&at| &members[at]).collect();
             match self.try_sequence(sequence, &group, known).await? {
                 Won::Ours => {
-                    for at in waiting {
-                        outcomes[at] = Some(Ok(Appended::at(sequence, false)));
-                    }
+                    firsts.iter().for_each(|&at| outcomes[at] = Some(Ok(Appended::at(sequence, false))));
+                    repeats.iter().for_each(|&at| outcomes[at] = Some(Ok(Appended::at(sequence, true))));
                     return Ok(());
                 }
                 Won::Nobody => continue,
@@ -233,7 +239,12 @@ impl Timeline {
                         return Ok(Won::Nobody);
                     }
                 }
-                self.learn(sequence, started);
+                if group.iter().all(|member| member.absent_up_to.is_none()) {
+                    self.learn(sequence, started);
+                } else {
+                    // Another attempt with the receipt may have written it, long before, and others after it.
+                    self.learn_exists(sequence);
+                }
                 self.remember(sequence, infos.iter().map(|info| info.id).collect());
                 Ok(Won::Ours)
             }
@@ -288,6 +299,7 @@ impl Timeline {
                 return Err(AppendError::KeyExpired { collected: ReadToken::single(boundary) });
             }
         }
+        self.store().make_durable(&self.key(sequence)).await.map_err(AppendError::NotApplied)?;
         Ok(Appended::at(sequence, true))
     }
 
@@ -320,8 +332,8 @@ impl Timeline {
         Ok(ids)
     }
 
-    async fn known_or_found(&self) -> Result<Knowledge, AppendError> {
-        match self.known() {
+    async fn known_or_find(&self) -> Result<Knowledge, AppendError> {
+        match self.known_fresh() {
             Some(known) => Ok(known),
             None => self.find_head().await.map_err(not_applied),
         }

@@ -18,7 +18,7 @@ use tarn_model::{
 
 use crate::batch::PointBatch;
 use crate::keys::shared;
-use crate::schema::{attribute_data_type, coordinate, delta_schema, dimension};
+use crate::schema::{attribute_data_type, check_vector_bytes, coordinate, delta_schema, dimension};
 
 /// The vector of one row, borrowed.
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +135,7 @@ impl DeltaBuilder {
                 limits::BATCH_POINTS
             )));
         }
+        check_vector_bytes(&self.source, self.rows() + 1)?;
         let key = PointKey::encode(&self.source, attributes)?;
         let key_end = offset(self.keys.len() + key.0.len())?;
         self.vectors.push(vector, &self.source)?;

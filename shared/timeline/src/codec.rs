@@ -13,12 +13,12 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::file::metadata::KeyValue;
 use serde::{Deserialize, Serialize};
-use tarn_model::{Corrupt, DataSource, DataSourceId, ObjectKey};
+use tarn_model::{Corrupt, DataSource, DataSourceId, ObjectKey, ValidationError};
 use ulid::Ulid;
 
 use crate::batch::PointBatch;
 use crate::canonical::{Broken, check_delta};
-use crate::schema::{MAX_DELTA_ROWS, delta_schema, writer_properties};
+use crate::schema::{MAX_DELTA_ROWS, check_vector_bytes, delta_schema, writer_properties};
 use crate::seal;
 
 /// The format that is written, and the only one so far.
@@ -106,6 +106,8 @@ pub fn encode_delta(lane: u16, sequence: u64, batches: &[BatchInfo], batch: &Poi
     let source = batch.source();
     let object = ObjectKey::Delta { source: source.id.clone(), lane, sequence }.render();
     check_rows(batches, batch.rows()).map_err(|broken| broken.in_object(&object))?;
+    let too_large = |error: ValidationError| Broken::new("rows", error.to_string(), batch.rows().to_string());
+    check_vector_bytes(source, batch.rows()).map_err(|error| too_large(error).in_object(&object))?;
     let internal = |error: &dyn std::fmt::Display| {
         Broken::new("encoding", "columns that Parquet can hold", error.to_string()).in_object(&object)
     };
@@ -244,6 +246,8 @@ fn read_rows(bytes: &Bytes, metadata: ArrowReaderMetadata, source: &DataSource) 
     if rows > MAX_DELTA_ROWS {
         return Err(Broken::new("rows", format!("at most {MAX_DELTA_ROWS}"), rows.to_string()));
     }
+    // The reader makes place for the vectors of tombstones, of which a small file may claim many.
+    check_vector_bytes(source, rows).map_err(|error| Broken::new("rows", error.to_string(), rows.to_string()))?;
     let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes.clone(), metadata)
         .with_batch_size(rows.max(1))
         .build()

@@ -10,6 +10,7 @@ mod attributes;
 mod dense;
 mod lists;
 mod mapping;
+mod size;
 mod sparse;
 
 use std::sync::Arc;
@@ -21,7 +22,9 @@ use tarn_model::{DataSource, ValidationError, VectorKind, limits};
 
 use crate::batch::PointBatch;
 use crate::keys::KeyEncoder;
-use crate::schema::{INDICES_COLUMN, VALUES_COLUMN, VECTOR_COLUMN, attribute_data_type, delta_schema};
+use crate::schema::{
+    INDICES_COLUMN, VALUES_COLUMN, VECTOR_COLUMN, attribute_data_type, check_vector_bytes, delta_schema,
+};
 
 pub use mapping::ColumnMapping;
 use mapping::Columns;
@@ -104,7 +107,9 @@ pub(crate) fn convert(
             limits::BATCH_POINTS
         )));
     }
+    check_vector_bytes(&source, batch.num_rows())?;
     let columns = Columns::resolve(&source, batch, mapping)?;
+    size::check(columns.attributes.iter().flatten().map(|column| column.array))?;
     let deleted = deleted(&columns, first_row)?;
     let live = match &deleted {
         Some(deleted) if deleted.has_true() => Live(Some(NullBuffer::new(!deleted.values()))),

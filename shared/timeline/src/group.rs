@@ -136,11 +136,14 @@ impl GroupCommitter {
 
 /// Commits group after group until nothing waits.
 async fn lead_groups(shared: Arc<Shared>) {
-    let _lead = Lead(Arc::clone(&shared));
+    let mut lead = Lead { shared: Arc::clone(&shared), over: false };
     loop {
         // Lets those that are ready at this moment join.
         tokio::task::yield_now().await;
-        let Some(group) = shared.take_group() else { return };
+        let Some(group) = shared.take_group() else {
+            lead.over = true;
+            return;
+        };
         let mut members = Vec::with_capacity(group.len());
         let mut waiting = Vec::with_capacity(group.len());
         for Waiting { member, reserved, done } in group {
@@ -179,16 +182,19 @@ impl Shared {
 }
 
 /// A leader that ends before its time, by a panic or with the runtime, leaves nobody waiting for it.
-struct Lead(Arc<Shared>);
+struct Lead {
+    shared: Arc<Shared>,
+    /// It ended in time. Another leader may be at work already; then the queue is its.
+    over: bool,
+}
 
 impl Drop for Lead {
     fn drop(&mut self) {
+        if self.over {
+            return;
+        }
         let abandoned = {
-            let mut queue = self.0.queue.lock();
-            // After a regular end another leader may be at work already; then the queue is its.
-            if !std::thread::panicking() {
-                return;
-            }
+            let mut queue = self.shared.queue.lock();
             queue.led = false;
             std::mem::take(&mut queue.waiting)
         };

@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
-use tarn_model::{AttributeType, DataSource, VectorKind};
+use tarn_model::{AttributeType, DataSource, ValidationError, VectorKind, limits};
 
 /// The point key: canonical bytes of the permanent attributes.
 pub const KEY_COLUMN: &str = "_key";
@@ -95,6 +95,23 @@ fn schema(source: &DataSource, second: Field, tombstones: bool) -> SchemaRef {
 /// The child field of a vector column: no coordinate is null. `element` is the name that the Parquet format prescribes.
 pub(crate) fn coordinate(data_type: DataType) -> Arc<Field> {
     Arc::new(Field::new("element", data_type, false))
+}
+
+/// Refuses rows whose dense vectors take more than [`limits::BATCH_BYTES`]; there is a place for one in tombstones too. (Sparse
+/// ones have no place where there is nothing.)
+pub(crate) fn check_vector_bytes(source: &DataSource, rows: usize) -> Result<(), ValidationError> {
+    let row_bytes = match source.vector_kind {
+        VectorKind::Dense => size_of::<f32>() * usize::try_from(source.vector_dimension).unwrap_or(usize::MAX / 8),
+        VectorKind::Sparse => return Ok(()),
+    };
+    let most = limits::BATCH_BYTES / row_bytes.max(1);
+    if rows <= most {
+        return Ok(());
+    }
+    Err(ValidationError::one(format!(
+        "an upload takes at most {most} points or tombstones with vectors of dimension {}; send several uploads",
+        source.vector_dimension
+    )))
 }
 
 /// The dimension as Arrow counts it. Definitions are limited far below `i32::MAX` for dense vectors.

@@ -3,8 +3,10 @@
 //! Knowledge. "At time T nothing after sequence H had ever existed" is what lets one put be enough for an append and one
 //! get for a strong read. It ages: after T others may append, fold, and collect what they appended, and then H + 1 is
 //! absent again although it was committed. Collection waits at least [`MIN_COLLECTION_GRACE`] after a delta is written and
-//! writes a boundary before it deletes; so knowledge younger than [`KNOWLEDGE_MAX_AGE`] can be believed, and older
-//! knowledge is believed after the boundary was read *later* than the fact that depends on it.
+//! writes a boundary before it deletes; so knowledge younger than [`KNOWLEDGE_MAX_AGE`] can be believed. Older knowledge is
+//! looked up again, and what rests on knowledge that grew old meanwhile is believed after the boundary was read *later*
+//! than the fact that depends on it. The data source itself may have been deleted, collected and made again; then its
+//! sequences begin anew, and what was known is of another timeline.
 //!
 //! Owns `timeline-is-gapless`: above the boundary, sequence N + 1 exists only if N does.
 
@@ -97,12 +99,11 @@ impl Timeline {
     /// # Errors
     /// [`TimelineError::Store`].
     pub async fn head(&self) -> Result<ReadToken, TimelineError> {
-        let known = self.known();
-        let Some(known) = known.filter(|known| self.is_fresh(known.at)) else {
+        let Some(known) = self.known_fresh() else {
             return Ok(ReadToken::single(self.find_head().await?.head));
         };
         let started = self.now();
-        if self.store().size(&self.key(known.head + 1)).await?.is_none() {
+        if !self.exists(known.head + 1).await? {
             return Ok(ReadToken::single(self.learn(known.head, started).head));
         }
         Ok(ReadToken::single(self.find_head().await?.head))
@@ -180,6 +181,10 @@ impl Timeline {
         }
         let mut head = floor;
         for sequence in sequences {
+            // A directory that is written to while it is listed may show a later file and not the one before.
+            while head + 1 < sequence && self.exists(head + 1).await? {
+                head += 1;
+            }
             check_gapless(&self.key(head + 1).render(), head + 1, sequence)?;
             head = sequence;
         }
@@ -187,25 +192,40 @@ impl Timeline {
         if head > floor {
             self.learn(head, started);
         }
-        Ok(Listing { floor, head, at: started })
+        Ok(Listing { floor, head, boundary, at: started })
     }
 
-    /// Finds the head without knowing anything: from the newest checkpoint's watermark, or from what was known, on.
+    /// Finds the head: from what was known on, or from the newest checkpoint's watermark.
     pub(crate) async fn find_head(&self) -> Result<Knowledge, TimelineError> {
-        let mut floor = match self.known() {
-            Some(known) => known.head,
-            None => latest_checkpoint(self.store(), &self.source().id, None)
-                .await?
-                .map_or(0, |checkpoint| checkpoint.watermark.sequence(LANE)),
-        };
         loop {
-            match self.list_after(floor).await {
-                // The floor is a head that was, a watermark or a boundary: all of them existed.
-                Ok(listing) => return Ok(self.learn(listing.head, listing.at)),
-                Err(TimelineError::Collected { collected }) => floor = collected.sequence(LANE),
-                Err(error) => return Err(error),
+            let known = self.known();
+            let mut floor = match known {
+                Some(known) => known.head,
+                None => latest_checkpoint(self.store(), &self.source().id, None)
+                    .await?
+                    .map_or(0, |checkpoint| checkpoint.watermark.sequence(LANE)),
+            };
+            let listing = loop {
+                match self.list_after(floor).await {
+                    Ok(listing) => break listing,
+                    Err(TimelineError::Collected { collected }) => floor = collected.sequence(LANE),
+                    Err(error) => return Err(error),
+                }
+            };
+            // The floor is a head that was, a watermark or a boundary: it existed. If nothing follows it, and it is gone
+            // although it was not collected, then that was in a data source of this name that exists no more.
+            let last = listing.head > listing.boundary && listing.head == listing.floor;
+            if known.is_some() && last && !self.exists(listing.head).await? {
+                tracing::info!(source = %self.source().id, head = listing.head, "the data source was made anew");
+                self.forget();
+                continue;
             }
+            return Ok(self.learn(listing.head, listing.at));
         }
+    }
+
+    async fn exists(&self, sequence: u64) -> Result<bool, StoreError> {
+        Ok(self.store().size(&self.key(sequence)).await?.is_some())
     }
 
     /// Up to here deltas may be gone. Not cached: who asks needs the answer of now.
@@ -244,8 +264,18 @@ impl Timeline {
         self.now().saturating_sub(at) < self.inner.max_age
     }
 
-    pub(crate) fn known(&self) -> Option<Knowledge> {
+    fn known(&self) -> Option<Knowledge> {
         *self.inner.knowledge.lock()
+    }
+
+    /// What is known and young enough to be believed.
+    pub(crate) fn known_fresh(&self) -> Option<Knowledge> {
+        self.known().filter(|known| self.is_fresh(known.at))
+    }
+
+    fn forget(&self) {
+        *self.inner.knowledge.lock() = None;
+        self.inner.batch_ids.lock().clear();
     }
 
     /// Adds "at `at` nothing after `head` had ever existed". Two such facts make one: nothing after the later head had
@@ -282,6 +312,8 @@ impl Timeline {
 pub(crate) struct Listing {
     pub(crate) floor: u64,
     pub(crate) head: u64,
+    /// Read after the listing.
+    pub(crate) boundary: u64,
     /// Before the listing was asked for.
     pub(crate) at: Duration,
 }

@@ -1,10 +1,19 @@
 //! Appending: races, lost responses, receipts, zombies, deletion.
 
 use std::collections::BTreeSet;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::future::join_all;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, Result,
+};
 use tarn_model::{Boundary, DataSource, FORMAT, ObjectKey, ReadToken, Update};
 use tarn_store::{CountingStore, Store, create_source, delete_source};
 use tarn_testkit::{Fault, FaultStore, Faults, ManualClock, Operation};
@@ -359,4 +368,139 @@ async fn a_batch_for_another_source_is_refused() {
     let timeline = Timeline::open(Store::memory(), Arc::new(other));
     let error = timeline.append(points(&source, 0..1), Default::default()).await.expect_err("another source");
     assert!(matches!(error, AppendError::Invalid(_)), "{error}");
+}
+
+/// A store whose requests can be held up, and the same store without that.
+fn sleepy() -> (Store, Store, Faults, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new());
+    let plain = Store::memory().with_clock(Arc::clone(&clock) as _);
+    let (faulty, faults) = FaultStore::new(Arc::clone(plain.object_store()));
+    (plain.layer(|_| Arc::new(faulty)), plain, faults, clock)
+}
+
+/// As above, but the writer falls asleep with its put under way.
+#[tokio::test]
+async fn a_put_that_took_too_long_does_not_commit_into_the_past() {
+    let source = dense_source();
+    let (store, plain, faults, clock) = sleepy();
+    let zombie = Timeline::open(store, Arc::clone(&source));
+    zombie.append(points(&source, 0..1), Default::default()).await.expect("appends");
+    let held = faults.hold(Operation::Put, "timeline");
+    let sleeping = tokio::spawn({
+        let (zombie, late) = (zombie.clone(), points(&source, 9..10));
+        async move { zombie.append(late, Default::default()).await }
+    });
+    held.arrived().await;
+    let others = Timeline::open(plain.clone(), Arc::clone(&source));
+    for n in 1..5 {
+        others.append(points(&source, n..n + 1), Default::default()).await.expect("appends");
+    }
+    collect(&plain, &source, 5).await;
+    clock.advance(Duration::from_secs(3600));
+    held.release();
+    assert_eq!(sleeping.await.expect("ends").expect("appends"), appended(6));
+}
+
+/// The response to a receipt is lost, and the writer sleeps before it asks again. Meanwhile a retry commits the batch, others
+/// go on, and all of it is collected. That the batch is there says nothing about what came after it.
+#[tokio::test]
+async fn what_another_attempt_wrote_does_not_make_knowledge_young() {
+    let source = dense_source();
+    let (store, plain, faults, clock) = sleepy();
+    let zombie = Timeline::open(store, Arc::clone(&source));
+    zombie.append(points(&source, 0..1), Default::default()).await.expect("appends");
+    faults.script(Operation::Put, "receipts", Fault::LostResponse);
+    let (first, second) = (faults.hold(Operation::Put, "receipts"), faults.hold(Operation::Put, "receipts"));
+    first.release();
+    let sleeping = tokio::spawn({
+        let (zombie, batch) = (zombie.clone(), points(&source, 1..2));
+        async move { zombie.append(batch, key("k")).await }
+    });
+    second.arrived().await;
+    let others = Timeline::open(plain.clone(), Arc::clone(&source));
+    assert_eq!(others.append(points(&source, 1..2), key("k")).await.expect("appends").token, ReadToken::single(2));
+    others.append(points(&source, 2..3), Default::default()).await.expect("appends");
+    clock.advance(Duration::from_secs(20 * 60));
+    second.release();
+    assert_eq!(sleeping.await.expect("ends").expect("appends").token, ReadToken::single(2));
+
+    collect(&plain, &source, 3).await;
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(zombie.append(points(&source, 3..4), Default::default()).await.expect("appends"), appended(4));
+}
+
+/// A process that slept through the deletion, the collection and the making anew of a data source starts from its new head.
+#[tokio::test]
+async fn a_source_that_was_made_anew_is_not_continued_at_its_old_head() {
+    let source = dense_source();
+    let clock = Arc::new(ManualClock::new());
+    let store = Store::memory().with_clock(Arc::clone(&clock) as _);
+    let zombie = Timeline::open(store.clone(), Arc::clone(&source));
+    for n in 0..3 {
+        zombie.append(points(&source, n..n + 1), Default::default()).await.expect("appends");
+    }
+    for sequence in 1..=3 {
+        let object = ObjectKey::Delta { source: source.id.clone(), lane: 0, sequence };
+        store.delete(&object).await.expect("deleted");
+    }
+    let others = Timeline::open(store.clone(), Arc::clone(&source));
+    others.append(points(&source, 3..4), Default::default()).await.expect("appends");
+    clock.advance(Duration::from_secs(3600));
+
+    assert_eq!(zombie.append(points(&source, 4..5), key("k")).await.expect("appends"), appended(2));
+    assert_eq!(all_updates(&others).await.len(), 2);
+}
+
+/// A store whose listings leave one object out, as a directory's may that is written to while it is read.
+#[derive(Debug)]
+struct TornListings {
+    inner: Arc<dyn ObjectStore>,
+    hidden: Path,
+}
+
+impl std::fmt::Display for TornListings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TornListings({})", self.inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for TornListings {
+    async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.inner.put_opts(at, payload, options).await
+    }
+    async fn put_multipart_opts(&self, at: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(at, options).await
+    }
+    async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
+        self.inner.get_opts(at, options).await
+    }
+    fn delete_stream(&self, at: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(at)
+    }
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let hidden = self.hidden.clone();
+        self.inner.list(prefix).try_filter(move |meta| ready(meta.location != hidden)).boxed()
+    }
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+#[tokio::test]
+async fn a_listing_that_misses_a_delta_that_is_there_is_no_corruption() {
+    let source = dense_source();
+    let store = Store::memory();
+    let writer = Timeline::open(store.clone(), Arc::clone(&source));
+    for n in 0..4 {
+        writer.append(points(&source, n..n + 1), Default::default()).await.expect("appends");
+    }
+    let hidden = store.path(&ObjectKey::Delta { source: source.id.clone(), lane: 0, sequence: 2 });
+    let torn = store.layer(|inner| Arc::new(TornListings { inner, hidden }));
+    let reader = Timeline::open(torn, Arc::clone(&source));
+    assert_eq!(reader.head().await.expect("reads"), ReadToken::single(4));
+    assert_eq!(all_updates(&reader).await.len(), 4);
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use tarn_model::{Corrupt, DataSource, PointKey, Update};
+use tarn_model::{
+    AttributeType, AttributeValue, Attributes, Corrupt, DataSource, PointKey, Update, VectorKind, limits,
+};
 use tarn_timeline::{BatchInfo, Delta, PointBatch, decode_delta, decode_header, delta_schema, encode_delta};
 
-use crate::common::{any_updates, batch, delete, dense_source, id, sparse_source, updates, upsert};
+use crate::common::{any_updates, batch, delete, dense_source, id, source, sparse_source, updates, upsert};
 
 const OBJECT: &str = "sources/s/1/timeline/000/00000000000000000003.parquet";
 
@@ -127,4 +129,22 @@ fn sealed_nonsense_is_corrupt() {
     }
     let _ = std::panic::take_hook();
     assert!(unharmed < bytes.len() / 6, "{unharmed} of {}", bytes.len() / 3);
+}
+
+/// A file of a few bytes can claim millions of tombstones, and the reader makes place for the vector of each.
+#[test]
+fn a_delta_of_more_tombstones_than_memory_holds_is_corrupt() {
+    let narrow = source(VectorKind::Dense, 1, &[("id", AttributeType::Int64)], &["id"]);
+    let mut wide = DataSource::clone(&narrow);
+    wide.vector_dimension = limits::DENSE_DIMENSION;
+    let most = limits::BATCH_BYTES / (4 * limits::DENSE_DIMENSION as usize);
+    let tombstones: Vec<Update> = (0..=most as i64).map(|id| Update::Delete(id_attribute(id))).collect();
+    // Written for a source whose vectors are small, and passed off as one whose vectors are not.
+    let bytes = encode(&batch(&narrow, &tombstones));
+    let error = decode(&wide, &bytes).expect_err("refused");
+    assert_eq!((error.part.as_str(), error.found.as_str()), ("rows", (most + 1).to_string().as_str()), "{error}");
+}
+
+fn id_attribute(id: i64) -> Attributes {
+    Attributes::from([("id".to_owned(), AttributeValue::Int64(id))])
 }

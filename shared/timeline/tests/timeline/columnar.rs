@@ -6,13 +6,15 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, FixedSizeListArray,
     Float16Array, Float32Array, Float64Array, Int8Array, Int32Array, Int64Array, LargeListArray, LargeStringArray,
-    ListArray, RecordBatch, StringArray, StringViewArray, TimestampMillisecondArray, TimestampNanosecondArray,
-    UInt64Array,
+    ListArray, RecordBatch, StringArray, StringViewArray, StringViewBuilder, TimestampMillisecondArray,
+    TimestampNanosecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int32Type, Int64Type};
 use half::f16;
 use proptest::prelude::*;
-use tarn_model::{AttributeType, AttributeValue, DataSource, Sharder, SparseVector, Update, Vector, VectorKind};
+use tarn_model::{
+    AttributeType, AttributeValue, DataSource, Sharder, SparseVector, Update, Vector, VectorKind, limits,
+};
 use tarn_timeline::{ColumnMapping, PointBatch};
 use uuid::Uuid;
 
@@ -325,6 +327,39 @@ fn tombstones_alone_need_the_permanent_attributes_alone() {
     let deleted: ArrayRef = Arc::new(BooleanArray::from(vec![true, true]));
     let batch = convert(&dense_source(), vec![("id", ids(2)), ("deleted", deleted)]).expect("accepted");
     assert!(batch.is_deleted(0) && batch.is_deleted(1));
+}
+
+/// A place for a vector is made in tombstones too; a small upload must not take all memory.
+#[test]
+fn tombstones_of_large_vectors_are_bounded() {
+    let source = source(VectorKind::Dense, limits::DENSE_DIMENSION, &[("id", AttributeType::Int64)], &["id"]);
+    let most = limits::BATCH_BYTES / (4 * limits::DENSE_DIMENSION as usize);
+    let deleted: ArrayRef = Arc::new(BooleanArray::from(vec![true; most + 1]));
+    let error = convert(&source, vec![("id", ids(most + 1)), ("deleted", deleted)]).expect_err("too many");
+    assert!(error.contains(&format!("at most {most} points or tombstones")), "{error}");
+}
+
+/// A hundred thousand rows may share one long string; each of them would get its own.
+#[test]
+fn shared_strings_are_counted_before_they_are_copied() {
+    let long = "x".repeat(limits::STRING_VALUE_BYTES);
+    let rows = limits::BATCH_BYTES / long.len() + 1;
+    let keys = Int32Array::from(vec![0; rows]);
+    let dictionary: DictionaryArray<Int32Type> =
+        DictionaryArray::new(keys, Arc::new(StringArray::from(vec![long.as_str()])));
+    let mut views = StringViewBuilder::new();
+    let block = views.append_block(long.as_bytes().into());
+    for _ in 0..rows {
+        views.try_append_view(block, 0, long.len() as u32).expect("a view");
+    }
+    for shared in [Arc::new(dictionary) as ArrayRef, Arc::new(views.finish())] {
+        let error = upload(AttributeType::String, shared.clone()).expect_err("too large");
+        assert!(error.contains("when each row has its own"), "{error}");
+        upload(AttributeType::String, shared.slice(0, 2)).expect("two of them are no harm");
+    }
+    let empty: DictionaryArray<Int32Type> =
+        DictionaryArray::new(Int32Array::from(Vec::<i32>::new()), Arc::new(StringArray::from(Vec::<&str>::new())));
+    assert_eq!(upload(AttributeType::String, Arc::new(empty)), Ok(vec![]));
 }
 
 #[test]

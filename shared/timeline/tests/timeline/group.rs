@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tarn_model::{DataSource, ReadToken};
 use tarn_store::{CountingStore, LatencyStore, Requests, Store, SystemClock};
-use tarn_testkit::{FaultStore, ManualClock};
+use tarn_testkit::{FaultStore, ManualClock, Operation};
 use tarn_timeline::{AppendError, AppendOptions, GroupCommitter, GroupSettings, Timeline};
 
 use crate::common::{dense_source, points};
@@ -100,6 +100,34 @@ async fn a_failed_put_fails_its_whole_group_and_nobody_else() {
     let appended = committer.submit(points(&source, 9..10), Default::default()).await.expect("appends");
     assert_eq!(appended.token, ReadToken::single(2));
     assert_eq!(committer.queued_bytes(), 0);
+}
+
+/// `key-commits-once`, when a client repeats an upload that still waits for its turn.
+#[tokio::test]
+async fn an_upload_repeated_while_it_waits_is_written_once() {
+    let source = dense_source();
+    let (faulty, faults) = FaultStore::new(Arc::clone(Store::memory().object_store()));
+    let store = Store::memory().layer(|_| Arc::new(faulty));
+    let committer = warm(&store, &source).await;
+    let held = faults.hold(Operation::Put, "timeline");
+    let submit = |n: i64, options: AppendOptions| {
+        let (committer, batch) = (committer.clone(), points(&source, n..n + 1));
+        tokio::spawn(async move { committer.submit(batch, options).await.expect("appends") })
+    };
+    let ahead = submit(0, AppendOptions::default());
+    held.arrived().await;
+    let attempts = [submit(1, AppendOptions::idempotent("k")), submit(1, AppendOptions::idempotent("k"))];
+    // Nothing in their way takes time; so they come to wait behind the put that is held up.
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    held.release();
+    assert_eq!(ahead.await.expect("ends").token, ReadToken::single(2));
+    let outcomes: Vec<_> = join_all(attempts).await.into_iter().map(|attempt| attempt.expect("ends")).collect();
+    assert!(outcomes.iter().all(|outcome| outcome.token == ReadToken::single(3)), "{outcomes:?}");
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.replayed).count(), 1, "{outcomes:?}");
+    let delta = committer.timeline().read(3).await.expect("reads").expect("is there");
+    assert_eq!((delta.batches.len(), delta.rows()), (1, 1));
 }
 
 #[tokio::test]
