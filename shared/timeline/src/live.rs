@@ -19,9 +19,10 @@ use arrow::datatypes::{Schema, SchemaRef};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tarn_model::{Checkpoint, CheckpointFile, Corrupt, DataSource, ObjectKey, ReadToken};
-use tarn_store::{Store, latest_checkpoint};
+use tarn_store::{Store, StoreError, latest_checkpoint};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::checkpoint_file::{fetch, object_key, read_deleted, read_rows};
 use crate::codec::Delta;
@@ -96,7 +97,8 @@ pub async fn live(store: &Store, source: Arc<DataSource>, options: LiveOptions) 
             Arc::new(Schema::new(kept.collect::<Vec<_>>()))
         }
     };
-    let (sender, mut receiver) = mpsc::channel(BUFFERED);
+    let (sender, receiver) = mpsc::channel(BUFFERED);
+    let object = timeline.source().id.to_string();
     let reader = Reader {
         timeline,
         checkpoint,
@@ -106,9 +108,35 @@ pub async fn live(store: &Store, source: Arc<DataSource>, options: LiveOptions) 
         sender,
         runtime: Handle::current(),
     };
-    tokio::task::spawn_blocking(move || reader.run());
-    let batches = stream::poll_fn(move |context| receiver.poll_recv(context)).boxed();
+    let reading = tokio::task::spawn_blocking(move || reader.run());
+    let batches = received(receiver, reading, object);
     Ok(Live { at: ReadToken::single(head), schema, batches })
+}
+
+/// The batches that a reading thread sends. After a panic there the rows would end as if they were all: that is an error.
+fn received(
+    mut receiver: mpsc::Receiver<Result<RecordBatch, TimelineError>>,
+    reading: JoinHandle<()>,
+    object: String,
+) -> BoxStream<'static, Result<RecordBatch, TimelineError>> {
+    let sent = stream::poll_fn(move |context| receiver.poll_recv(context));
+    let end = stream::once(reading).filter_map(move |ended| {
+        let failed = ended.err().map(|error| match error.is_panic() {
+            true => TimelineError::Corrupt(Corrupt {
+                object: object.clone(),
+                part: "live set".to_owned(),
+                expected: "rows that can be decoded".to_owned(),
+                found: error.to_string(),
+            }),
+            false => TimelineError::Store(StoreError::Unavailable {
+                operation: "read the live set of",
+                object: object.clone(),
+                cause: Arc::new(error),
+            }),
+        });
+        std::future::ready(failed.map(Err))
+    });
+    sent.chain(end).boxed()
 }
 
 /// The checkpoint to start from, and the last sequence to include.
@@ -295,5 +323,22 @@ fn corrupt(object: &str, part: &str, expected: &str) -> Corrupt {
         part: part.to_owned(),
         expected: expected.to_owned(),
         found: "something else".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_of_the_reading_thread_does_not_pass_for_the_end() {
+        let (sender, receiver) = mpsc::channel(BUFFERED);
+        let reading = tokio::task::spawn_blocking(move || {
+            let batch = RecordBatch::new_empty(Arc::new(Schema::empty()));
+            sender.blocking_send(Ok(batch)).expect("somebody reads");
+            panic!("on purpose: this is a test")
+        });
+        let found: Vec<_> = received(receiver, reading, "points".to_owned()).collect().await;
+        assert!(matches!(found.as_slice(), [Ok(_), Err(TimelineError::Corrupt(_))]), "{found:?}");
     }
 }
