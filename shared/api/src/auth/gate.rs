@@ -28,7 +28,7 @@ const FRESH: Duration = Duration::from_secs(3);
 const STALE: Duration = Duration::from_secs(10);
 /// Most ids in the cache, unknown ones included.
 const CACHED_IDS: usize = 10_000;
-/// Look-ups of ids that are not in the cache: so many at once, and so many per second. Guessing cannot cost more.
+/// Look-ups of ids that are not known to exist: so many at once, and so many per second. Guessing cannot cost more.
 const LOOKUP_BURST: f64 = 50.0;
 const LOOKUPS_PER_SECOND: f64 = 20.0;
 
@@ -150,8 +150,11 @@ impl Gate {
             Some((false, asked)) if now.saturating_sub(asked) < FRESH => return Ok(false),
             _ => {}
         }
-        let required = auth_required(&self.store).await?;
-        self.state.lock().required = Some((required, now));
+        let listed = auth_required(&self.store).await?;
+        let mut state = self.state.lock();
+        // A listing that was under way while the first key was created must not undo what another one saw.
+        let required = listed || matches!(state.required, Some((true, _)));
+        state.required = Some((required, now));
         Ok(required)
     }
 
@@ -159,26 +162,30 @@ impl Gate {
         let now = self.store.clock().monotonic();
         let stale = {
             let mut state = self.state.lock();
-            match state.keys.get_mut(id) {
-                Some(entry) => {
-                    let age = now.saturating_sub(entry.loaded);
-                    if age < FRESH || (entry.refreshing && age < STALE) {
-                        return Ok(entry.record.clone());
-                    }
-                    entry.refreshing = true;
-                    (age < STALE).then(|| entry.record.clone())
-                }
-                None => {
-                    state.spend_lookup(now)?;
-                    None
+            if let Some(entry) = state.keys.get(id) {
+                let age = now.saturating_sub(entry.loaded);
+                if age < FRESH || (entry.refreshing && age < STALE) {
+                    return Ok(entry.record.clone());
                 }
             }
+            // An id that was unknown some seconds ago is a guess again.
+            if state.keys.get(id).is_none_or(|entry| entry.record.is_none()) {
+                state.spend_lookup(now)?;
+            }
+            state.keys.get_mut(id).and_then(|entry| {
+                entry.refreshing = true;
+                (now.saturating_sub(entry.loaded) < STALE).then(|| entry.record.clone())
+            })
         };
         let loaded = load_live(&self.store, id).await;
         let mut state = self.state.lock();
         match loaded {
             Ok(record) => {
                 let record = record.map(Arc::new);
+                if state.keys.len() >= CACHED_IDS {
+                    // Guesses go first: they must not make the keys that exist be looked up again.
+                    state.keys.retain(|_, entry| entry.record.is_some());
+                }
                 if state.keys.len() >= CACHED_IDS {
                     state.keys.clear();
                 }
