@@ -15,13 +15,13 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tarn_model::{DataSourceId, IndexId};
 use tarn_store::{
-    Defined, create_index, create_source, latest_checkpoint, list_indices as stored_indices, list_sources, load_index,
-    load_source,
+    Defined, StoreError, create_index, create_source, latest_checkpoint, list_indices as stored_indices, list_sources,
+    load_index, load_source,
 };
 use utoipa::ToSchema;
 
 use crate::auth::{Caller, Resource, Scope};
-use crate::body::MediaType;
+use crate::body::{HeldBody, MediaType};
 use crate::dto::{DataSourceDefinitionDto, IndexDefinitionDto, NameVersionDto};
 use crate::error::{ApiError, ErrorDto};
 use crate::sources::source_not_found;
@@ -158,21 +158,12 @@ pub(crate) async fn put_data_source(
 ) -> Result<Response, ApiError> {
     let id = DataSourceId::new(name, version)?;
     caller.require(Scope::Admin, Resource::DataSource(&id))?;
-    MediaType::require_json(&headers)?;
-    let body = state.read_body(body).await?;
+    let body = definition_body(&state, &headers, body).await?;
     let source = parse::data_source(body.bytes())?.into_data_source(id)?;
-    let status = match create_source(state.store(), &source).await? {
-        Defined::Created => StatusCode::CREATED,
-        Defined::Same => StatusCode::OK,
-        Defined::Deleted => return Err(deleted(&format!("Data source {}", source.id))),
-        Defined::Differs => {
-            let stored = load_source(state.store(), &source.id).await?;
-            let stored = stored.map(|stored| DataSourceDefinitionDto::from(&*stored));
-            let what = format!("Data source {}", source.id);
-            return Err(differs(&what, differences(stored.as_ref(), &DataSourceDefinitionDto::from(&source))));
-        }
-    };
-    Ok((status, Json(source_dto(&source))).into_response())
+    let defined = create_source(state.store(), &source).await?;
+    let stored = async { Ok(load_source(state.store(), &source.id).await?.map(|stored| source_dto(&stored))) };
+    let what = format!("Data source {}", source.id);
+    put_answer(&what, defined, source_dto(&source), |dto| &dto.definition, stored).await
 }
 
 /// Describes a data source.
@@ -221,7 +212,13 @@ pub(crate) async fn delete_data_source(
     }
     let indices = indices_over(&state, &id).await?;
     if !indices.is_empty() {
-        let names: Vec<String> = indices.iter().map(ToString::to_string).collect();
+        // Whoever may delete the data source need not know every index over it.
+        let may_read = |index: &&IndexId| caller.may(Scope::Read, Resource::Index(index));
+        let mut names: Vec<String> = indices.iter().filter(may_read).map(ToString::to_string).collect();
+        match indices.len() - names.len() {
+            0 => {}
+            hidden => names.push(format!("{hidden} that the API key may not read")),
+        }
         return Err(ApiError::conflict(vec![format!(
             "Data source {id} has indices; delete them first: {}",
             names.join(", ")
@@ -273,26 +270,17 @@ pub(crate) async fn put_index(
 ) -> Result<Response, ApiError> {
     let id = IndexId::new(name, version)?;
     caller.require(Scope::Admin, Resource::Index(&id))?;
-    MediaType::require_json(&headers)?;
-    let body = state.read_body(body).await?;
+    let body = definition_body(&state, &headers, body).await?;
     let definition = parse::index(body.bytes())?;
     let source_id = definition.data_source()?;
     // An index shows what is in its data source: whoever makes one must be allowed to read that.
     caller.require(Scope::Read, Resource::DataSource(&source_id))?;
     let source = load_source(state.store(), &source_id).await?.ok_or_else(|| source_not_found(&source_id))?;
     let index = definition.into_index(id, &source)?;
-    let status = match create_index(state.store(), &index).await? {
-        Defined::Created => StatusCode::CREATED,
-        Defined::Same => StatusCode::OK,
-        Defined::Deleted => return Err(deleted(&format!("Index {}", index.id))),
-        Defined::Differs => {
-            let stored = load_index(state.store(), &index.id).await?;
-            let stored = stored.map(|stored| IndexDefinitionDto::from(&*stored));
-            let what = format!("Index {}", index.id);
-            return Err(differs(&what, differences(stored.as_ref(), &IndexDefinitionDto::from(&index))));
-        }
-    };
-    Ok((status, Json(index_dto(&index))).into_response())
+    let defined = create_index(state.store(), &index).await?;
+    let stored = async { Ok(load_index(state.store(), &index.id).await?.map(|stored| index_dto(&stored))) };
+    let what = format!("Index {}", index.id);
+    put_answer(&what, defined, index_dto(&index), |dto| &dto.definition, stored).await
 }
 
 /// Deletes an index. Its data source keeps its points.
@@ -328,15 +316,36 @@ fn index_dto(index: &tarn_model::Index) -> IndexDto {
     IndexDto { id, definition: index.into() }
 }
 
-fn differs(what: &str, differences: Vec<String>) -> ApiError {
-    let mut messages =
-        vec![format!("{what} exists with another definition; definitions do not change, use a new version")];
-    messages.extend(differences);
-    ApiError::conflict(messages)
+/// The body of a PUT.
+async fn definition_body(state: &AppState, headers: &HeaderMap, body: Body) -> Result<HeldBody, ApiError> {
+    MediaType::require_json(headers)?;
+    state.read_body(body).await
 }
 
-fn deleted(what: &str) -> ApiError {
-    ApiError::conflict(vec![format!(
-        "{what} was deleted, and its name and version are free again only after garbage collection; use a new version"
-    )])
+/// The answer to a PUT. `stored` looks up what is there when it is something else than was sent.
+async fn put_answer<T: Serialize, D: Serialize>(
+    what: &str,
+    defined: Defined,
+    sent: T,
+    definition: impl Fn(&T) -> &D,
+    stored: impl Future<Output = Result<Option<T>, StoreError>>,
+) -> Result<Response, ApiError> {
+    let status = match defined {
+        Defined::Created => StatusCode::CREATED,
+        Defined::Same => StatusCode::OK,
+        Defined::Deleted => {
+            return Err(ApiError::conflict(vec![format!(
+                "{what} was deleted, and its name and version are free again only after garbage collection; use a new \
+                 version"
+            )]));
+        }
+        Defined::Differs => {
+            let stored = stored.await?;
+            let mut messages =
+                vec![format!("{what} exists with another definition; definitions do not change, use a new version")];
+            messages.extend(differences(stored.as_ref().map(&definition), definition(&sent)));
+            return Err(ApiError::conflict(messages));
+        }
+    };
+    Ok((status, Json(sent)).into_response())
 }
