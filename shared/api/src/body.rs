@@ -73,19 +73,25 @@ fn unsupported(value: &HeaderValue) -> ApiError {
     ))
 }
 
-/// Bounds the bytes of all bodies that are held at once.
+/// Bounds the bytes of all bodies, and of what was read from them, that are held at once.
 #[derive(Debug)]
 pub(crate) struct BodyBudget {
     limit: usize,
     held: AtomicUsize,
 }
 
-/// Bytes of a body; gives back its share of the budget when dropped.
+/// Bytes of the budget; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Share {
+    bytes: usize,
+    budget: Arc<BodyBudget>,
+}
+
+/// Bytes of a body, and its share of the budget.
 #[derive(Debug)]
 pub struct HeldBody {
     bytes: Vec<u8>,
-    share: usize,
-    budget: Arc<BodyBudget>,
+    share: Share,
 }
 
 impl HeldBody {
@@ -94,15 +100,40 @@ impl HeldBody {
         &self.bytes
     }
 
-    /// Takes the bytes out; the share of the budget is held until the rest is dropped.
-    pub fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.bytes)
+    /// The bytes and their share of the budget, which is for the caller to keep as long as what was made of them.
+    pub(crate) fn into_parts(self) -> (Vec<u8>, Share) {
+        (self.bytes, self.share)
     }
 }
 
-impl Drop for HeldBody {
+impl Share {
+    /// Takes more of the budget.
+    ///
+    /// # Errors
+    /// 429 when there is no more.
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), ApiError> {
+        let before = self.budget.held.fetch_add(bytes, Ordering::AcqRel);
+        self.bytes += bytes;
+        if before.saturating_add(bytes) > self.budget.limit {
+            return Err(ApiError::overloaded(
+                "The server holds too many request bodies; repeat the request in a second",
+                1,
+            ));
+        }
+        Ok(())
+    }
+
+    /// Takes or gives back what makes it this many bytes. What is in memory already is not refused: others are.
+    pub(crate) fn set(&mut self, bytes: usize) {
+        self.budget.held.fetch_add(bytes, Ordering::AcqRel);
+        self.budget.held.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.held.fetch_sub(self.share, Ordering::AcqRel);
+        self.budget.held.fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }
 
@@ -116,9 +147,9 @@ impl BodyBudget {
     /// # Errors
     /// 413 beyond the limit of one body, 429 beyond that of all together, 400 when the body breaks off or its gzip is
     /// faulty.
-    pub(crate) async fn read(self: &Arc<Self>, body: Body) -> Result<HeldBody, ApiError> {
-        let mut body = body;
-        let mut held = HeldBody { bytes: Vec::new(), share: 0, budget: Arc::clone(self) };
+    pub(crate) async fn read(self: &Arc<Self>, mut body: Body) -> Result<HeldBody, ApiError> {
+        let share = Share { bytes: 0, budget: Arc::clone(self) };
+        let mut held = HeldBody { bytes: Vec::new(), share };
         while let Some(frame) = body.frame().await {
             let frame =
                 frame.map_err(|error| ApiError::invalid(format!("The request body cannot be read: {error}")))?;
@@ -129,14 +160,7 @@ impl BodyBudget {
                     limits::BODY_BYTES
                 )));
             }
-            let before = self.held.fetch_add(data.len(), Ordering::AcqRel);
-            held.share += data.len();
-            if before + data.len() > self.limit {
-                return Err(ApiError::overloaded(
-                    "The server holds too many request bodies; repeat the request in a second",
-                    1,
-                ));
-            }
+            held.share.grow(data.len())?;
             held.bytes.extend_from_slice(&data);
         }
         Ok(held)

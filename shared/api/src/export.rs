@@ -2,6 +2,8 @@
 //!
 //! The first batch is awaited before the answer begins, so that what cannot be read is an error and not a broken stream. A
 //! failure later breaks the connection off: a client never takes a part for the whole.
+//!
+//! Owns `an-export-is-whole-or-broken`.
 
 mod arrow;
 mod ndjson;
@@ -51,7 +53,7 @@ trait Encoder: Send + 'static {
             (FileDto = "application/vnd.apache.parquet")),
             headers(("Tarn-Version" = String, description = "The version that the points are the state of"))),
         (status = 401, body = ErrorDto), (status = 403, body = ErrorDto), (status = 404, body = ErrorDto),
-        (status = 406, body = ErrorDto), (status = 503, body = ErrorDto)))]
+        (status = 406, body = ErrorDto), (status = 429, body = ErrorDto), (status = 503, body = ErrorDto)))]
 pub(crate) async fn export(
     State(state): State<AppState>,
     caller: Caller,
@@ -61,6 +63,7 @@ pub(crate) async fn export(
     let id = source_id(path)?;
     caller.require(Scope::Read, Resource::DataSource(&id))?;
     let media = accepted(&headers)?;
+    let permit = state.admit_export()?;
     let source = state.sources().get(&id).await?.source;
     let live = live(state.store(), Arc::clone(&source), options(&source)).await?;
     let mut batches = live.batches.fuse();
@@ -68,7 +71,12 @@ pub(crate) async fn export(
 
     let encoder = encoder(media, source, &live.schema)?;
     let rest = futures::stream::iter(first.map(Ok)).chain(batches).boxed();
-    let mut response = Response::new(Body::from_stream(encoded(rest, encoder)));
+    // The permit is given back when the client has read the last piece, or has gone away.
+    let pieces = encoded(rest, encoder).map(move |piece| {
+        let _held = &permit;
+        piece
+    });
+    let mut response = Response::new(Body::from_stream(pieces));
     let (name, value) = (CONTENT_TYPE, HeaderValue::from_static(media));
     response.headers_mut().insert(name, value);
     response.headers_mut().insert(TARN_VERSION, version_header(&live.at)?);
@@ -178,4 +186,51 @@ impl std::io::Write for Pieces {
 /// Errors of the encoders, which write to memory, as text for the log.
 fn text(error: &dyn std::fmt::Display) -> String {
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use ::arrow::array::{ArrayRef, Int64Array};
+    use tarn_model::Corrupt;
+
+    use super::*;
+
+    fn batch() -> RecordBatch {
+        RecordBatch::try_from_iter([("a", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap()
+    }
+
+    /// Fails at the batch of this number, from 0.
+    struct FailsAt(usize);
+
+    impl Encoder for FailsAt {
+        fn batch(&mut self, _: &RecordBatch) -> Result<Bytes, String> {
+            let left = self.0.checked_sub(1).ok_or("on purpose: this is a test")?;
+            self.0 = left;
+            Ok(Bytes::from_static(b"piece"))
+        }
+
+        fn end(&mut self) -> Result<Bytes, String> {
+            Ok(Bytes::from_static(b"end"))
+        }
+    }
+
+    #[tokio::test]
+    async fn an_export_is_whole_or_broken() {
+        let corrupt = || Corrupt {
+            object: "x".to_owned(),
+            part: "rows".to_owned(),
+            expected: "3".to_owned(),
+            found: "2".to_owned(),
+        };
+        for (last, fails_at, expected) in [
+            (Ok(batch()), 9, vec![Some("piece"), Some("piece"), Some("end")]),
+            (Err(TimelineError::Corrupt(corrupt())), 9, vec![Some("piece"), None]),
+            (Ok(batch()), 1, vec![Some("piece"), None]),
+        ] {
+            let batches = futures::stream::iter([Ok(batch()), last]).boxed();
+            let pieces: Vec<_> = encoded(batches, Box::new(FailsAt(fails_at))).collect().await;
+            let pieces: Vec<_> = pieces.iter().map(|piece| piece.as_deref().ok()).collect();
+            assert_eq!(pieces, expected.into_iter().map(|text| text.map(str::as_bytes)).collect::<Vec<_>>());
+        }
+    }
 }

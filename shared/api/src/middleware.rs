@@ -118,6 +118,8 @@ fn foreign(status: StatusCode, method: &Method, path: &str) -> ApiError {
             ApiError::new(status, "methodNotAllowed", format!("{method} is not allowed on {path}; see /docs"))
         }
         StatusCode::NOT_FOUND => ApiError::not_found(format!("There is nothing at {path}; see /docs")),
+        // The one refusal of the extractors that handlers use.
+        StatusCode::BAD_REQUEST => ApiError::invalid("The path must be UTF-8, percent-encoded; see /docs"),
         status if status.is_server_error() => ApiError::internal(),
         status => ApiError::new(status, "invalid", status.canonical_reason().unwrap_or("The request is invalid")),
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tarn_model::{DataSource, DataSourceId};
 use tarn_store::{Store, load_source};
-use tarn_timeline::{GroupCommitter, Timeline};
+use tarn_timeline::{GroupCommitter, GroupSettings, Timeline};
 
 use crate::error::ApiError;
 
@@ -28,12 +28,14 @@ pub(crate) struct SourceHandle {
 #[derive(Debug)]
 pub(crate) struct Sources {
     store: Store,
+    /// See [`crate::ApiSettings::queue_bytes`].
+    queue_bytes: usize,
     kept: Mutex<HashMap<DataSourceId, (SourceHandle, Duration)>>,
 }
 
 impl Sources {
-    pub(crate) fn new(store: Store) -> Self {
-        Self { store, kept: Mutex::default() }
+    pub(crate) fn new(store: Store, queue_bytes: usize) -> Self {
+        Self { store, queue_bytes, kept: Mutex::default() }
     }
 
     /// # Errors
@@ -62,7 +64,8 @@ impl Sources {
             oldest.and_then(|id| kept.remove(&id));
         }
         let timeline = Timeline::open(self.store.clone(), Arc::clone(&source));
-        let handle = SourceHandle { source, committer: GroupCommitter::new(timeline) };
+        let settings = GroupSettings { queue_bytes: self.queue_bytes, ..GroupSettings::default() };
+        let handle = SourceHandle { source, committer: GroupCommitter::with_settings(timeline, settings) };
         kept.insert(id.clone(), (handle.clone(), now));
         Ok(handle)
     }

@@ -3,12 +3,18 @@
 use std::sync::Arc;
 
 use tarn_store::{CountingStore, Requests, Store};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::auth::Gate;
-use crate::body::BodyBudget;
+use crate::body::{BodyBudget, HeldBody};
+use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::settings::ApiSettings;
 use crate::sources::Sources;
+
+/// Most exports at once. Each holds a thread, a part of the timeline's tail and perhaps a file for as long as its client
+/// cares to read.
+const EXPORTS: usize = 16;
 
 /// What the handlers share: one per process, cheap to clone.
 #[derive(Clone, Debug)]
@@ -24,6 +30,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     bodies: Arc<BodyBudget>,
     sources: Sources,
+    exports: Arc<Semaphore>,
     requests: Option<Requests>,
 }
 
@@ -39,7 +46,8 @@ impl AppState {
             gate: Gate::new(store.clone(), settings.auth),
             metrics: Arc::new(Metrics::default()),
             bodies: BodyBudget::new(settings.body_bytes_in_flight),
-            sources: Sources::new(store.clone()),
+            sources: Sources::new(store.clone(), settings.queue_bytes),
+            exports: Arc::new(Semaphore::new(EXPORTS)),
             store,
             settings,
             requests,
@@ -75,12 +83,22 @@ impl AppState {
     ///
     /// # Errors
     /// 413 beyond the limit of one body, 429 beyond that of all together, 400 when it breaks off.
-    pub async fn read_body(&self, body: axum::body::Body) -> Result<crate::HeldBody, crate::ApiError> {
+    pub async fn read_body(&self, body: axum::body::Body) -> Result<HeldBody, ApiError> {
         self.inner.bodies.read(body).await
     }
 
     pub(crate) fn sources(&self) -> &Sources {
         &self.inner.sources
+    }
+
+    /// Admits an export until the permit is dropped.
+    ///
+    /// # Errors
+    /// 429 when as many are under way as may be.
+    pub(crate) fn admit_export(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        Arc::clone(&self.inner.exports).try_acquire_owned().map_err(|_| {
+            ApiError::overloaded(format!("{EXPORTS} exports are under way, which is the most; try again later"), 5)
+        })
     }
 }
 

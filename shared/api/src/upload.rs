@@ -1,6 +1,8 @@
 //! Uploads: points and tombstones, in four formats, all or nothing.
 
+mod arrow_frames;
 mod columnar;
+mod parquet_footer;
 mod rows;
 
 use axum::body::Body;
@@ -11,7 +13,7 @@ use tarn_model::{ReadToken, limits};
 use tarn_timeline::{AppendError, AppendOptions, PointBatch, TimelineError};
 
 use crate::auth::{Caller, Resource, Scope};
-use crate::body::{HeldBody, MediaType};
+use crate::body::{HeldBody, MediaType, Share};
 use crate::definitions::source_id;
 use crate::dto::{FileDto, InputDataPointDto};
 use crate::error::{ApiError, ErrorDto};
@@ -24,7 +26,8 @@ pub const TARN_VERSION: HeaderName = HeaderName::from_static("tarn-version");
 const TARN_REPLAYED: HeaderName = HeaderName::from_static("tarn-replayed");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Bodies above this are parsed on a thread where blocking is allowed.
+/// Bodies above this are parsed on a thread where blocking is allowed; columns always are, for small files of them can be
+/// much work.
 const PARSE_INLINE_BYTES: usize = 64 * 1024;
 
 /// Uploads points and tombstones.
@@ -60,14 +63,18 @@ pub(crate) async fn upload(
     let body = state.read_body(body).await?;
     let body_bytes = body.bytes().len() as u64;
 
-    let batch = parse(&handle, media, body).await?;
+    let (batch, share) = parse(&handle, media, body).await?;
     let (points, tombstones) = counts(&batch);
     let (token, replayed) = if batch.is_empty() {
         (handle.committer.timeline().head().await?, false)
     } else {
         // A task of its own: a client that goes away must not stop a commit half-way.
         let committer = handle.committer.clone();
-        let commit = tokio::spawn(async move { committer.submit(batch, options).await });
+        let commit = tokio::spawn(async move {
+            let outcome = committer.submit(batch, options).await;
+            drop(share);
+            outcome
+        });
         let appended = commit.await.map_err(|error| {
             tracing::error!(%error, "a commit did not end");
             ApiError::internal()
@@ -89,14 +96,20 @@ pub(crate) async fn upload(
     Ok(response)
 }
 
-async fn parse(handle: &SourceHandle, media: MediaType, mut body: HeldBody) -> Result<PointBatch, ApiError> {
+async fn parse(handle: &SourceHandle, media: MediaType, body: HeldBody) -> Result<(PointBatch, Share), ApiError> {
     let source = handle.source.clone();
-    let inline = body.bytes().len() <= PARSE_INLINE_BYTES;
-    let parse = move || match media {
-        MediaType::Json => rows::json(source, body.bytes()),
-        MediaType::Ndjson => rows::ndjson(source, body.bytes()),
-        MediaType::ArrowStream => columnar::arrow(source, body.bytes()),
-        MediaType::Parquet => columnar::parquet(source, body.take().into()),
+    let inline = body.bytes().len() <= PARSE_INLINE_BYTES && matches!(media, MediaType::Json | MediaType::Ndjson);
+    let parse = move || {
+        let (bytes, mut share) = body.into_parts();
+        let batch = match media {
+            MediaType::Json => rows::json(source, &bytes),
+            MediaType::Ndjson => rows::ndjson(source, &bytes),
+            MediaType::ArrowStream => columnar::arrow(source, &bytes, &mut share),
+            MediaType::Parquet => columnar::parquet(source, bytes.into(), &mut share),
+        }?;
+        // From here on the upload is its columns.
+        share.set(batch.estimated_bytes());
+        Ok((batch, share))
     };
     if inline {
         return parse();
@@ -141,9 +154,16 @@ impl From<AppendError> for ApiError {
             AppendError::Deleted { source_id } => source_not_found(&source_id),
             AppendError::KeyReused | AppendError::KeyExpired { .. } => Self::conflict(vec![error.to_string()]),
             AppendError::Overloaded { .. } => Self::overloaded(error.to_string(), 1),
-            AppendError::Contended { .. } | AppendError::Ambiguous { .. } => {
+            AppendError::Contended { .. } => {
                 tracing::warn!(%error, "upload failed");
                 Self::unavailable(error.to_string())
+            }
+            // What the store said is for the log: it may name buckets and hosts.
+            AppendError::Ambiguous { .. } => {
+                tracing::warn!(%error, "the outcome of an upload is unknown");
+                Self::unavailable(
+                    "It is not known whether the upload was written; repeat it with the same Idempotency-Key header",
+                )
             }
             AppendError::NotApplied(error) => error.into(),
             AppendError::Corrupt(error) => error.into(),

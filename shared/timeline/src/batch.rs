@@ -50,6 +50,19 @@ impl PointBatch {
         convert(source, batch, mapping, 0)
     }
 
+    /// As [`Self::from_record_batch`], for the rows of an upload from `first_row` on: messages count rows from its start.
+    ///
+    /// # Errors
+    /// See [`Self::from_record_batch`]; also when the upload has too many rows up to here.
+    pub fn from_part(
+        source: Arc<DataSource>,
+        part: &RecordBatch,
+        mapping: &ColumnMapping,
+        first_row: usize,
+    ) -> Result<Self, ValidationError> {
+        convert(source, part, mapping, first_row)
+    }
+
     /// Wraps columns that are known to be canonical.
     pub(crate) fn from_canonical(
         source: Arc<DataSource>,

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::Method;
 use serde_json::{Value, json};
 use tarn_api::{ApiSettings, AuthMode, create_key};
+use tarn_api_testkit::Client;
 
 use crate::server::{Server, query};
 
@@ -59,7 +60,7 @@ async fn searching_needs_a_grant_to_read_the_index() {
         let app = tarn_api::AppState::new(server.store.clone(), ApiSettings::default());
         tarn_api_query::serve_router(tarn_api_query::QueryState::new(app, engine))
     };
-    let server = Server { router, ..server };
+    let server = Server { client: Client::new(router), ..server };
     let paths = [
         (Method::POST, "/api/v1/search/nearest/1"),
         (Method::GET, "/api/v1/info/nearest/1"),

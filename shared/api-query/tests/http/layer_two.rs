@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::server::{Server, ids, point, query};
 
-async fn with(server: &Server, fields: Value) -> crate::server::Answer {
+async fn with(server: &Server, fields: Value) -> tarn_api_testkit::Answer {
     let mut search = query(10);
     for (name, value) in fields.as_object().unwrap() {
         search[name] = value.clone();

@@ -1,28 +1,27 @@
 //! A server in the test's process.
 
-use axum::Router;
-use axum::body::Body;
-use axum::http::{HeaderMap, Method, Request, StatusCode};
-use bytes::Bytes;
-use http_body_util::BodyExt;
+use std::ops::Deref;
+
 use serde_json::{Value, json};
 use tarn_api::{ApiSettings, AppState, counted};
 use tarn_api_query::{QueryState, serve_router};
+use tarn_api_testkit::{Answer, Client};
 use tarn_search::{Engine, EngineSettings};
 use tarn_store::Store;
-use tower::ServiceExt;
 
 pub(crate) struct Server {
-    pub(crate) router: Router,
+    pub(crate) client: Client,
     pub(crate) store: Store,
     /// Where an engine would keep segment files.
     pub(crate) _cache: tempfile::TempDir,
 }
 
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+impl Deref for Server {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
 }
 
 impl Server {
@@ -36,7 +35,7 @@ impl Server {
         let engine_settings = EngineSettings { cache_dir: cache.path().to_owned(), ..EngineSettings::default() };
         let engine = Engine::new(store.clone(), engine_settings).unwrap();
         let app = AppState::with_requests(store.clone(), settings, Some(requests));
-        Self { router: serve_router(QueryState::new(app, engine)), store, _cache: cache }
+        Self { client: Client::new(serve_router(QueryState::new(app, engine))), store, _cache: cache }
     }
 
     /// With points 1 to 4 on a line in `points/1`, found by `nearest/1`, and split by `sk1` and `sk2` in `split/1`.
@@ -64,34 +63,8 @@ impl Server {
 
     pub(crate) async fn define(&self, path: &str, definition: &Value) {
         let path = format!("/api/v1/{path}");
-        let headers = [("content-type", "application/json")];
-        let answer = self.request(Method::PUT, &path, &headers, definition.to_string()).await;
+        let answer = self.put(&path, definition).await;
         assert_eq!(answer.status, 201, "{}", answer.text());
-    }
-
-    pub(crate) async fn request(
-        &self,
-        method: Method,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: impl Into<Body>,
-    ) -> Answer {
-        let mut request = Request::builder().method(method).uri(path);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let response = self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        Answer { status: parts.status, headers: parts.headers, body }
-    }
-
-    pub(crate) async fn get(&self, path: &str) -> Answer {
-        self.request(Method::GET, path, &[], Body::empty()).await
-    }
-
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.request(Method::POST, path, &[("content-type", "application/json")], body.to_string()).await
     }
 
     pub(crate) async fn search(&self, index: &str, query: &Value) -> Answer {
@@ -127,25 +100,4 @@ pub(crate) fn point(id: i64) -> Value {
 
 pub(crate) fn query(k: i64) -> Value {
     json!({"queryVectors": [{"isSparse": false, "coordinates": [0.9, 0]}], "k": k})
-}
-
-impl Answer {
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
-    }
-
-    pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-
-    pub(crate) fn messages(&self) -> Vec<String> {
-        assert!(!self.status.is_success(), "{}: {}", self.status, self.text());
-        let json = self.json();
-        let messages = json["errorMessages"].as_array().unwrap();
-        messages.iter().map(|message| message.as_str().unwrap().to_owned()).collect()
-    }
 }

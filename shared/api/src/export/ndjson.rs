@@ -37,7 +37,7 @@ impl Serialize for Point {
 
 impl Encoder for NdjsonEncoder {
     fn batch(&mut self, batch: &RecordBatch) -> Result<Bytes, String> {
-        let mut lines = Vec::with_capacity(batch.get_array_memory_size());
+        let mut lines = Vec::new();
         for row in 0..batch.num_rows() {
             let attributes = row_attributes(batch, &self.source, row).into_iter().collect();
             let vector = row_vector(batch, &self.source, row).ok_or("a live point has no vector")?;

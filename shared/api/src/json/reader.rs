@@ -6,7 +6,7 @@
 //!
 //! Owns `json-depth-is-bounded`: no document nests deeper than `DEPTH`, known properties or skipped ones.
 //!
-//! Does not allocate for anything but strings with escapes, and does not recurse by itself.
+//! Does not allocate for anything but strings with escapes, and recurses into what it skips alone.
 
 use std::borrow::Cow;
 

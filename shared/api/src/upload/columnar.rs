@@ -1,4 +1,7 @@
 //! Uploads in columns: Arrow IPC streams and Parquet files. See `tarn_timeline::ColumnMapping` for which column feeds what.
+//!
+//! Compression, dictionaries and views make small files of large columns. So a file is looked at before it is decoded, for
+//! claims that it cannot keep; it is decoded and made canonical some rows at a time; and what has grown of it is counted.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -11,34 +14,48 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tarn_model::{DataSource, limits};
 use tarn_timeline::{ColumnMapping, PointBatch};
 
+use super::{arrow_frames, parquet_footer, too_many_points};
+use crate::body::Share;
 use crate::error::ApiError;
 
-/// Most bytes that the columns of an upload may grow to. Compression and dictionaries make small files of large columns.
-const DECODED_BYTES: usize = 4 * limits::BODY_BYTES;
-/// Rows decoded at a time, so that the bounds are checked before a hostile file is decoded as a whole.
+/// Rows made canonical at a time, so that the bounds are checked before a hostile file has grown.
 const ROWS_AT_A_TIME: usize = 4_096;
 
 /// Parses an Arrow IPC stream.
-pub(super) fn arrow(source: Arc<DataSource>, bytes: &[u8]) -> Result<PointBatch, ApiError> {
+pub(super) fn arrow(source: Arc<DataSource>, bytes: &[u8], share: &mut Share) -> Result<PointBatch, ApiError> {
     guarded("an Arrow IPC stream", || {
+        let claimed = arrow_frames::check(bytes).map_err(|what| malformed("Arrow IPC stream", &what))?;
+        if claimed > limits::BATCH_BYTES as u64 {
+            return Err(too_many_bytes());
+        }
         let reader =
             StreamReader::try_new(Cursor::new(bytes), None).map_err(|error| malformed("Arrow IPC stream", &error))?;
-        collect(source, "Arrow IPC stream", reader)
+        collect(source, "Arrow IPC stream", reader, share)
     })
 }
 
 /// Parses a Parquet file.
-pub(super) fn parquet(source: Arc<DataSource>, bytes: Bytes) -> Result<PointBatch, ApiError> {
+pub(super) fn parquet(source: Arc<DataSource>, bytes: Bytes, share: &mut Share) -> Result<PointBatch, ApiError> {
     guarded("a Parquet file", || {
+        parquet_footer::check(&bytes).map_err(|what| malformed("Parquet file", &what))?;
         let builder =
             ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| malformed("Parquet file", &error))?;
-        let rows: i64 = builder.metadata().row_groups().iter().map(|group| group.num_rows()).sum();
-        if usize::try_from(rows).map_or(true, |rows| rows > limits::BATCH_POINTS) {
-            return Err(too_many());
+        let groups = builder.metadata().row_groups();
+        let rows =
+            groups.iter().try_fold(0_usize, |sum, group| sum.checked_add(usize::try_from(group.num_rows()).ok()?));
+        if rows.is_none_or(|rows| rows > limits::BATCH_POINTS) {
+            return Err(too_many_points());
+        }
+        let bytes = groups
+            .iter()
+            .flat_map(|group| group.columns())
+            .try_fold(0_usize, |sum, column| sum.checked_add(usize::try_from(column.uncompressed_size()).ok()?));
+        if bytes.is_none_or(|bytes| bytes > limits::BATCH_BYTES) {
+            return Err(too_many_bytes());
         }
         let reader =
             builder.with_batch_size(ROWS_AT_A_TIME).build().map_err(|error| malformed("Parquet file", &error))?;
-        collect(source, "Parquet file", reader)
+        collect(source, "Parquet file", reader, share)
     })
 }
 
@@ -46,26 +63,30 @@ fn collect(
     source: Arc<DataSource>,
     what: &str,
     reader: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+    share: &mut Share,
 ) -> Result<PointBatch, ApiError> {
-    let (mut batches, mut rows, mut bytes) = (Vec::new(), 0, 0);
+    let (mut parts, mut rows, mut bytes) = (Vec::new(), 0, 0);
     for batch in reader {
         let batch = batch.map_err(|error| malformed(what, &error))?;
+        if batch.num_rows() > limits::BATCH_POINTS - rows {
+            return Err(too_many_points());
+        }
+        for start in (0..batch.num_rows()).step_by(ROWS_AT_A_TIME) {
+            let part = batch.slice(start, ROWS_AT_A_TIME.min(batch.num_rows() - start));
+            let part = PointBatch::from_part(Arc::clone(&source), &part, &ColumnMapping::default(), rows + start)?;
+            bytes += part.estimated_bytes();
+            if bytes > limits::BATCH_BYTES {
+                return Err(too_many_bytes());
+            }
+            share.grow(part.estimated_bytes())?;
+            parts.push(part);
+        }
         rows += batch.num_rows();
-        bytes += batch.get_array_memory_size();
-        if rows > limits::BATCH_POINTS {
-            return Err(too_many());
-        }
-        if bytes > DECODED_BYTES {
-            return Err(ApiError::too_large(format!(
-                "The columns of the upload take more than {DECODED_BYTES} bytes; send it in parts"
-            )));
-        }
-        batches.push(batch);
     }
-    let Some(first) = batches.first() else { return Ok(PointBatch::empty(source)) };
-    let all = arrow::compute::concat_batches(&first.schema(), &batches).map_err(|error| malformed(what, &error))?;
-    drop(batches);
-    Ok(PointBatch::from_record_batch(source, &all, &ColumnMapping::default())?)
+    if parts.is_empty() {
+        return Ok(PointBatch::empty(source));
+    }
+    Ok(PointBatch::concat(&parts)?)
 }
 
 /// The decoders are written for files of friends: a fault that makes one panic is a fault of the file.
@@ -79,6 +100,9 @@ fn malformed(what: &str, error: &dyn std::fmt::Display) -> ApiError {
     ApiError::invalid(format!("The body is not a valid {what}: {error}"))
 }
 
-fn too_many() -> ApiError {
-    super::too_many_points()
+fn too_many_bytes() -> ApiError {
+    ApiError::too_large(format!(
+        "The columns of the upload take more than {} bytes; send it in parts",
+        limits::BATCH_BYTES
+    ))
 }

@@ -6,8 +6,9 @@ use axum::body::Body;
 use axum::http::Method;
 use serde_json::json;
 use tarn_api::{ApiSettings, AuthMode, Grant, auth_required, create_key, list_keys, revoke_key};
+use tarn_api_testkit::Answer;
 
-use crate::server::{Answer, Server, point, products};
+use crate::server::{Server, point, products};
 
 const SOURCE: &str = "/api/v1/data-sources/products/1";
 /// Longer than a record of a key is believed.
@@ -174,6 +175,47 @@ async fn guessing_keys_costs_a_bounded_number_of_requests() {
     assert!(asked <= 2 * 51, "{asked} requests");
     assert!(statuses.contains(&401) && statuses.contains(&429), "{statuses:?}");
     assert_eq!(with_key(&server, Method::GET, SOURCE, &known, String::new()).await.status, 200);
+}
+
+#[tokio::test]
+async fn guessing_the_same_keys_again_costs_no_more() {
+    let server = Server::with_products().await;
+    let _known = key(&server, &["read:*"]).await;
+    let guess = async || {
+        let mut asked = 0;
+        for guess in 0..60 {
+            let guess = format!("tarn_{guess:016x}_{}", "0".repeat(64));
+            asked += usize::from(with_key(&server, Method::GET, SOURCE, &guess, String::new()).await.status != 429);
+        }
+        asked
+    };
+    assert_eq!(guess().await, 50);
+    // What is no longer fresh is looked up again, and that is a guess again: none is left but those of four seconds.
+    server.clock.advance(Duration::from_millis(500));
+    assert_eq!(guess().await, 60);
+    let before = server.requests.counts();
+    for _ in 0..10 {
+        server.clock.advance(Duration::from_secs(4));
+        guess().await;
+    }
+    let asked = server.requests.counts().since(&before).gets;
+    assert!(asked <= 2 * 50 * 10, "{asked} requests");
+}
+
+#[tokio::test]
+async fn a_refused_deletion_does_not_name_what_the_key_may_not_read() {
+    let server = Server::with_products().await;
+    let index = json!({
+        "dataSourceId": {"name": "products", "version": "1"}, "indexAlgorithm": {"type": "FaissIndex.L2"}, "idAttributes": ["id"],
+    });
+    for name in ["shown", "secret"] {
+        assert_eq!(server.put(&format!("/api/v1/indices/{name}/1"), &index).await.status, 201);
+    }
+    let key = key(&server, &["admin:data-sources/products", "read:indices/shown"]).await;
+    let refused = with_key(&server, Method::DELETE, SOURCE, &key, String::new()).await;
+    assert_eq!(refused.status, 409);
+    assert!(refused.messages()[0].ends_with("IndexId { Name = shown, Version = 1 }, 1 that the API key may not read"));
+    assert!(!refused.text().contains("secret"));
 }
 
 #[tokio::test]

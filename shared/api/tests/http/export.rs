@@ -1,12 +1,19 @@
 //! Export: what was uploaded comes back, in three formats, and can be uploaded again.
 
+use axum::Router;
 use axum::body::Body;
-use axum::http::Method;
+use axum::http::{Method, Request};
+use axum::routing::get;
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
+use tarn_api::{ApiSettings, AppState};
+use tarn_api_testkit::Answer;
+use tarn_store::Store;
+use tower::ServiceExt;
 
-use crate::server::{Answer, Server, point};
+use crate::server::{Server, point};
 
 const EXPORT: &str = "/api/v1/data-sources/everything/1/export";
 
@@ -131,5 +138,41 @@ async fn a_compressed_export_ends_where_the_plain_one_does() {
         let headers = [("accept", "application/x-ndjson"), ("accept-encoding", "gzip")];
         let answer = server.request(Method::GET, path, &headers, Body::empty()).await;
         assert_eq!((answer.status.as_u16(), answer.header("content-encoding")), (200, "gzip"));
+    }
+}
+
+#[tokio::test]
+async fn exports_at_once_are_bounded() {
+    let (server, _) = server().await;
+    let mut read = Vec::new();
+    // Answers that nobody reads to the end are exports under way.
+    let refused = loop {
+        let request = Request::get(EXPORT).body(Body::empty()).unwrap();
+        let response = server.client.router().oneshot(request).await.unwrap();
+        if response.status() != 200 {
+            break response;
+        }
+        read.push(response);
+        assert!(read.len() < 1_000);
+    };
+    assert_eq!(refused.status(), 429);
+    read.pop();
+    assert_eq!(export(&server, "*/*").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_an_error_compressed_or_not() {
+    async fn breaks_off() -> Body {
+        let pieces = [Ok("x".repeat(100_000)), Err("on purpose: this is a test")];
+        Body::from_stream(futures::stream::iter(pieces))
+    }
+    let routes = Router::new().route("/breaks-off", get(breaks_off));
+    let state = AppState::new(Store::memory(), ApiSettings::default());
+    let router = tarn_api::finish(routes, state, &tarn_api::openapi());
+    for encoding in ["gzip", "identity"] {
+        let request = Request::get("/breaks-off").header("accept-encoding", encoding).body(Body::empty()).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.headers().contains_key("content-encoding"), encoding == "gzip");
+        assert!(response.into_body().collect().await.is_err(), "{encoding}");
     }
 }

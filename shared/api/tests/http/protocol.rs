@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::{Method, Request};
 use serde_json::{Value, json};
+use tarn_api_testkit::Client;
 
 use crate::server::{Server, gzip, point, products};
 
@@ -231,7 +232,7 @@ async fn a_panic_is_an_answer_that_names_the_request() {
     let routes = axum::Router::new().route("/panics", axum::routing::get(panics));
     let state = tarn_api::AppState::new(tarn_store::Store::memory(), tarn_api::ApiSettings::default());
     let router = tarn_api::finish(routes, state, &tarn_api::openapi());
-    let server = Server { router, ..Server::new() };
+    let server = Client::new(router);
     let answer = server.get("/panics").await;
     assert_eq!(answer.status, 500);
     assert_eq!(answer.messages(), ["The server failed on this request; its log has the cause under the requestId"]);

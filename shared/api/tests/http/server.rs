@@ -1,19 +1,17 @@
-//! A server in the test's process, and what it answers.
+//! A server in the test's process.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use axum::Router;
-use axum::body::Body;
-use axum::http::{HeaderMap, Method, Request, StatusCode};
-use bytes::Bytes;
-use http_body_util::BodyExt;
+use axum::http::Method;
 use serde_json::{Value, json};
 use tarn_api::{ApiSettings, AppState, counted, ingest_router};
-use tarn_store::{Clock, Requests, Store};
-use tower::ServiceExt;
+use tarn_api_testkit::{Answer, Client};
+use tarn_store::{Clock, LatencyStore, Requests, Store};
+use tokio::sync::watch;
 
 /// Time that stands still until the test moves it; sleeping takes real time.
 #[derive(Debug, Default)]
@@ -40,17 +38,65 @@ impl Clock for TestClock {
     }
 }
 
+/// A clock by whose latencies a store waits until it is told not to.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    open: watch::Sender<bool>,
+    waiting: AtomicU64,
+}
+
+impl Gate {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { open: watch::Sender::new(true), waiting: AtomicU64::new(0) })
+    }
+
+    /// A store in memory behind the gate.
+    pub(crate) fn store(self: &Arc<Self>) -> Store {
+        Store::memory().layer(|inner| Arc::new(LatencyStore::new(inner, self.clone(), Duration::ZERO)))
+    }
+
+    pub(crate) fn set_open(&self, open: bool) {
+        self.open.send_replace(open);
+    }
+
+    /// Returns once a request to the store waits.
+    pub(crate) async fn somebody_waits(&self) {
+        while self.waiting.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[async_trait]
+impl Clock for Gate {
+    fn now_ms(&self) -> i64 {
+        0
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn sleep(&self, _: Duration) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        self.open.subscribe().wait_for(|open| *open).await.unwrap();
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 pub(crate) struct Server {
-    pub(crate) router: Router,
+    pub(crate) client: Client,
     pub(crate) store: Store,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) requests: Requests,
 }
 
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+impl Deref for Server {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
 }
 
 impl Server {
@@ -59,82 +105,31 @@ impl Server {
     }
 
     pub(crate) fn with(settings: ApiSettings) -> Self {
+        Self::over(&Store::memory(), settings)
+    }
+
+    pub(crate) fn over(store: &Store, settings: ApiSettings) -> Self {
         let clock = Arc::new(TestClock::default());
-        let (store, requests) = counted(&Store::memory().with_clock(clock.clone()));
+        let (store, requests) = counted(&store.with_clock(clock.clone()));
         let state = AppState::with_requests(store.clone(), settings, Some(requests.clone()));
-        Self { router: ingest_router(state), store, clock, requests }
+        Self { client: Client::new(ingest_router(state)), store, clock, requests }
     }
 
     /// With the data source `products/1`: two coordinates, an id and a name.
     pub(crate) async fn with_products() -> Self {
         let server = Self::new();
-        let answer = server.put("/api/v1/data-sources/products/1", &products()).await;
-        assert_eq!(answer.status, 201, "{}", answer.text());
+        server.define_products().await;
         server
     }
 
-    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        Answer { status: parts.status, headers: parts.headers, body }
-    }
-
-    pub(crate) async fn request(
-        &self,
-        method: Method,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: impl Into<Body>,
-    ) -> Answer {
-        let mut request = Request::builder().method(method).uri(path);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        self.send(request.body(body.into()).unwrap()).await
-    }
-
-    pub(crate) async fn get(&self, path: &str) -> Answer {
-        self.request(Method::GET, path, &[], Body::empty()).await
-    }
-
-    pub(crate) async fn delete(&self, path: &str) -> Answer {
-        self.request(Method::DELETE, path, &[], Body::empty()).await
-    }
-
-    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
-        self.request(Method::PUT, path, &[("content-type", "application/json")], body.to_string()).await
+    pub(crate) async fn define_products(&self) {
+        let answer = self.put("/api/v1/data-sources/products/1", &products()).await;
+        assert_eq!(answer.status, 201, "{}", answer.text());
     }
 
     pub(crate) async fn upload(&self, path: &str, body: &str) -> Answer {
         let path = format!("/api/v1/upload/{path}");
         self.request(Method::POST, &path, &[("content-type", "application/json")], body.to_owned()).await
-    }
-}
-
-impl Answer {
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
-    }
-
-    pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-
-    /// The messages of a refusal, which must be an ErrorDto that names its request.
-    pub(crate) fn messages(&self) -> Vec<String> {
-        assert!(!self.status.is_success(), "{}: {}", self.status, self.text());
-        assert_eq!(self.header("content-type"), "application/json");
-        let json = self.json();
-        assert_eq!(json["requestId"].as_str().unwrap(), self.header("tarn-request-id"));
-        assert!(!json["code"].as_str().unwrap().is_empty());
-        let messages = json["errorMessages"].as_array().unwrap();
-        assert!(!messages.is_empty());
-        messages.iter().map(|message| message.as_str().unwrap().to_owned()).collect()
     }
 }
 

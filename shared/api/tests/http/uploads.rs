@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field};
+use arrow::array::{ArrayRef, DictionaryArray, FixedSizeListArray, Float32Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Int32Type};
 use axum::http::Method;
 use serde_json::{Value, json};
+use tarn_api::ApiSettings;
+use tarn_api_testkit::Answer;
 use tarn_model::limits;
 
-use crate::server::{Answer, Server, point, products};
+use crate::server::{Gate, Server, point, products};
 
 const ALL: &str = "All attributes defined for data source (and no other ones) must be specified";
 
@@ -287,4 +289,122 @@ async fn uploads_to_a_deleted_data_source_are_not_found() {
     assert_eq!(refused.status, 404);
     assert_eq!(refused.messages(), ["Data source DataSourceId { Name = products, Version = 1 } does not exist"]);
     assert_eq!(server.put("/api/v1/data-sources/products/2", &products()).await.status, 201);
+}
+
+#[tokio::test]
+async fn uploads_beyond_the_queue_are_told_to_come_back() {
+    let gate = Gate::new();
+    let settings = ApiSettings { queue_bytes: 1, ..ApiSettings::default() };
+    let server = Arc::new(Server::over(&gate.store(), settings));
+    server.define_products().await;
+    assert_eq!(upload(&server, json!([point(1)])).await.status, 200);
+
+    gate.set_open(false);
+    let first = tokio::spawn({
+        let server = Arc::clone(&server);
+        async move { upload(&server, json!([point(2)])).await }
+    });
+    gate.somebody_waits().await;
+    let refused = upload(&server, json!([point(3)])).await;
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (429, "1"));
+    assert!(refused.messages()[0].contains("bytes of uploads are waiting already"), "{:?}", refused.messages());
+
+    gate.set_open(true);
+    assert_eq!(first.await.unwrap().status, 200);
+    assert_eq!(upload(&server, json!([point(3)])).await.header("tarn-version"), "3");
+}
+
+#[tokio::test]
+async fn uploads_count_as_bytes_in_flight_until_they_are_committed() {
+    let gate = Gate::new();
+    let settings = ApiSettings { body_bytes_in_flight: 5_000, ..ApiSettings::default() };
+    let server = Arc::new(Server::over(&gate.store(), settings));
+    let definition =
+        json!({"vectorDimension": 1_000, "attributeValueTypes": {"id": "Int64"}, "permanentAttributes": ["id"]});
+    assert_eq!(server.put("/api/v1/data-sources/wide/1", &definition).await.status, 201);
+    // Two kilobytes of text, four of coordinates.
+    let send = |server: Arc<Server>| async move {
+        let point = json!([{
+            "attributes": [{"key": "id", "value": {"int64": 1}}],
+            "vector": {"isSparse": false, "coordinates": vec![0; 1_000]},
+        }]);
+        let headers = [("content-type", "application/json"), ("request-timeout", "10")];
+        server.request(Method::POST, "/api/v1/upload/wide/1", &headers, point.to_string()).await
+    };
+    assert_eq!(send(server.clone()).await.status, 200);
+
+    gate.set_open(false);
+    let first = tokio::spawn(send(server.clone()));
+    gate.somebody_waits().await;
+    let refused = send(server.clone()).await;
+    assert_eq!(refused.status, 429, "{}", refused.text());
+    gate.set_open(true);
+    assert_eq!(first.await.unwrap().status, 200);
+    assert_eq!(send(server).await.status, 200);
+}
+
+#[tokio::test]
+async fn columns_that_claim_more_than_they_have_are_refused() {
+    let server = Server::with_products().await;
+    let path = "/api/v1/upload/products/1";
+    let footer = [0x49, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07, 0x00];
+    let parquet = [&b"PAR1"[..], &footer, &8_u32.to_le_bytes(), b"PAR1"].concat();
+    let long_metadata = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f].to_vec();
+    for (kind, body) in
+        [("application/vnd.apache.parquet", parquet), ("application/vnd.apache.arrow.stream", long_metadata)]
+    {
+        let refused = server.request(Method::POST, path, &[("content-type", kind)], body).await;
+        assert_eq!(refused.status, 400, "{kind}");
+        assert!(refused.messages()[0].starts_with("The body is not a valid"), "{:?}", refused.messages());
+    }
+}
+
+#[tokio::test]
+async fn strings_behind_a_dictionary_count_as_long_as_they_are() {
+    let server = Server::new();
+    let definition = json!({
+        "vectorDimension": 1, "attributeValueTypes": {"id": "Int64", "name": "String"}, "permanentAttributes": ["id"],
+    });
+    assert_eq!(server.put("/api/v1/data-sources/names/1", &definition).await.status, 201);
+    let rows = 20_000;
+    let long = "x".repeat(limits::STRING_VALUE_BYTES);
+    let names: DictionaryArray<Int32Type> = std::iter::repeat_n(long.as_str(), rows).collect();
+    let field = Arc::new(Field::new("item", DataType::Float32, true));
+    let vectors = FixedSizeListArray::new(field, 1, Arc::new(Float32Array::from(vec![0.0; rows])), None);
+    let batch = RecordBatch::try_from_iter([
+        ("id", Arc::new(Int64Array::from_iter_values(0..rows as i64)) as ArrayRef),
+        ("name", Arc::new(names)),
+        ("vector", Arc::new(vectors)),
+    ])
+    .unwrap();
+    let body = arrow_stream(&batch);
+    assert!(body.len() < 1_000_000, "{}", body.len());
+    let headers = [("content-type", "application/vnd.apache.arrow.stream")];
+    let refused = server.request(Method::POST, "/api/v1/upload/names/1", &headers, body).await;
+    assert_eq!(refused.status, 413, "{}", refused.text());
+    assert!(refused.messages()[0].starts_with("The columns of the upload take more than"));
+}
+
+#[tokio::test]
+async fn faults_in_columns_name_the_row_of_the_upload() {
+    let server = Server::with_products().await;
+    let rows = 10_000;
+    let field = Arc::new(Field::new("item", DataType::Float32, true));
+    let vectors = FixedSizeListArray::new(field, 2, Arc::new(Float32Array::from(vec![0.0; 2 * rows])), None);
+    let names = (0..rows).map(|row| (row != 9_000).then_some("x"));
+    let batch = RecordBatch::try_from_iter([
+        ("id", Arc::new(Int64Array::from_iter_values(0..rows as i64)) as ArrayRef),
+        ("name", Arc::new(names.collect::<StringArray>())),
+        ("vector", Arc::new(vectors)),
+    ])
+    .unwrap();
+    for (kind, body) in [
+        ("application/vnd.apache.arrow.stream", arrow_stream(&batch)),
+        ("application/vnd.apache.parquet", parquet_file(&batch)),
+    ] {
+        let headers = [("content-type", kind)];
+        let refused = server.request(Method::POST, "/api/v1/upload/products/1", &headers, body).await;
+        assert_eq!(refused.status, 400, "{kind}");
+        assert!(refused.messages()[0].starts_with("row 9000 (from 0), column 'name'"), "{:?}", refused.messages());
+    }
 }
