@@ -36,6 +36,7 @@ pub(crate) async fn points(
     caller.require(Scope::Read, Resource::Index(&id))?;
     let (index, source) = state.engine().index(&id).await.map_err(to_api)?;
     let request = parse(query.as_deref(), &index, &source)?;
+    crate::search::check_coordinates(request.limit.into(), request.retrieve_vectors, &source)?;
     let page = state.engine().points(&id, request).await.map_err(to_api)?;
     let mut headers = HeaderMap::new();
     headers.insert(tarn_api::TARN_VERSION, tarn_api::version_header(&page.version)?);

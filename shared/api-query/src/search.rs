@@ -25,6 +25,9 @@ const REQUESTS: HeaderName = HeaderName::from_static("tarn-requests");
 const BYTES: HeaderName = HeaderName::from_static("tarn-bytes");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
+/// Bodies above this are parsed on a thread where blocking is allowed.
+const PARSE_INLINE_BYTES: usize = 64 * 1024;
+
 /// Finds the nearest points to each query vector.
 ///
 /// GET with a body does the same. Without layer 2's fields, a strong search at the index's own effort.
@@ -52,8 +55,15 @@ pub(crate) async fn search(
     MediaType::require_json(&headers)?;
     let (index, source) = state.engine().index(&id).await.map_err(to_api)?;
     let body = state.app().read_body(body).await?;
-    let parsed = request::parse(body.bytes(), &index, &source)?;
-    drop(body);
+    let parsed = if body.bytes().len() <= PARSE_INLINE_BYTES {
+        request::parse(body.bytes(), &index, &source)?
+    } else {
+        let parse = move || request::parse(body.bytes(), &index, &source);
+        tokio::task::spawn_blocking(parse).await.map_err(|error| {
+            tracing::error!(%error, "parsing a search did not end");
+            ApiError::internal()
+        })??
+    };
     run(&state, &id, parsed).await
 }
 
@@ -118,6 +128,7 @@ pub(crate) async fn probe(
     tarn_model::check_search(&source, &index, &Default::default(), &queries, checked_k)?;
     let mut request = SearchRequest::new(queries, checked_k);
     request.retrieve_vectors = true;
+    check_size(&request, &source)?;
     run(&state, &id, request::Parsed { request, echo: vec![echo] }).await
 }
 
@@ -188,12 +199,30 @@ fn headers(response: &SearchResponse, spent: Option<RequestCounts>) -> Result<He
 
 /// Most found points in one answer: `k` times query vectors.
 const RESULTS: u64 = 1_000_000;
+/// Most coordinates in one answer that carries the found points' vectors: half a gigabyte, and twice as much as text.
+const COORDINATES: u64 = 1 << 27;
 
-fn check_size(k: u32, queries: usize) -> Result<(), ApiError> {
-    if u64::from(k) * queries as u64 > RESULTS {
+fn check_size(request: &SearchRequest, source: &DataSource) -> Result<(), ApiError> {
+    let results = u64::from(request.k) * request.queries.len() as u64;
+    if results > RESULTS {
         return Err(ApiError::invalid(format!(
             "k times the number of query vectors may be at most {RESULTS} (k alone: {}); ask in several searches",
             limits::K
+        )));
+    }
+    check_coordinates(results, request.retrieve_vectors, source)
+}
+
+/// Checks that so many points with their vectors are not too large for an answer. Dense ones: what sparse ones have is not
+/// known before.
+pub(crate) fn check_coordinates(points: u64, retrieve_vectors: bool, source: &DataSource) -> Result<(), ApiError> {
+    let dense = source.vector_kind == VectorKind::Dense;
+    if dense && retrieve_vectors && points * u64::from(source.vector_dimension) > COORDINATES {
+        return Err(ApiError::invalid(format!(
+            "{points} points of dimension {} are more than an answer holds with their vectors; ask for at most {}, or with \
+             retrieveVectors false",
+            source.vector_dimension,
+            COORDINATES / u64::from(source.vector_dimension)
         )));
     }
     Ok(())

@@ -42,13 +42,12 @@ pub(super) fn parse(bytes: &[u8], index: &Index, source: &DataSource) -> Result<
     let (search, extras) = read(bytes, source)?;
     let echo = search.query_vectors.clone();
     let CheckedSearch { split_filter, queries, k } = check_wire_search(source, index, search)?;
-    super::check_size(k, queries.len())?;
-    let filter = extras.filter.map(|json| Filter::from_json(&json, source)).transpose()?;
     let mut request = SearchRequest::new(queries, k);
     request.split_filter = split_filter;
-    request.filter = filter;
+    request.filter = extras.filter.map(|json| Filter::from_json(&json, source)).transpose()?;
     // Absent means true: Vektonn's own client leaves it out when it is true.
     request.retrieve_vectors = extras.retrieve_vectors.unwrap_or(true);
+    super::check_size(&request, source)?;
     request.consistency = match extras.consistency {
         None => Consistency::Strong,
         Some(text) if text.eq_ignore_ascii_case("strong") => Consistency::Strong,
