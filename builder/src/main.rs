@@ -12,6 +12,7 @@ use lambda_runtime::{LambdaEvent, service_fn};
 use serde::Serialize;
 use tarn_compact::{Builder, BuilderSettings, RunItem, RunSummary, Silent, Status};
 use tarn_store::{Store, StoreOptions};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Folds timelines and builds indices.
 #[derive(Parser, Debug)]
@@ -32,6 +33,9 @@ struct Arguments {
     /// Where to spill and to assemble files; the system's temporary directory if not given.
     #[arg(long, env = "TARN_BUILDER_TEMP_DIR")]
     temp_dir: Option<std::path::PathBuf>,
+    /// Where to keep copies of remote files for later runs; without it they go when the process ends.
+    #[arg(long, env = "TARN_BUILDER_CACHE_DIR")]
+    cache_dir: Option<std::path::PathBuf>,
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -57,8 +61,9 @@ fn log_filter() -> tracing_subscriber::EnvFilter {
 async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let store = Store::open(&arguments.store, &StoreOptions::default())?;
     let mut settings = BuilderSettings::default();
-    settings.memory_limit_bytes = arguments.memory_mib << 20;
+    settings.memory_limit_bytes = arguments.memory_mib.saturating_mul(1 << 20);
     settings.temp_dir = arguments.temp_dir;
+    settings.cache_dir = arguments.cache_dir;
     let builder = Builder::new(store.clone(), settings, Arc::new(Silent))?;
     if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
         lambda_runtime::run(service_fn(|_: LambdaEvent<serde_json::Value>| async {
@@ -74,20 +79,24 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         report.log();
         return Ok(if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    loop {
-        match builder.run().await {
-            Ok(summary) => Report::of(&summary).log(),
-            // The store may be back at the next turn.
-            Err(error) => tracing::error!(%error, "the run failed"),
-        }
-        tokio::select! {
-            () = store.clock().sleep(arguments.interval) => {}
-            stopped = tokio::signal::ctrl_c() => {
-                stopped?;
-                return Ok(ExitCode::SUCCESS);
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let turns = async {
+        loop {
+            match builder.run().await {
+                Ok(summary) => Report::of(&summary).log(),
+                // The store may be back at the next turn.
+                Err(error) => tracing::error!(%error, "the run failed"),
             }
+            store.clock().sleep(arguments.interval).await;
         }
+    };
+    // A run that is cut short has published nothing and loses nothing.
+    tokio::select! {
+        () = turns => {}
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What a run did, as the function answers it.

@@ -28,7 +28,7 @@ use crate::error::CliError;
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
     let context = Context::new(&cli.global);
     let runtime = runtime()?;
-    let code = runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         match cli.command {
             Command::Serve(args) => serve::run(&context, args).await,
             Command::Demo(args) => demo::run(&context, args).await,
@@ -43,10 +43,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
             Command::Verify(_) => verify::run(&context).await,
             Command::Keys(command) => keys::run(&context, command).await,
         }
-    })?;
-    // Blocking reads of standard input cannot be cancelled; nothing else is left to wait for.
+    });
+    // Blocking reads of standard input cannot be cancelled; nothing else is left to wait for, least of all after a failure.
     runtime.shutdown_background();
-    Ok(code)
+    outcome
 }
 
 fn runtime() -> Result<Runtime, CliError> {

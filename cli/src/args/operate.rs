@@ -33,6 +33,10 @@ pub(crate) struct BuilderArgs {
     /// Where the builder keeps temporary files
     #[arg(long, value_name = "DIR", help_heading = "Builder")]
     pub(crate) temp_dir: Option<PathBuf>,
+    /// Where the builder keeps copies of the files of an s3:// store, so that a later run reads only what is new [default:
+    /// none are kept when it ends]
+    #[arg(long, value_name = "DIR", help_heading = "Builder")]
+    pub(crate) builder_cache_dir: Option<PathBuf>,
 }
 
 /// `tarn serve`
@@ -102,16 +106,23 @@ pub(crate) struct BuildArgs {
 /// `tarn gc`
 #[derive(Args, Debug)]
 #[command(after_help = "\
+May run at any time, beside servers and builders. A grace period shorter than they may count on what they have seen or
+written is refused; --store-is-idle says that there are none.
+
 Examples:
-  tarn gc --dry-run            what would be deleted, and why
-  tarn gc --retain 1 --grace 10m")]
+  tarn gc --dry-run                           what would be deleted, and why
+  tarn gc --retain 1 --grace 8h
+  tarn gc --grace 0s --store-is-idle          after everything that used the store was stopped")]
 pub(crate) struct GcArgs {
     /// Delete nothing, say what would be deleted
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Objects younger than this stay, for the readers that still pin them
+    /// Objects younger than this stay, for those who still read or are about to publish them [default: 24h]
     #[arg(long, value_name = "TIME")]
     pub(crate) grace: Option<Idle>,
+    /// Nobody uploads, searches or builds until this ends, in any process: any grace period will do
+    #[arg(long)]
+    pub(crate) store_is_idle: bool,
     /// Generations to keep of each checkpoint and index
     #[arg(long, value_name = "N")]
     pub(crate) retain: Option<u64>,

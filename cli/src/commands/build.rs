@@ -32,6 +32,7 @@ pub(super) fn settings(args: &BuilderArgs, threads: Option<usize>) -> BuilderSet
         settings.threads = threads;
     }
     settings.temp_dir.clone_from(&args.temp_dir);
+    settings.cache_dir.clone_from(&args.builder_cache_dir);
     settings
 }
 
@@ -48,6 +49,13 @@ impl BuildBars {
 
     pub(super) fn clear(&self) {
         self.bars.clear();
+    }
+}
+
+/// A command that fails half way leaves no bars above its error either.
+impl Drop for BuildBars {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
@@ -158,11 +166,6 @@ impl Report for BuildReport {
             ]);
         }
         table.write(out)?;
-        for step in &self.steps {
-            if let Some(error) = &step.error {
-                writeln!(out, "\n{BAD}{} {}{BAD:#}: {error}", step.step, step.name)?;
-            }
-        }
         writeln!(out, "\n{DIM}{}{DIM:#}", duration(Duration::from_secs_f64(self.seconds)))
     }
 }
@@ -183,7 +186,13 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<ExitCode, 
     bars.clear();
     let failures = steps.iter().filter(|step| step.error.is_some()).count();
     let seconds = clock.monotonic().saturating_sub(started).as_secs_f64();
-    context.out.show(&BuildReport { steps, failures, seconds })?;
+    let report = BuildReport { steps, failures, seconds };
+    context.out.show(&report)?;
+    for step in &report.steps {
+        if let Some(error) = &step.error {
+            CliError::new(error.clone()).while_doing(format_args!("{} {}", step.step, step.name)).print();
+        }
+    }
     Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -111,7 +111,11 @@ pub(super) async fn run(context: &Context, args: DemoArgs) -> Result<ExitCode, C
         dir.close()
             .map_err(|error| CliError::of(&error).while_doing(format_args!("cannot remove {}", path.display())))?;
     }
-    Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if report.problems.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    CliError::new(format!("not all is as it should be: {}", report.problems.join("; "))).print();
+    Ok(ExitCode::FAILURE)
 }
 
 fn place(dir: Option<PathBuf>) -> Result<Place, CliError> {

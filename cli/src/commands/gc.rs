@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde::Serialize;
-use tarn_compact::{Builder, BuilderSettings, GcOptions, GcReport};
+use tarn_compact::{Builder, BuilderSettings, CompactError, GcOptions, GcReport};
 
 use super::build::BuildBars;
 use crate::args::GcArgs;
@@ -56,6 +56,7 @@ pub(super) async fn run(context: &Context, args: GcArgs) -> Result<ExitCode, Cli
     let store = context.store(Opening::Existing)?;
     let mut options = GcOptions::default();
     options.dry_run = args.dry_run;
+    options.store_is_idle = args.store_is_idle;
     if let Some(grace) = args.grace {
         options.grace = grace.0;
     }
@@ -64,8 +65,13 @@ pub(super) async fn run(context: &Context, args: GcArgs) -> Result<ExitCode, Cli
     }
     let bars = Arc::new(BuildBars::new(context.out.bars()));
     let builder = Builder::new(store, BuilderSettings::default(), bars.clone())?;
-    let report = builder.collect_garbage(&options).await?;
+    let collected = builder.collect_garbage(&options).await;
     bars.clear();
+    let report = collected.map_err(|error| match error {
+        CompactError::GraceTooShort { .. } => CliError::of(&error)
+            .hint("stop everything that uses the store and add --store-is-idle, or leave --grace out"),
+        other => other.into(),
+    })?;
     context.out.show(&Collected(report))?;
     Ok(ExitCode::SUCCESS)
 }

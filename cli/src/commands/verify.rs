@@ -49,9 +49,16 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, CliError> {
     let store = context.store(Opening::Existing)?;
     let bars = Arc::new(BuildBars::new(context.out.bars()));
     let builder = Builder::new(store, BuilderSettings::default(), bars.clone())?;
-    let report = builder.verify().await?;
+    let verified = builder.verify().await;
     bars.clear();
-    let sound = report.problems.is_empty();
+    let report = verified?;
+    let problems = report.problems.len() as u64;
     context.out.show(&Verified(report))?;
-    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if problems == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    CliError::new(format!("the store is not sound: {}", counted(problems, "problem", "problems")))
+        .hint("docs/operations.md says what to do about each kind")
+        .print();
+    Ok(ExitCode::FAILURE)
 }

@@ -79,7 +79,10 @@ fn a_whole_session_without_a_server() {
     assert_eq!(verified["problems"], serde_json::json!([]), "{verified}");
     let would = json(&store, &["gc", "--dry-run", "--grace", "0s", "--retain", "1"]);
     assert_eq!(would["dryRun"], true);
-    json(&store, &["gc", "--grace", "0s", "--retain", "1"]);
+    let refused = error(Some(&store), &["gc", "--grace", "6h", "--retain", "1"]);
+    assert!(refused.contains("too short") && refused.contains("--store-is-idle"), "{refused}");
+    let done = json(&store, &["gc", "--grace", "0s", "--retain", "1", "--store-is-idle"]);
+    assert_eq!((&done["dryRun"], &done["objects"]), (&false.into(), &would["objects"]), "{done}");
     assert_eq!(json(&store, &["verify"])["problems"], serde_json::json!([]));
     assert_eq!(ids(&json(&store, &search)), ["d", "b", "c"]);
 
@@ -171,4 +174,56 @@ fn keys_are_shown_once() {
     assert!(listed.contains(id) && listed.contains("read:indices/docs*") && !listed.contains(key), "{listed}");
     json(dir.path(), &["keys", "revoke", id]);
     assert!(text(dir.path(), &["keys", "list"]).contains("revoked"));
+}
+
+#[test]
+fn what_is_wrong_goes_to_standard_error_and_the_report_stays_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    define(&store);
+    let points = dir.path().join("points.ndjson");
+    fs::write(&points, POINTS).unwrap();
+    json(&store, &["upload", points.to_str().unwrap(), "--to", "docs/1.0"]);
+    let delta = store.join("sources/docs/1.0/timeline/000/00000000000000000001.parquet");
+    let mut bytes = fs::read(&delta).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&delta, bytes).unwrap();
+    for (command, list) in [("build", "steps"), ("verify", "problems")] {
+        let said = run(Some(&store), &[command, "--json"]);
+        assert_eq!(said.status.code(), Some(1), "{said:?}");
+        assert!(said.stderr.starts_with("error: "), "{said:?}");
+        let report: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+        assert!(!report[list].as_array().unwrap().is_empty(), "{report}");
+    }
+    let said = run(Some(&store), &["build"]);
+    assert!(said.stdout.contains("failed") && !said.stdout.contains("error:"), "{said:?}");
+    assert!(said.stderr.contains("fold docs/1.0") && said.stderr.contains("00001.parquet"), "{said:?}");
+}
+
+#[test]
+fn a_failed_upload_does_not_wait_for_standard_input() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    define(&store);
+    // One line, and then the input stays open: whoever waited for its end would wait for ever.
+    let line = POINTS.split_inclusive('\n').next().unwrap();
+    let (_input, said) = crate::support::run_with_open_input(
+        &store,
+        &[
+            "upload",
+            "-",
+            "--format",
+            "ndjson",
+            "--to",
+            "docs/1.0",
+            "--batch",
+            "1",
+            "--idempotency-key",
+            &"k".repeat(300),
+        ],
+        line,
+    );
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    assert!(said.stderr.contains("idempotency key"), "{said:?}");
 }

@@ -1,7 +1,9 @@
 //! kill -9: every upload that got its 200 is there after the next start, and the store is sound.
 //!
-//! Each writer owns some keys and overwrites or deletes them, one request after the other. What a request did whose answer
-//! was lost is unknown until a later request settles it; everything else is known exactly.
+//! Each writer owns some keys and overwrites or deletes them, one request after the other; and every upload also writes a
+//! witness, a key that nobody ever touches again, so that each acknowledged upload is looked for and not only the last
+//! of each key. What a request did whose answer was lost is unknown until the next start settles it; everything else is
+//! known exactly.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,6 +23,9 @@ const WRITERS: u64 = 4;
 const KEYS_PER_WRITER: u32 = 24;
 /// Longest life of a server after its first answer, in milliseconds.
 const LIFE_MS: u64 = 250;
+
+/// The most neighbours that a search may ask for; the test writes fewer points.
+const K: u32 = 10_000;
 
 /// What a key may hold: a counter, or nothing.
 type Value = Option<i64>;
@@ -47,10 +52,12 @@ impl Expected {
         }
     }
 
-    fn check(&self, found: &BTreeMap<String, i64>) {
-        for (key, possible) in &self.keys {
+    /// Every key is as it may be; what is found now is what it must be from now on, because no request is under way.
+    fn check(&mut self, found: &BTreeMap<String, i64>) {
+        for (key, possible) in &mut self.keys {
             let value = found.get(key).copied();
             assert!(possible.contains(&value), "{key} is {value:?}, must be one of {possible:?}");
+            *possible = [value].into();
         }
         assert!(found.keys().all(|key| self.keys.contains_key(key)), "found what nobody wrote: {found:?}");
     }
@@ -68,6 +75,7 @@ async fn write(http: Client, url: String, writer: u64, seed: u64, counter: Arc<M
                 let key = format!("w{writer}-{}", rng.random_range(0..KEYS_PER_WRITER));
                 batch.insert(key, if rng.random_bool(0.3) { None } else { Some(shared.0) });
             }
+            batch.insert(format!("witness-{}", shared.0), Some(shared.0));
             shared.1.began(&batch);
         }
         let body: Vec<Json> = batch.iter().map(|(key, value)| update(key, *value)).collect();
@@ -94,9 +102,10 @@ fn update(key: &str, value: Value) -> Json {
 }
 
 async fn everything(http: &Client, url: &str) -> BTreeMap<String, i64> {
-    let response = http.post(format!("{url}/api/v1/search/docs/1.0")).json(&query(1_000)).send().await.unwrap();
+    let response = http.post(format!("{url}/api/v1/search/docs/1.0")).json(&query(K)).send().await.unwrap();
     let found: Json = response.error_for_status().unwrap().json().await.unwrap();
     let points = found[0]["nearestDataPoints"].as_array().unwrap();
+    assert!(points.len() < K as usize, "there are more points than one search shows");
     let value = |point: &Json, key: &str, kind: &str| {
         let attributes = point["attributes"].as_array().unwrap();
         attributes.iter().find(|attribute| attribute["key"] == key).unwrap()["value"][kind].clone()
@@ -134,10 +143,12 @@ async fn acknowledged_uploads_survive_kill_9() {
             writer.await.unwrap();
         }
     }
-    let shared = shared.lock().await;
+    let mut shared = shared.lock().await;
     println!("{} uploads acknowledged, {} answers lost", shared.1.acknowledged, shared.1.lost);
     assert!(shared.1.acknowledged > u64::from(ROUNDS), "the writers hardly wrote");
     assert!(shared.1.lost > u64::from(ROUNDS), "hardly any request was cut off");
+    let witnesses = |of: &Expected| of.keys.keys().filter(|key| key.starts_with("witness-")).count() as u64;
+    assert_eq!(witnesses(&shared.1), shared.1.acknowledged + shared.1.lost, "one witness for each upload");
 
     assert_eq!(tarn(dir.path(), &["verify"])["problems"], json!([]));
     assert_eq!(tarn(dir.path(), &["build"])["failures"], 0);

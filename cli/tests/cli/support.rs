@@ -1,8 +1,8 @@
 //! Runs the binary, and reads what it says.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use serde_json::Value as Json;
 
@@ -31,6 +31,20 @@ pub(crate) fn run(store: Option<&Path>, args: &[&str]) -> Said {
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
+}
+
+/// Runs a command to its end, with `input` on a standard input that stays open as long as the first of what it returns.
+pub(crate) fn run_with_open_input(store: &Path, args: &[&str], input: &str) -> (ChildStdin, Said) {
+    let mut command = command(Some(store), args);
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    stdin.flush().unwrap();
+    let (mut stdout, mut stderr) = (String::new(), String::new());
+    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    (stdin, Said { status: child.wait().unwrap(), stdout, stderr })
 }
 
 /// Runs a command that must succeed; its text.

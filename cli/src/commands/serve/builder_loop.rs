@@ -11,7 +11,7 @@ use std::time::Duration;
 use tarn_compact::{Builder, BuilderSettings, GcOptions, Silent};
 use tarn_store::{Clock, Store};
 use tokio::runtime;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::http::{Stop, stopped};
 use super::watch_uploads::Uploads;
@@ -86,7 +86,7 @@ async fn build_until_stopped(builder: &Builder, clock: &dyn Clock, pace: Pace, u
         let pending = uploads.take();
         let collect = clock.monotonic().saturating_sub(collected) >= pace.gc_interval;
         let outcome = tokio::select! {
-            outcome = once(builder, collect) => outcome,
+            outcome = unless_it_panics(once(builder.clone(), collect)) => outcome,
             () = stopped(&mut stop) => return,
         };
         if collect {
@@ -114,8 +114,23 @@ async fn build_until_stopped(builder: &Builder, clock: &dyn Clock, pace: Pace, u
     }
 }
 
+/// Runs to the end, or until the caller has lost interest. A panic is logged when it happens and is a failure like any other:
+/// the server goes on answering, so nobody would notice that nothing is built any more.
+async fn unless_it_panics(work: impl Future<Output = Result<bool, ()>> + Send + 'static) -> Result<bool, ()> {
+    let mut task = JoinSet::new();
+    task.spawn(work);
+    match task.join_next().await {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(error)) => {
+            tracing::error!(%error, "the builder panicked; it will be tried again");
+            Err(())
+        }
+        None => Err(()),
+    }
+}
+
 /// Builds everything once, and collects garbage if it is time: whether anything was published. Failures are logged here.
-async fn once(builder: &Builder, collect: bool) -> Result<bool, ()> {
+async fn once(builder: Builder, collect: bool) -> Result<bool, ()> {
     if collect {
         match builder.collect_garbage(&GcOptions::default()).await {
             Ok(report) => tracing::info!(objects = report.objects.len(), bytes = report.bytes, "collected garbage"),
@@ -191,6 +206,13 @@ mod tests {
         let clock = Dream::default();
         next_build(&clock, PACE, idle_looks, uploads).await;
         clock.monotonic()
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure_like_any_other() {
+        assert_eq!(unless_it_panics(async { Ok(true) }).await, Ok(true));
+        assert_eq!(unless_it_panics(async { Err(()) }).await, Err(()));
+        assert_eq!(unless_it_panics(async { panic!("as a builder might") }).await, Err(()));
     }
 
     #[tokio::test]
