@@ -11,7 +11,8 @@ use std::time::Duration;
 use tarn_compact::{Builder, BuilderSettings, GcOptions, Silent};
 use tarn_store::{Clock, Store};
 use tokio::runtime;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::http::{Stop, stopped};
 use super::watch_uploads::Uploads;
@@ -117,16 +118,10 @@ async fn build_until_stopped(builder: &Builder, clock: &dyn Clock, pace: Pace, u
 /// Runs to the end, or until the caller has lost interest. A panic is logged when it happens and is a failure like any other:
 /// the server goes on answering, so nobody would notice that nothing is built any more.
 async fn unless_it_panics(work: impl Future<Output = Result<bool, ()>> + Send + 'static) -> Result<bool, ()> {
-    let mut task = JoinSet::new();
-    task.spawn(work);
-    match task.join_next().await {
-        Some(Ok(outcome)) => outcome,
-        Some(Err(error)) => {
-            tracing::error!(%error, "the builder panicked; it will be tried again");
-            Err(())
-        }
-        None => Err(()),
-    }
+    AbortOnDropHandle::new(tokio::spawn(work)).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "the builder panicked; it will be tried again");
+        Err(())
+    })
 }
 
 /// Builds everything once, and collects garbage if it is time: whether anything was published. Failures are logged here.
