@@ -5,12 +5,14 @@
 //! only at a deadline, and then its coverage says so.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::RwLock;
-use tarn_model::{Attributes, DataSource, Index, IndexId};
+use tarn_model::{Attributes, DataSource, Index, IndexId, ReadToken};
 use tarn_segment::{Effort, Query, Segment};
 use tarn_store::{SegmentCache, Store, StoreError};
 
@@ -21,7 +23,7 @@ use crate::filter::FilterCache;
 use crate::generation::Files;
 use crate::plan::{Origin, Unit, plan};
 use crate::points::{self, PointsPage, PointsRequest};
-use crate::pool::Pool;
+use crate::pool::{Abandoned, Pool};
 use crate::reader::Reader;
 use crate::request::{Consistency, SearchRequest, SearchResponse, Timings};
 use crate::settings::EngineSettings;
@@ -49,6 +51,13 @@ struct Inner {
 
 /// A planned unit with its file, when it has one.
 type OpenUnit = (Unit, Option<Arc<Segment>>);
+
+/// What of a plan can be searched.
+struct Opened {
+    units: Vec<OpenUnit>,
+    /// Rows, live as far as the catalogs know, of the units whose files were not there in time.
+    late_rows: u64,
+}
 
 impl Engine {
     /// Starts the thread pool and opens the local cache. No request to the store.
@@ -87,22 +96,42 @@ impl Engine {
         let reader = self.reader(id);
         let definition = self.known(id, reader.definition_for(request.consistency).await)?;
         check_search(&request, &definition)?;
-        let request = Arc::new(request);
+        let request = &Arc::new(request);
+        self.on_snapshot(id, request.consistency, request.min_version.as_ref(), |snapshot| {
+            let definition = Arc::clone(&definition);
+            async move {
+                if !Arc::ptr_eq(&snapshot.definition, &definition) {
+                    // Deleted and created anew since the check.
+                    check_search(request, &snapshot.definition)?;
+                }
+                self.search_snapshot(&snapshot, request, began).await
+            }
+        })
+        .await
+    }
+
+    /// Answers from a snapshot that is fresh enough; and from a newer one when garbage collection has overtaken it.
+    async fn on_snapshot<T, F: Future<Output = Result<T, SearchError>>>(
+        &self,
+        id: &IndexId,
+        consistency: Consistency,
+        min_version: Option<&ReadToken>,
+        answer: impl Fn(Arc<Snapshot>) -> F,
+    ) -> Result<T, SearchError> {
+        let reader = self.reader(id);
         let mut attempt = 1;
         loop {
-            let look = reader.snapshot(request.consistency, request.min_version.as_ref());
-            let snapshot = self.known(id, look.await)?;
-            if !Arc::ptr_eq(&snapshot.definition, &definition) {
-                // Deleted and created anew since the check.
-                check_search(&request, &snapshot.definition)?;
-            }
-            match self.search_snapshot(&snapshot, &request, began).await {
+            let answered = match self.known(id, reader.snapshot(consistency, min_version).await) {
+                Ok(snapshot) => answer(snapshot).await,
+                Err(error) => Err(error),
+            };
+            match answered {
                 Err(SearchError::Store(StoreError::Missing { .. })) if attempt < ATTEMPTS => {
-                    // A file was collected: the snapshot was older than gc's grace period.
+                    // An object was collected: the snapshot was older than gc's grace period.
                     reader.distrust();
                     attempt += 1;
                 }
-                answer => return answer,
+                answered => return answered,
             }
         }
     }
@@ -113,17 +142,16 @@ impl Engine {
         request: &Arc<SearchRequest>,
         began: Duration,
     ) -> Result<SearchResponse, SearchError> {
+        let deadline = request.deadline.and_then(|deadline| began.checked_add(deadline));
         let units = self.plan(snapshot, &request.split_filter).await?;
-        let units = self.open(snapshot, units).await?;
+        let Opened { units, late_rows } = self.open(snapshot, units, deadline).await?;
         let ready = self.monotonic();
         let job = {
-            let (snapshot, request) = (Arc::clone(snapshot), Arc::clone(request));
-            let (inner, deadline) =
-                (Arc::clone(&self.inner), request.deadline.and_then(|deadline| began.checked_add(deadline)));
-            move |abandoned: &crate::pool::Abandoned| {
+            let (snapshot, request, inner) = (Arc::clone(snapshot), Arc::clone(request), Arc::clone(&self.inner));
+            move |abandoned: &Abandoned| {
                 let clock = inner.files.store.clock();
                 let stop = || abandoned.is_set() || deadline.is_some_and(|deadline| clock.monotonic() >= deadline);
-                answer(&inner, &snapshot, &request, units, &stop)
+                answer(&inner, &snapshot, &request, units, late_rows, &stop)
             }
         };
         let mut response = self.inner.files.pool.run(job).await?;
@@ -136,8 +164,8 @@ impl Engine {
     /// # Errors
     /// See [`SearchError`].
     pub async fn count(&self, id: &IndexId, consistency: Consistency) -> Result<u64, SearchError> {
-        let snapshot = self.snapshot(id, consistency).await?;
-        Ok(self.live_rows(&snapshot).await?.total)
+        let count = async |snapshot| Ok(self.live_rows(&snapshot).await?.total);
+        self.on_snapshot(id, consistency, None, count).await
     }
 
     /// What the index consists of, now. `splits` bounds how many splits are described.
@@ -145,10 +173,12 @@ impl Engine {
     /// # Errors
     /// See [`SearchError`].
     pub async fn describe(&self, id: &IndexId, splits: usize) -> Result<IndexDescription, SearchError> {
-        let snapshot = self.snapshot(id, Consistency::Strong).await?;
-        let live = self.live_rows(&snapshot).await?;
-        let lag_ms = describe::lag_ms(&self.inner.files.store, &snapshot).await?;
-        self.inner.files.pool.run(move |_| describe::describe(&snapshot, &live, lag_ms, splits)).await
+        let describe = async |snapshot| {
+            let live = self.live_rows(&snapshot).await?;
+            let lag_ms = describe::lag_ms(&self.inner.files.store, &snapshot).await?;
+            self.inner.files.pool.run(move |_| describe::describe(&snapshot, &live, lag_ms, splits)).await
+        };
+        self.on_snapshot(id, Consistency::Strong, None, describe).await
     }
 
     /// A page of live points in the order of their keys.
@@ -158,11 +188,14 @@ impl Engine {
     pub async fn points(&self, id: &IndexId, request: PointsRequest) -> Result<PointsPage, SearchError> {
         let definition = self.known(id, self.reader(id).definition_for(request.consistency).await)?;
         check_points(&request, &definition)?;
-        let snapshot = self.snapshot(id, request.consistency).await?;
-        let units = self.plan(&snapshot, &request.split_filter).await?;
-        let units = self.open(&snapshot, units).await?;
-        let filters = Arc::clone(&self.inner.filters);
-        self.inner.files.pool.run(move |abandoned| points::page(&snapshot, units, request, &filters, abandoned)).await
+        let page = async |snapshot| {
+            let (request, filters) = (request.clone(), Arc::clone(&self.inner.filters));
+            let units = self.plan(&snapshot, &request.split_filter).await?;
+            let Opened { units, .. } = self.open(&snapshot, units, None).await?;
+            let page = move |abandoned: &Abandoned| points::page(&snapshot, units, request, &filters, abandoned);
+            self.inner.files.pool.run(page).await
+        };
+        self.on_snapshot(id, request.consistency, None, page).await
     }
 
     /// Fetches and opens every file of the index's newest generation.
@@ -170,20 +203,16 @@ impl Engine {
     /// # Errors
     /// See [`SearchError`].
     pub async fn warm(&self, id: &IndexId) -> Result<(), SearchError> {
-        let snapshot = self.snapshot(id, Consistency::Strong).await?;
-        let units = self.plan(&snapshot, &Attributes::new()).await?;
-        self.open(&snapshot, units).await?;
-        Ok(())
+        let warm = async |snapshot| {
+            let units = self.plan(&snapshot, &Attributes::new()).await?;
+            self.open(&snapshot, units, None).await.map(drop)
+        };
+        self.on_snapshot(id, Consistency::Strong, None, warm).await
     }
 
     /// Lets go of an index: unpins its files and forgets its definition. Searches under way finish.
     pub fn forget(&self, id: &IndexId) {
         self.inner.readers.write().remove(id);
-    }
-
-    async fn snapshot(&self, id: &IndexId, consistency: Consistency) -> Result<Arc<Snapshot>, SearchError> {
-        let snapshot = self.reader(id).snapshot(consistency, None).await;
-        self.known(id, snapshot)
     }
 
     fn reader(&self, id: &IndexId) -> Arc<Reader> {
@@ -212,32 +241,62 @@ impl Engine {
         self.inner.files.pool.run(move |_| Ok(plan(&snapshot, &split_filter, &filter))).await
     }
 
-    /// Opens the files of a plan's units.
-    async fn open(&self, snapshot: &Arc<Snapshot>, units: Vec<Unit>) -> Result<Vec<OpenUnit>, SearchError> {
+    /// Opens the files of a plan's units, as many as are there before the deadline.
+    async fn open(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        units: Vec<Unit>,
+        deadline: Option<Duration>,
+    ) -> Result<Opened, SearchError> {
+        let base = |shard, segment| {
+            let missing = || SearchError::Internal(format!("no segment {segment} in shard {shard}"));
+            snapshot.base(shard, segment).ok_or_else(missing)
+        };
         // The usual case: everything is open, nothing to wait for.
-        let mut open = Vec::with_capacity(units.len());
+        let mut opened = Opened { units: Vec::with_capacity(units.len()), late_rows: 0 };
         let mut closed = Vec::new();
         for unit in units {
             match unit.origin {
-                Origin::Tail(_) => open.push((unit, None)),
-                Origin::Base { shard, segment } => match snapshot.base(shard, segment).and_then(|base| base.opened()) {
-                    Some(segment) => open.push((unit, Some(segment))),
+                Origin::Tail(_) => opened.units.push((unit, None)),
+                Origin::Base { shard, segment } => match base(shard, segment)?.opened() {
+                    Some(segment) => opened.units.push((unit, Some(segment))),
                     None => closed.push((unit, shard, segment)),
                 },
             }
         }
         if closed.is_empty() {
-            return Ok(open);
+            return Ok(opened);
         }
-        let opening = futures::stream::iter(closed).map(|(unit, shard, segment)| async move {
-            let base = snapshot.base(shard, segment);
-            let base = base.ok_or_else(|| SearchError::Internal(format!("no segment {segment} in shard {shard}")))?;
-            let segment = base.open(&self.inner.files, &snapshot.definition).await?;
-            Ok::<OpenUnit, SearchError>((unit, Some(segment)))
+        let mut segments: Vec<Option<Arc<Segment>>> = vec![None; closed.len()];
+        let places: Vec<(usize, u32, u32)> =
+            (0..).zip(&closed).map(|(place, (_, shard, segment))| (place, *shard, *segment)).collect();
+        let opening = futures::stream::iter(places).map(|(place, shard, segment)| async move {
+            let segment = base(shard, segment)?.open(&self.inner.files, &snapshot.definition).await?;
+            Ok::<_, SearchError>((place, segment))
         });
-        let opened: Vec<OpenUnit> = opening.buffer_unordered(OPENS_AT_ONCE).try_collect().await?;
-        open.extend(opened);
-        Ok(open)
+        let all = async {
+            let mut opening = pin!(opening.buffer_unordered(OPENS_AT_ONCE));
+            while let Some((place, segment)) = opening.try_next().await? {
+                segments[place] = Some(segment);
+            }
+            Ok::<(), SearchError>(())
+        };
+        match deadline {
+            None => all.await?,
+            Some(deadline) => {
+                let left = deadline.saturating_sub(self.monotonic());
+                if let Either::Left((done, _)) = select(pin!(all), self.inner.files.store.clock().sleep(left)).await {
+                    done?;
+                }
+            }
+        }
+        for ((unit, shard, segment), open) in closed.into_iter().zip(segments) {
+            match open {
+                Some(open) => opened.units.push((unit, Some(open))),
+                None => opened.late_rows += base(shard, segment)?.live_in(&unit.ranges),
+            }
+        }
+        Ok(opened)
     }
 
     /// Counts live rows. Opens only the files whose splits the tail touches: the others' counts are in the catalog.
@@ -246,9 +305,9 @@ impl Engine {
             .touched()
             .into_iter()
             .map(|(shard, segment)| Unit { origin: Origin::Base { shard, segment }, ranges: Vec::new() });
-        let open = self.open(snapshot, touched.collect()).await?;
+        let Opened { units, .. } = self.open(snapshot, touched.collect(), None).await?;
         let snapshot = Arc::clone(snapshot);
-        self.inner.files.pool.run(move |_| Ok(describe::live_rows(&snapshot, &open))).await
+        self.inner.files.pool.run(move |_| Ok(describe::live_rows(&snapshot, &units))).await
     }
 
     fn monotonic(&self) -> Duration {
@@ -262,6 +321,7 @@ fn answer(
     snapshot: &Arc<Snapshot>,
     request: &SearchRequest,
     units: Vec<OpenUnit>,
+    late_rows: u64,
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<SearchResponse, SearchError> {
     let clock = inner.files.store.clock();
@@ -279,6 +339,7 @@ fn answer(
     };
     let threads = inner.files.pool.threads();
     let merged = execute::search(&units, &queries, request.k as usize, effort, threads, stop)?;
+    let allowed = merged.allowed + late_rows * queries.len() as u64;
     let searched = clock.monotonic();
     let columns: Vec<(String, usize)> = match &request.attributes {
         None => definition.wire_order.clone(),
@@ -289,7 +350,7 @@ fn answer(
     let fetched = clock.monotonic();
     Ok(SearchResponse {
         results,
-        coverage: if merged.allowed == 0 { 1.0 } else { merged.considered as f64 / merged.allowed as f64 },
+        coverage: if allowed == 0 { 1.0 } else { merged.considered as f64 / allowed as f64 },
         version: snapshot.version(),
         generation: snapshot.generation.number(),
         timings: Timings {

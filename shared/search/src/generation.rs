@@ -4,6 +4,7 @@
 //! open files that both name; whoever holds a generation keeps its open files mapped and cached.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -221,6 +222,47 @@ impl SegmentFile {
     pub(crate) fn name(&self, definition: &Definition) -> String {
         self.key(definition).render()
     }
+
+    async fn open(
+        &self,
+        files: &Files,
+        definition: &Arc<Definition>,
+        rows: u32,
+        kind: SegmentKind,
+    ) -> Result<Arc<Segment>, SearchError> {
+        let open = self.open.get_or_try_init(|| async {
+            match self.fetch(files, definition, rows, kind).await {
+                // The cache verified its copy once; a disk can go bad since. What the store has may be sound. Once, because
+                // a file that was written wrong stays wrong.
+                Err(SearchError::Corrupt(_)) if !self.fetched_again.swap(true, Ordering::Relaxed) => {
+                    files.cache.discard(&self.object);
+                    self.fetch(files, definition, rows, kind).await
+                }
+                fetched => fetched,
+            }
+        });
+        Ok(Arc::clone(&open.await?.segment))
+    }
+
+    async fn fetch(
+        &self,
+        files: &Files,
+        definition: &Arc<Definition>,
+        rows: u32,
+        kind: SegmentKind,
+    ) -> Result<OpenFile, SearchError> {
+        let key = self.key(definition);
+        let local = files.cache.fetch(&key, &self.object).await?;
+        let (path, object, name) = (local.path().to_owned(), self.object.clone(), key.render());
+        let definition = Arc::clone(definition);
+        let verify = move || {
+            let segment = Segment::open(&path, Some(&object)).map_err(|e| segment_error(&name, e))?;
+            check_segment(&name, &segment, &definition, rows, kind)?;
+            Ok(Arc::new(segment))
+        };
+        let segment = files.pool.run(move |_| verify()).await?;
+        Ok(OpenFile { segment, _pin: local })
+    }
 }
 
 impl BaseSegment {
@@ -229,38 +271,25 @@ impl BaseSegment {
         u64::from(self.rows) - self.deleted.len()
     }
 
-    /// The open segment: fetched, verified and mapped if nobody has.
+    /// Live rows of some ranges, as far as the catalog knows.
+    pub(crate) fn live_in(&self, ranges: &[Range<u32>]) -> u64 {
+        let rows =
+            |range: &Range<u32>| u64::from(range.end - range.start) - self.deleted.range_cardinality(range.clone());
+        ranges.iter().map(rows).sum()
+    }
+
+    /// The open segment: fetched, verified and mapped if nobody has. That goes on when whoever asked gives up: the next one
+    /// finds it done.
     ///
     /// # Errors
     /// [`SearchError::Corrupt`] names a file whose bytes, rows or columns are not what catalog and data source say;
     /// [`SearchError::Store`].
     pub(crate) async fn open(&self, files: &Files, definition: &Arc<Definition>) -> Result<Arc<Segment>, SearchError> {
-        let open = self.file.open.get_or_try_init(|| async {
-            match self.fetch(files, definition).await {
-                // The cache verified its copy once; a disk can go bad since. What the store has may be sound. Once, because
-                // a file that was written wrong stays wrong.
-                Err(SearchError::Corrupt(_)) if !self.file.fetched_again.swap(true, Ordering::Relaxed) => {
-                    files.cache.discard(&self.file.object);
-                    self.fetch(files, definition).await
-                }
-                fetched => fetched,
-            }
-        });
-        Ok(Arc::clone(&open.await?.segment))
-    }
-
-    async fn fetch(&self, files: &Files, definition: &Arc<Definition>) -> Result<OpenFile, SearchError> {
-        let key = self.file.key(definition);
-        let local = files.cache.fetch(&key, &self.file.object).await?;
-        let (path, object, name) = (local.path().to_owned(), self.file.object.clone(), key.render());
-        let (definition, rows, kind) = (Arc::clone(definition), self.rows, self.kind);
-        let verify = move || {
-            let segment = Segment::open(&path, Some(&object)).map_err(|e| segment_error(&name, e))?;
-            check_segment(&name, &segment, &definition, rows, kind)?;
-            Ok(Arc::new(segment))
-        };
-        let segment = files.pool.run(move |_| verify()).await?;
-        Ok(OpenFile { segment, _pin: local })
+        let (file, rows, kind) = (Arc::clone(&self.file), self.rows, self.kind);
+        let (files, definition) = (files.clone(), Arc::clone(definition));
+        let opening = tokio::spawn(async move { file.open(&files, &definition, rows, kind).await });
+        let failed = |error| SearchError::Internal(format!("{}: {error}", self.file.object.id));
+        opening.await.unwrap_or_else(|error| Err(failed(error)))
     }
 
     /// The segment, if it is open.

@@ -38,7 +38,8 @@ pub struct SearchRequest {
     pub target_recall: Option<f32>,
     /// Candidates that a graph search keeps; overrides `target_recall`.
     pub ef_search: Option<u32>,
-    /// How long the search may compute. At the deadline it answers with the best so far and a coverage below 1.
+    /// How long the search may take once it knows what is current. At the deadline it answers with the best so far and a
+    /// coverage below 1; files that are not there yet are left out, and go on arriving for the next search.
     pub deadline: Option<Duration>,
     /// Which attributes found points carry; `None` is all. The wire order holds either way.
     pub attributes: Option<Vec<String>>,
@@ -73,7 +74,8 @@ pub struct SearchResponse {
     /// For each query vector, in order, its neighbours: nearest first, equal distances by point key.
     pub results: Vec<Vec<Found>>,
     /// The fraction of the live rows in question (those of the shards and splits asked for) that every query considered.
-    /// Below 1 only when the deadline struck.
+    /// Below 1 only when the deadline struck. Of a file that was not there in time all rows are in question that its catalog
+    /// calls live, whatever a filter or the tail would say of them.
     pub coverage: f64,
     /// The version that the answer shows.
     pub version: ReadToken,

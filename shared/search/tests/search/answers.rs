@@ -1,12 +1,13 @@
 //! What is found: exact search equals the reference, whatever the mixture of segments, deletions and tail.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use tarn_model::{AttributeType, AttributeValue, Attributes, CompareOp, Filter, Index, PointKey, Update};
 use tarn_search::{Consistency, PointsRequest, SearchError, SearchRequest};
-use tarn_testkit::{Scenario, Scope};
+use tarn_testkit::{Operation, Scenario, Scope};
 
 use crate::world::World;
 
@@ -198,9 +199,29 @@ async fn a_deadline_that_has_passed_leaves_rows_out_and_says_so() {
     world.upload_random(200).await;
     world.publish(&index, 1, false).await;
     let mut request = world.request(5);
-    request.deadline = Some(std::time::Duration::ZERO);
+    request.deadline = Some(Duration::ZERO);
     let response = engine.search(&index.id, request).await.unwrap();
     assert!(response.coverage < 1.0, "{}", response.coverage);
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_there_at_the_deadline_is_left_out_and_the_answer_says_so() {
+    let (mut world, faults) = World::faulty(Scenario::dense(), 11).await;
+    let (engine, index) = (world.engine(), world.index("exact-l2"));
+    world.upload_random(100).await;
+    world.publish(&index, 1, false).await;
+    let tail: Vec<_> = (1000..1003).map(|serial| world.scenario.point(&mut world.rng, serial)).collect();
+    world.upload(tail.into_iter().map(Update::Upsert).collect()).await;
+    let held = faults.hold(Operation::Get, "/segments/");
+    let mut request = world.request(5);
+    request.deadline = Some(Duration::from_secs(600));
+    // The test's clock does not wait: it is ten minutes later at once.
+    let response = engine.search(&index.id, request.clone()).await.unwrap();
+    assert!(response.coverage < 1.0, "{}", response.coverage);
+    held.arrived().await;
+    held.release();
+    request.deadline = None;
+    world.check(&engine, &index, request).await;
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tarn_model::{Boundary, FORMAT, KeyPrefix, ObjectKey, ReadToken, Update};
 use tarn_search::{Consistency, Engine, EngineSettings, SearchError};
-use tarn_store::{LatencyStore, Store};
-use tarn_testkit::{FaultStore, Faults, Operation, Scenario};
+use tarn_store::LatencyStore;
+use tarn_testkit::{Operation, Scenario};
 
 use crate::world::World;
 
@@ -213,7 +213,7 @@ async fn an_index_whose_timeline_was_collected_says_that_it_wants_building() {
 
 #[tokio::test]
 async fn a_timeline_that_is_collected_while_it_is_read_is_not_taken_for_a_whole_one() {
-    let (mut world, faults) = faulty(Scenario::dense(), 13).await;
+    let (mut world, faults) = World::faulty(Scenario::dense(), 13).await;
     let (engine, index) = (world.engine(), world.index("exact-l2"));
     world.upload_random(5).await;
     world.upload_random(5).await;
@@ -230,7 +230,7 @@ async fn a_timeline_that_is_collected_while_it_is_read_is_not_taken_for_a_whole_
 
 #[tokio::test]
 async fn a_delta_that_a_listing_overlooks_is_read_all_the_same() {
-    let (mut world, faults) = faulty(Scenario::dense(), 14).await;
+    let (mut world, faults) = World::faulty(Scenario::dense(), 14).await;
     let (engine, index) = (world.engine(), world.index("exact-l2"));
     for _ in 0..3 {
         world.upload_random(5).await;
@@ -281,17 +281,6 @@ async fn an_index_that_was_created_anew_is_not_taken_for_the_old_one() {
         let response = new.check(&engine, &index, request).await;
         assert_eq!(response.version.sequence(0), 1);
     }
-}
-
-/// A world whose requests can be held up.
-async fn faulty(scenario: Scenario, seed: u64) -> (World, Faults) {
-    let mut faults = Faults::default();
-    let store = Store::memory().layer(|objects| {
-        let (store, handle) = FaultStore::new(objects);
-        faults = handle;
-        Arc::new(store)
-    });
-    (World::over(store, scenario, seed).await, faults)
 }
 
 /// Does to the timeline what garbage collection does: a boundary first, then the deltas up to it go.

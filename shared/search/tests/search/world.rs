@@ -22,7 +22,7 @@ use tarn_segment::{
     Build, Catalog, CatalogSegment, SegmentInput, SegmentKind, SegmentSettings, SplitRows, Vectors, write_segment_to,
 };
 use tarn_store::{CountingStore, Requests, Store, create_index, create_source};
-use tarn_testkit::{Answer, Question, Reference, Scenario, Scope, ShiftedClock, check_exact};
+use tarn_testkit::{Answer, FaultStore, Faults, Question, Reference, Scenario, Scope, ShiftedClock, check_exact};
 use tarn_timeline::{AppendOptions, PointBatch, Timeline};
 use ulid::Ulid;
 
@@ -60,6 +60,17 @@ impl World {
     /// An empty data source with the scenario's indices, in memory.
     pub(crate) async fn new(scenario: Scenario, seed: u64) -> Self {
         Self::over(Store::memory(), scenario, seed).await
+    }
+
+    /// The same, with a handle that holds up or fails its requests.
+    pub(crate) async fn faulty(scenario: Scenario, seed: u64) -> (Self, Faults) {
+        let mut faults = Faults::default();
+        let store = Store::memory().layer(|objects| {
+            let (store, handle) = FaultStore::new(objects);
+            faults = handle;
+            Arc::new(store)
+        });
+        (Self::over(store, scenario, seed).await, faults)
     }
 
     /// The same, over any store.
