@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use tarn_model::{DataSource, limits};
 use tarn_timeline::{ColumnMapping, PointBatch};
 
@@ -38,8 +38,11 @@ pub(super) fn arrow(source: Arc<DataSource>, bytes: &[u8], share: &mut Share) ->
 pub(super) fn parquet(source: Arc<DataSource>, bytes: Bytes, share: &mut Share) -> Result<PointBatch, ApiError> {
     guarded("a Parquet file", || {
         parquet_footer::check(&bytes).map_err(|what| malformed("Parquet file", &what))?;
-        let builder =
-            ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| malformed("Parquet file", &error))?;
+        // The types are Parquet's own: with those of the writer a file could ask for strings of 64-bit lengths, of which a
+        // dictionary makes any number.
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options)
+            .map_err(|error| malformed("Parquet file", &error))?;
         let groups = builder.metadata().row_groups();
         let rows =
             groups.iter().try_fold(0_usize, |sum, group| sum.checked_add(usize::try_from(group.num_rows()).ok()?));
