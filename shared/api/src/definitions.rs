@@ -124,7 +124,8 @@ pub fn index_not_found(id: &IndexId) -> ApiError {
 #[utoipa::path(get, path = "/api/v1/data-sources", tag = "Data sources", params(
         ("limit" = Option<u32>, Query, description = "Most entries, 100 unless given", minimum = 1, maximum = 1000),
         ("after" = Option<String>, Query, description = "`next` of the page before")),
-    responses((status = 200, body = DataSourcesDto), (status = 400, body = ErrorDto), (status = 401, body = ErrorDto)))]
+    responses((status = 200, body = DataSourcesDto), (status = 400, body = ErrorDto),
+        (status = 429, body = ErrorDto), (status = 503, body = ErrorDto), (status = 401, body = ErrorDto)))]
 pub(crate) async fn list_data_sources(
     State(state): State<AppState>,
     caller: Caller,
@@ -147,7 +148,8 @@ pub(crate) async fn list_data_sources(
     responses((status = 201, description = "Created", body = DataSourceDto),
         (status = 200, description = "The same was there", body = DataSourceDto),
         (status = 409, description = "Another definition has this name and version", body = ErrorDto),
-        (status = 400, body = ErrorDto), (status = 401, body = ErrorDto), (status = 403, body = ErrorDto),
+        (status = 400, body = ErrorDto),
+        (status = 429, body = ErrorDto), (status = 503, body = ErrorDto), (status = 401, body = ErrorDto), (status = 403, body = ErrorDto),
         (status = 413, body = ErrorDto), (status = 415, body = ErrorDto)))]
 pub(crate) async fn put_data_source(
     State(state): State<AppState>,
@@ -170,6 +172,7 @@ pub(crate) async fn put_data_source(
 #[utoipa::path(get, path = "/api/v1/data-sources/{name}/{version}", tag = "Data sources",
     params(("name" = String, Path), ("version" = String, Path)),
     responses((status = 200, body = DataSourceDescriptionDto), (status = 404, body = ErrorDto),
+        (status = 429, body = ErrorDto), (status = 503, body = ErrorDto),
         (status = 401, body = ErrorDto), (status = 403, body = ErrorDto)))]
 pub(crate) async fn describe_data_source(
     State(state): State<AppState>,
@@ -199,6 +202,7 @@ pub(crate) async fn describe_data_source(
     params(("name" = String, Path), ("version" = String, Path)),
     responses((status = 204, description = "Deleted"), (status = 404, body = ErrorDto),
         (status = 409, description = "Indices are built from it", body = ErrorDto),
+        (status = 429, body = ErrorDto), (status = 503, body = ErrorDto),
         (status = 401, body = ErrorDto), (status = 403, body = ErrorDto)))]
 pub(crate) async fn delete_data_source(
     State(state): State<AppState>,
@@ -235,7 +239,8 @@ pub(crate) async fn delete_data_source(
 #[utoipa::path(get, path = "/api/v1/indices", tag = "Indices", params(
         ("limit" = Option<u32>, Query, description = "Most entries, 100 unless given", minimum = 1, maximum = 1000),
         ("after" = Option<String>, Query, description = "`next` of the page before")),
-    responses((status = 200, body = IndicesDto), (status = 400, body = ErrorDto), (status = 401, body = ErrorDto)))]
+    responses((status = 200, body = IndicesDto), (status = 400, body = ErrorDto),
+        (status = 429, body = ErrorDto), (status = 503, body = ErrorDto), (status = 401, body = ErrorDto)))]
 pub(crate) async fn list_indices(
     State(state): State<AppState>,
     caller: Caller,
@@ -259,7 +264,8 @@ pub(crate) async fn list_indices(
         (status = 200, description = "The same was there", body = IndexDto),
         (status = 404, description = "The data source does not exist", body = ErrorDto),
         (status = 409, description = "Another definition has this name and version", body = ErrorDto),
-        (status = 400, body = ErrorDto), (status = 401, body = ErrorDto), (status = 403, body = ErrorDto),
+        (status = 400, body = ErrorDto),
+        (status = 429, body = ErrorDto), (status = 503, body = ErrorDto), (status = 401, body = ErrorDto), (status = 403, body = ErrorDto),
         (status = 413, body = ErrorDto), (status = 415, body = ErrorDto)))]
 pub(crate) async fn put_index(
     State(state): State<AppState>,
@@ -287,6 +293,7 @@ pub(crate) async fn put_index(
 #[utoipa::path(delete, path = "/api/v1/indices/{name}/{version}", tag = "Indices",
     params(("name" = String, Path), ("version" = String, Path)),
     responses((status = 204, description = "Deleted"), (status = 404, body = ErrorDto),
+        (status = 429, body = ErrorDto), (status = 503, body = ErrorDto),
         (status = 401, body = ErrorDto), (status = 403, body = ErrorDto)))]
 pub(crate) async fn delete_index(
     State(state): State<AppState>,

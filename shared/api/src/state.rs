@@ -1,7 +1,9 @@
 //! What the handlers share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use tarn_store::{CountingStore, Requests, Store};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -31,6 +33,8 @@ struct Inner {
     bodies: Arc<BodyBudget>,
     sources: Sources,
     exports: Arc<Semaphore>,
+    /// When the object store last answered that it is there, on the store's monotonic clock.
+    ready: Mutex<Option<Duration>>,
     requests: Option<Requests>,
 }
 
@@ -48,6 +52,7 @@ impl AppState {
             bodies: BodyBudget::new(settings.body_bytes_in_flight),
             sources: Sources::new(store.clone(), settings.queue_bytes),
             exports: Arc::new(Semaphore::new(EXPORTS)),
+            ready: Mutex::default(),
             store,
             settings,
             requests,
@@ -89,6 +94,10 @@ impl AppState {
 
     pub(crate) fn sources(&self) -> &Sources {
         &self.inner.sources
+    }
+
+    pub(crate) fn ready(&self) -> &Mutex<Option<Duration>> {
+        &self.inner.ready
     }
 
     /// Admits an export until the permit is dropped.

@@ -1,17 +1,22 @@
 //! Is it alive, is it ready, what is it, what has it done.
 
+use std::fmt::Write;
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use std::fmt::Write;
 use tarn_model::KeyPrefix;
 use utoipa::ToSchema;
 
 use crate::auth::{Caller, Resource, Scope};
 use crate::error::{ApiError, ErrorDto};
 use crate::state::AppState;
+
+/// Age up to which the object store is believed to answer: the question costs a listing, and everybody may ask it.
+const READY: Duration = Duration::from_secs(1);
 
 /// The answer to a ping. Its property begins with a capital, as Vektonn's does.
 #[derive(Debug, Serialize, ToSchema)]
@@ -55,16 +60,22 @@ pub(crate) async fn healthz() -> Json<PingDto> {
 #[utoipa::path(get, path = "/readyz", tag = "Status", security(()),
     responses((status = 200, body = PingDto), (status = 503, body = ErrorDto)))]
 pub(crate) async fn readyz(State(state): State<AppState>) -> Result<Json<PingDto>, ApiError> {
-    state.store().first(&KeyPrefix::AuthKeys).await.map_err(|error| {
-        tracing::warn!(%error, "not ready");
-        ApiError::unavailable("The object store does not answer")
-    })?;
+    let now = state.store().clock().monotonic();
+    let fresh = |answered: Duration| now.saturating_sub(answered) < READY;
+    if !state.ready().lock().is_some_and(fresh) {
+        state.store().first(&KeyPrefix::AuthKeys).await.map_err(|error| {
+            tracing::warn!(%error, "not ready");
+            ApiError::unavailable("The object store does not answer; ask again in a moment")
+        })?;
+        *state.ready().lock() = Some(now);
+    }
     Ok(Json(PingDto { status: "Ok" }))
 }
 
 /// The counters of this process, in Prometheus' text format. Needs the grant `read:*`.
 #[utoipa::path(get, path = "/metrics", tag = "Status",
-    responses((status = 200, body = String, content_type = "text/plain"), (status = 401, body = ErrorDto), (status = 403, body = ErrorDto)))]
+    responses((status = 200, body = String, content_type = "text/plain"),
+        (status = 429, body = ErrorDto), (status = 503, body = ErrorDto), (status = 401, body = ErrorDto), (status = 403, body = ErrorDto)))]
 pub(crate) async fn metrics(State(state): State<AppState>, caller: Caller) -> Result<Response, ApiError> {
     caller.require(Scope::Read, Resource::Server)?;
     let mut text = state.metrics().render();

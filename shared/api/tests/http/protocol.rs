@@ -1,5 +1,7 @@
 //! What holds for every request: types, encodings, limits, and the shape of refusals.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{Method, Request};
 use serde_json::{Value, json};
@@ -170,6 +172,18 @@ async fn health_and_version_are_open() {
     assert_eq!(server.get("/readyz").await.status, 200);
     let head = server.request(Method::HEAD, "/healthz", &[], Body::empty()).await;
     assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
+}
+
+#[tokio::test]
+async fn asking_whether_the_server_is_ready_costs_a_bounded_number_of_requests() {
+    let server = Server::new();
+    for _ in 0..10 {
+        assert_eq!(server.get("/readyz").await.status, 200);
+    }
+    assert_eq!(server.requests.counts().lists, 1);
+    server.clock.advance(Duration::from_secs(2));
+    assert_eq!(server.get("/readyz").await.status, 200);
+    assert_eq!(server.requests.counts().lists, 2);
 }
 
 #[tokio::test]
