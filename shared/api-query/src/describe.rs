@@ -19,6 +19,7 @@ const MOST_SPLITS: usize = 10_000;
     params(("name" = String, Path), ("version" = String, Path),
         ("splits" = Option<u32>, Query, description = "Most splits to describe, 100 unless given", minimum = 0, maximum = 10000)),
     responses((status = 200, body = IndexDescriptionDto), (status = 400, body = ErrorDto), (status = 404, body = ErrorDto),
+        (status = 429, body = ErrorDto),
         (status = 401, body = ErrorDto), (status = 403, body = ErrorDto), (status = 503, body = ErrorDto)))]
 pub(crate) async fn describe(
     Extension(state): Extension<QueryState>,
@@ -41,6 +42,7 @@ pub(crate) async fn describe(
 #[utoipa::path(post, path = "/api/v1/indices/{name}/{version}/warm", tag = "Indices",
     params(("name" = String, Path), ("version" = String, Path)),
     responses((status = 204, description = "Ready"), (status = 404, body = ErrorDto),
+        (status = 429, body = ErrorDto),
         (status = 401, body = ErrorDto), (status = 403, body = ErrorDto), (status = 503, body = ErrorDto)))]
 pub(crate) async fn warm(
     Extension(state): Extension<QueryState>,

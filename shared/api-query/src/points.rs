@@ -25,6 +25,7 @@ const DEFAULT_LIMIT: u32 = 100;
         ("retrieveVectors" = Option<bool>, Query, description = "false unless given"),
         ("consistency" = Option<String>, Query, description = "strong (unless given) or eventual")),
     responses((status = 200, body = PointsDto), (status = 400, body = ErrorDto), (status = 404, body = ErrorDto),
+        (status = 429, body = ErrorDto),
         (status = 401, body = ErrorDto), (status = 403, body = ErrorDto), (status = 503, body = ErrorDto)))]
 pub(crate) async fn points(
     Extension(state): Extension<QueryState>,

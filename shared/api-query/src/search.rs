@@ -71,6 +71,7 @@ pub(crate) async fn search(
 #[utoipa::path(get, path = "/api/v1/info/{name}/{version}", tag = "Search",
     params(("name" = String, Path), ("version" = String, Path)),
     responses((status = 200, body = IndexInfoDto), (status = 404, body = ErrorDto),
+        (status = 429, body = ErrorDto),
         (status = 401, body = ErrorDto), (status = 403, body = ErrorDto), (status = 503, body = ErrorDto)))]
 pub(crate) async fn info(
     Extension(state): Extension<QueryState>,
@@ -86,7 +87,7 @@ pub(crate) async fn info(
 /// As info of an index, when there is only one.
 #[utoipa::path(get, path = "/api/v1/info", tag = "Search",
     responses((status = 200, body = IndexInfoDto), (status = 404, body = ErrorDto),
-        (status = 401, body = ErrorDto), (status = 503, body = ErrorDto)))]
+        (status = 429, body = ErrorDto), (status = 401, body = ErrorDto), (status = 503, body = ErrorDto)))]
 pub(crate) async fn info_of_the_only_index(
     Extension(state): Extension<QueryState>,
     caller: Caller,
@@ -108,6 +109,7 @@ pub(crate) async fn info_of_the_only_index(
     params(("name" = String, Path), ("version" = String, Path),
         ("k" = Option<i32>, Query, description = "How many points, 1 unless given", minimum = 1, maximum = 10000)),
     responses((status = 200, body = Vec<SearchResultDto>), (status = 400, body = ErrorDto), (status = 404, body = ErrorDto),
+        (status = 429, body = ErrorDto),
         (status = 401, body = ErrorDto), (status = 403, body = ErrorDto), (status = 503, body = ErrorDto)))]
 pub(crate) async fn probe(
     Extension(state): Extension<QueryState>,

@@ -163,3 +163,40 @@ async fn an_index_is_described_and_warmed() {
     assert_eq!(server.get("/api/v1/indices/split/1?splits=x").await.status, 400);
     assert_eq!(server.post("/api/v1/indices/split/1/warm", &Value::Null).await.status, 204);
 }
+
+#[tokio::test]
+async fn the_vectors_of_one_answer_are_bounded() {
+    let server = Server::new();
+    let source =
+        json!({"vectorDimension": 16_384, "attributeValueTypes": {"id": "Int64"}, "permanentAttributes": ["id"]});
+    server.define("data-sources/wide/1", &source).await;
+    let index = json!({
+        "dataSourceId": {"name": "wide", "version": "1"}, "indexAlgorithm": {"type": "FaissIndex.L2"}, "idAttributes": ["id"],
+    });
+    server.define("indices/wide/1", &index).await;
+    let mut search = json!({"queryVectors": [{"isSparse": false, "coordinates": vec![0; 16_384]}], "k": 10_000});
+    let refused = server.search("wide/1", &search).await;
+    assert_eq!(refused.status, 400);
+    assert!(
+        refused.messages()[0].contains("ask for at most 8192, or with retrieveVectors false"),
+        "{}",
+        refused.text()
+    );
+    search["k"] = json!(8_192);
+    assert_eq!(server.search("wide/1", &search).await.status, 200);
+    search["k"] = json!(10_000);
+    search["retrieveVectors"] = json!(false);
+    assert_eq!(server.search("wide/1", &search).await.status, 200);
+    assert_eq!(server.get("/api/v1/probe/wide/1?k=10000").await.status, 400);
+    let points = "/api/v1/indices/wide/1/points?limit=10000";
+    assert_eq!(server.get(&format!("{points}&retrieveVectors=true")).await.status, 400);
+    assert_eq!(server.get(points).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_long_search_is_parsed_like_a_short_one() {
+    let server = Server::with_points().await;
+    let long = "x".repeat(200_000);
+    assert_eq!(ids(&with(&server, json!({"comment": long})).await.json()[0]), [1, 2, 3, 4]);
+    assert_eq!(with(&server, json!({"comment": long, "exact": 1})).await.status, 400);
+}
