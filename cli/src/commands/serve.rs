@@ -10,15 +10,14 @@ mod watch_uploads;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use serde::Serialize;
-use tarn_api::{ApiSettings, AppState, AuthMode};
+use tarn_api::{ApiSettings, AppState, AuthMode, counted};
 use tarn_api_query::{QueryState, serve_router};
 use tarn_search::Engine;
-use tarn_store::{CountingStore, Requests, Store};
+use tarn_store::{Requests, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -50,7 +49,7 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode, 
     let (stop_sender, stop) = watch::channel(false);
     let uploads = Uploads::default();
     let engine = engine(store.clone(), &args.cache)?;
-    let router = router(&store, engine, uploads.clone(), requests, !args.listen.ip().is_loopback());
+    let router = router(&store, engine, uploads.clone(), Some(requests), !args.listen.ip().is_loopback());
     let builder = if args.no_build {
         None
     } else {
@@ -93,17 +92,6 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode, 
         }
         again = first_signal() => again.map(|()| ExitCode::from(INTERRUPTED)),
     }
-}
-
-/// The store with its requests counted, for `/metrics`.
-fn counted(store: &Store) -> (Store, Option<Requests>) {
-    let mut requests = None;
-    let store = store.layer(|inner| {
-        let (counting, counters) = CountingStore::new(inner);
-        requests = Some(counters);
-        Arc::new(counting)
-    });
-    (store, requests)
 }
 
 /// The whole HTTP API over a store, telling `uploads` of what changes it.
