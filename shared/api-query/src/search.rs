@@ -25,9 +25,6 @@ const REQUESTS: HeaderName = HeaderName::from_static("tarn-requests");
 const BYTES: HeaderName = HeaderName::from_static("tarn-bytes");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// Bodies above this are parsed on a thread where blocking is allowed.
-const PARSE_INLINE_BYTES: usize = 64 * 1024;
-
 /// Finds the nearest points to each query vector.
 ///
 /// GET with a body does the same. Without layer 2's fields, a strong search at the index's own effort.
@@ -55,15 +52,7 @@ pub(crate) async fn search(
     MediaType::require_json(&headers)?;
     let (index, source) = state.engine().index(&id).await.map_err(to_api)?;
     let body = state.app().read_body(body).await?;
-    let parsed = if body.bytes().len() <= PARSE_INLINE_BYTES {
-        request::parse(body.bytes(), &index, &source)?
-    } else {
-        let parse = move || request::parse(body.bytes(), &index, &source);
-        tokio::task::spawn_blocking(parse).await.map_err(|error| {
-            tracing::error!(%error, "parsing a search did not end");
-            ApiError::internal()
-        })??
-    };
+    let parsed = body.parse(true, move |body| request::parse(body.bytes(), &index, &source)).await?;
     run(&state, &id, parsed).await
 }
 

@@ -73,6 +73,9 @@ fn unsupported(value: &HeaderValue) -> ApiError {
     ))
 }
 
+/// Bodies above this are parsed on a thread where blocking is allowed.
+const PARSE_INLINE_BYTES: usize = 64 * 1024;
+
 /// Bounds the bytes of all bodies, and of what was read from them, that are held at once.
 #[derive(Debug)]
 pub(crate) struct BodyBudget {
@@ -98,6 +101,24 @@ impl HeldBody {
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Parses the body: at once if it is small and its format `quick` to read, else on a thread where blocking is allowed.
+    ///
+    /// # Errors
+    /// Those of `parse`, and 500 when it panics.
+    pub async fn parse<T: Send + 'static>(
+        self,
+        quick: bool,
+        parse: impl FnOnce(Self) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        if quick && self.bytes.len() <= PARSE_INLINE_BYTES {
+            return parse(self);
+        }
+        tokio::task::spawn_blocking(move || parse(self)).await.map_err(|error| {
+            tracing::error!(%error, "parsing a request body did not end");
+            ApiError::internal()
+        })?
     }
 
     /// The bytes and their share of the budget, which is for the caller to keep as long as what was made of them.

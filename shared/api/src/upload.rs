@@ -26,10 +26,6 @@ pub const TARN_VERSION: HeaderName = HeaderName::from_static("tarn-version");
 const TARN_REPLAYED: HeaderName = HeaderName::from_static("tarn-replayed");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Bodies above this are parsed on a thread where blocking is allowed; columns always are, for small files of them can be
-/// much work.
-const PARSE_INLINE_BYTES: usize = 64 * 1024;
-
 /// Uploads points and tombstones.
 ///
 /// All or nothing: every point is validated first, and the batch is one atomic commit. The last write of a point wins, also
@@ -98,8 +94,9 @@ pub(crate) async fn upload(
 
 async fn parse(handle: &SourceHandle, media: MediaType, body: HeldBody) -> Result<(PointBatch, Share), ApiError> {
     let source = handle.source.clone();
-    let inline = body.bytes().len() <= PARSE_INLINE_BYTES && matches!(media, MediaType::Json | MediaType::Ndjson);
-    let parse = move || {
+    // Columns never are quick: small files of them can be much work.
+    let quick = matches!(media, MediaType::Json | MediaType::Ndjson);
+    let parse = move |body: HeldBody| {
         let (bytes, mut share) = body.into_parts();
         let batch = match media {
             MediaType::Json => rows::json(source, &bytes),
@@ -111,13 +108,7 @@ async fn parse(handle: &SourceHandle, media: MediaType, body: HeldBody) -> Resul
         share.set(batch.estimated_bytes());
         Ok((batch, share))
     };
-    if inline {
-        return parse();
-    }
-    tokio::task::spawn_blocking(parse).await.map_err(|error| {
-        tracing::error!(%error, "parsing an upload did not end");
-        ApiError::internal()
-    })?
+    body.parse(quick, parse).await
 }
 
 fn append_options(headers: &HeaderMap) -> Result<AppendOptions, ApiError> {
