@@ -20,8 +20,8 @@ use ulid::Ulid;
 use crate::context::Context;
 use crate::error::CompactError;
 
-/// When a step began to write, by both clocks of the store: the monotonic one may stand still while a machine is suspended,
-/// the other may be set. The longer time counts.
+/// When a step began to write, by both clocks of the store; the longer time counts. The monotonic one is to count suspensions,
+/// the other may be set: where one of them errs, taking a build for older than it is loses only its work.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Begun {
     monotonic: Duration,
