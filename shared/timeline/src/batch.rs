@@ -47,7 +47,7 @@ impl PointBatch {
         batch: &RecordBatch,
         mapping: &ColumnMapping,
     ) -> Result<Self, ValidationError> {
-        convert(source, batch, mapping, 0)
+        Self::from_part(source, batch, mapping, 0)
     }
 
     /// As [`Self::from_record_batch`], for the rows of an upload from `first_row` on: messages count rows from its start.

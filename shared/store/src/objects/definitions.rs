@@ -35,8 +35,6 @@ pub enum Defined {
 /// A definition and the two objects it owns.
 trait Definition: Serialize + DeserializeOwned + PartialEq + Send + Sync {
     type Id: Clone + PartialEq + Send + Sync;
-    /// Whether the ids differ in the case of ASCII letters at most; object keys hold no other letters.
-    fn is_same_file(one: &Self::Id, other: &Self::Id) -> bool;
     fn id(&self) -> &Self::Id;
     fn key(id: &Self::Id) -> ObjectKey;
     fn marker(id: &Self::Id) -> ObjectKey;
@@ -44,15 +42,8 @@ trait Definition: Serialize + DeserializeOwned + PartialEq + Send + Sync {
     fn of_key(key: ObjectKey) -> Option<Self::Id>;
 }
 
-fn is_same_text(one: (&str, &str), other: (&str, &str)) -> bool {
-    one.0.eq_ignore_ascii_case(other.0) && one.1.eq_ignore_ascii_case(other.1)
-}
-
 impl Definition for DataSource {
     type Id = DataSourceId;
-    fn is_same_file(one: &DataSourceId, other: &DataSourceId) -> bool {
-        is_same_text((&one.name, &one.version), (&other.name, &other.version))
-    }
     fn id(&self) -> &DataSourceId {
         &self.id
     }
@@ -69,9 +60,6 @@ impl Definition for DataSource {
 
 impl Definition for Index {
     type Id = IndexId;
-    fn is_same_file(one: &IndexId, other: &IndexId) -> bool {
-        is_same_text((&one.name, &one.version), (&other.name, &other.version))
-    }
     fn id(&self) -> &IndexId {
         &self.id
     }
@@ -192,7 +180,8 @@ fn parse<D: Definition>(key: &ObjectKey, bytes: &Bytes, id: &D::Id) -> Result<Op
     if definition.id() == id {
         return Ok(Some(definition));
     }
-    if D::is_same_file(definition.id(), id) {
+    // Keys hold no letters but ASCII's.
+    if D::key(definition.id()).render().eq_ignore_ascii_case(&key.render()) {
         return Ok(None);
     }
     Err(corrupt("id", "the name and version in the key", "another name or version".into()).into())
