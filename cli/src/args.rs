@@ -16,8 +16,8 @@ pub(crate) use definition::{
     ImportConfigArgs, IndexCommand, IndexCreateArgs, MetricArg, SourceCommand, SourceCreateArgs,
 };
 pub(crate) use operate::{
-    BuildArgs, BuilderArgs, CacheArgs, DemoArgs, GcArgs, InspectCommand, KeysCommand, KeysCreateArgs, ServeArgs,
-    VerifyArgs,
+    BuildArgs, BuilderArgs, CacheArgs, DemoArgs, DropsArgs, GcArgs, InspectCommand, KeysCommand, KeysCreateArgs,
+    ServeArgs, VerifyArgs,
 };
 pub(crate) use points::{SearchArgs, UploadArgs, UploadFormat};
 #[cfg(test)]
@@ -88,6 +88,8 @@ pub(crate) enum Command {
     ImportConfig(ImportConfigArgs),
     /// Upload points from Parquet, Arrow IPC, NDJSON or CSV files
     Upload(UploadArgs),
+    /// List what became of the files in the drop folder
+    Drops(DropsArgs),
     /// Find the nearest points
     Search(SearchArgs),
     /// Fold the timelines and build the indices now

@@ -2,6 +2,7 @@
 
 mod build;
 mod demo;
+mod drops;
 mod gc;
 mod import_config;
 mod index;
@@ -36,6 +37,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
             Command::Index(command) => index::run(&context, command).await,
             Command::ImportConfig(args) => import_config::run(&context, args).await,
             Command::Upload(args) => upload::run(&context, args).await,
+            Command::Drops(args) => drops::run(&context, args).await,
             Command::Search(args) => search::run(&context, args).await,
             Command::Build(args) => build::run(&context, args).await,
             Command::Gc(args) => gc::run(&context, args).await,

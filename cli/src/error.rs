@@ -77,6 +77,8 @@ plain!(
     tarn_model::ValidationError,
     tarn_model::Corrupt,
     tarn_store::StoreError,
+    tarn_rows::RowError,
+    tarn_drop::DropError,
     tarn_timeline::AppendError,
     tarn_timeline::TimelineError,
     tarn_search::SearchError,

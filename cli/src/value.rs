@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 use tarn_model::{AttributeType, AttributeValue, Attributes, DataSource, SparseVector, Vector, datetime};
-use uuid::Uuid;
+use tarn_rows::parse_value;
 
 use crate::args::Pair;
 use crate::error::CliError;
@@ -23,34 +23,7 @@ pub(crate) fn parse_type(text: &str) -> Result<AttributeType, CliError> {
     })
 }
 
-/// A value of a type. A date-time without an offset is UTC.
-pub(crate) fn parse_value(kind: AttributeType, text: &str) -> Option<AttributeValue> {
-    Some(match kind {
-        AttributeType::Bool if text.eq_ignore_ascii_case("true") => AttributeValue::Bool(true),
-        AttributeType::Bool if text.eq_ignore_ascii_case("false") => AttributeValue::Bool(false),
-        AttributeType::Bool => return None,
-        AttributeType::Int64 => AttributeValue::Int64(text.parse().ok()?),
-        // Adding zero turns -0.0 into 0.0, the form in which it is stored.
-        AttributeType::Float64 => AttributeValue::Float64(text.parse().ok().filter(|v: &f64| v.is_finite())? + 0.0),
-        AttributeType::String => AttributeValue::String(text.to_owned()),
-        AttributeType::Uuid => AttributeValue::Uuid(Uuid::parse_str(text).ok()?),
-        AttributeType::DateTime => AttributeValue::DateTime(datetime::parse(text)?),
-    })
-}
-
-/// A value of a type from plain JSON: `5`, `"x"`, `true`; dates and UUIDs are strings.
-pub(crate) fn json_value(kind: AttributeType, json: &Json) -> Option<AttributeValue> {
-    match (kind, json) {
-        (AttributeType::Bool, Json::Bool(value)) => Some(AttributeValue::Bool(*value)),
-        (AttributeType::Int64, Json::Number(value)) => Some(AttributeValue::Int64(value.as_i64()?)),
-        (AttributeType::Float64, Json::Number(value)) => Some(AttributeValue::Float64(value.as_f64()? + 0.0)),
-        (AttributeType::Bool, _) => None,
-        (kind, Json::String(text)) => parse_value(kind, text),
-        _ => None,
-    }
-}
-
-/// An attribute value as plain JSON; the inverse of [`json_value`].
+/// An attribute value as plain JSON: `5`, `"x"`, `true`; dates and UUIDs are strings.
 pub(crate) fn value_json(value: &AttributeValue) -> Json {
     match value {
         AttributeValue::Bool(value) => Json::from(*value),
@@ -134,39 +107,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_type_reads_its_own_text() {
-        let cases = [
-            (AttributeType::Bool, "True", Some(AttributeValue::Bool(true))),
-            (AttributeType::Bool, "1", None),
-            (AttributeType::Int64, "-5", Some(AttributeValue::Int64(-5))),
-            (AttributeType::Int64, "9223372036854775808", None),
-            (AttributeType::Float64, "-0.0", Some(AttributeValue::Float64(0.0))),
-            (AttributeType::Float64, "NaN", None),
-            (AttributeType::String, "", Some(AttributeValue::String(String::new()))),
-            (AttributeType::Uuid, "not", None),
-            (AttributeType::DateTime, "1970-01-01T00:00:01+00:00", Some(AttributeValue::DateTime(1_000_000))),
-            (AttributeType::DateTime, "1970-01-01T00:00:00.000001", Some(AttributeValue::DateTime(1))),
-        ];
-        for (kind, text, expected) in cases {
-            assert_eq!(parse_value(kind, text), expected, "{kind} {text}");
-        }
-    }
-
-    #[test]
-    fn values_survive_json() {
+    fn values_are_shown_as_they_are_read() {
         for (kind, text) in [
             (AttributeType::Bool, "true"),
-            (AttributeType::Int64, "-9223372036854775808"),
-            (AttributeType::Float64, "0.1"),
             (AttributeType::String, "\u{e4}"),
             (AttributeType::Uuid, "12345678-1234-1234-1234-123456789abc"),
             (AttributeType::DateTime, "2024-01-31T12:00:00.000001Z"),
         ] {
-            let value = parse_value(kind, text).unwrap();
-            assert_eq!(json_value(kind, &value_json(&value)), Some(value));
+            let json = value_json(&parse_value(kind, text).unwrap());
+            assert_eq!(json.as_str().map_or_else(|| json.to_string(), str::to_owned), text);
         }
-        assert_eq!(json_value(AttributeType::Int64, &Json::from(1.5)), None);
-        assert_eq!(json_value(AttributeType::String, &Json::from(1)), None);
     }
 
     #[test]

@@ -1,16 +1,59 @@
-//! The upload function: HTTP API events to the ingest router. No other logic.
+//! The upload function: HTTP API events to the ingest router, or notifications of dropped files to the drop folder. No other
+//! logic.
 //!
-//! `TARN_STORE` names the store, as `s3://bucket/prefix`. Requests always need a key: a function can be reached by others.
+//! `TARN_STORE` names the store, as `s3://bucket/prefix`. `TARN_ENTRY` says what the events are: `http` (unless it says otherwise)
+//! or `drop`. Requests always need a key: a function can be reached by others.
+
+mod drop_events;
+
+use std::time::Duration;
 
 use lambda_http::{Error, run, tracing};
+use lambda_runtime::{LambdaEvent, service_fn};
 use tarn_api::{ApiSettings, AppState, AuthMode, counted, ingest_router};
+use tarn_drop::{DropFolder, DropSettings};
+use tarn_presign::BucketPresigner;
 use tarn_store::{Store, StoreOptions};
+
+/// Time that a run leaves for the chunk that it has begun: to append it, to record it, to answer.
+const RESERVE: Duration = Duration::from_secs(30);
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     tracing::init_default_subscriber();
     let url = std::env::var("TARN_STORE").map_err(|_| "TARN_STORE must name the store, as s3://bucket/prefix")?;
-    let (store, requests) = counted(&Store::open(&url, &StoreOptions::default())?);
+    let store = Store::open(&url, &StoreOptions::default())?;
+    match std::env::var("TARN_ENTRY").as_deref() {
+        Err(_) | Ok("http") => serve_http(store).await,
+        Ok("drop") => serve_drops(store).await,
+        Ok(other) => Err(format!("TARN_ENTRY must be http or drop, not {other}").into()),
+    }
+}
+
+async fn serve_http(store: Store) -> Result<(), Error> {
+    let presigner = BucketPresigner::of(&store);
+    let (store, requests) = counted(&store);
     let settings = ApiSettings { auth: AuthMode::Always, ..ApiSettings::default() };
-    run(ingest_router(AppState::with_requests(store, settings, Some(requests)))).await
+    run(ingest_router(AppState::with_presigner(store, settings, Some(requests), presigner))).await
+}
+
+async fn serve_drops(store: Store) -> Result<(), Error> {
+    let folder = DropFolder::new(store, DropSettings::default());
+    let handler = service_fn(|event: LambdaEvent<drop_events::SqsEvent>| {
+        let folder = folder.clone();
+        async move {
+            let deadline = deadline(&folder, event.context.deadline);
+            Ok::<_, Error>(drop_events::handle(&folder, event.payload, deadline).await)
+        }
+    });
+    lambda_runtime::run(handler).await
+}
+
+/// When to stop, by the store's monotonic clock: the invocation's end, in milliseconds since the Unix epoch, less a reserve. A
+/// short time-out is shared out evenly.
+fn deadline(folder: &DropFolder, ends_ms: u64) -> Duration {
+    let clock = folder.store().clock();
+    let left_ms = ends_ms.saturating_sub(u64::try_from(clock.now_ms()).unwrap_or(0));
+    let left = Duration::from_millis(left_ms);
+    clock.monotonic() + left.saturating_sub(RESERVE.min(left / 2))
 }

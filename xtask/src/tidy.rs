@@ -23,6 +23,10 @@ struct Forbidden {
 
 const FORBIDDEN: &[Forbidden] = &[
     Forbidden { from: "tarn-query-fn", package: "datafusion", why: "the search function starts in milliseconds" },
+    Forbidden { from: "tarn-query-fn", package: "aws-sdk-s3", why: "the search function signs nothing" },
+    Forbidden { from: "tarn-drop", package: "axum", why: "the drop folder knows no HTTP" },
+    Forbidden { from: "tarn-drop", package: "usearch", why: "the drop folder needs no index code" },
+    Forbidden { from: "tarn-drop", package: "datafusion", why: "the upload function starts in milliseconds" },
     Forbidden { from: "tarn-ingest-fn", package: "usearch", why: "uploading needs no index code" },
     Forbidden { from: "tarn-ingest-fn", package: "datafusion", why: "the upload function starts in milliseconds" },
     Forbidden { from: "tarn-model", package: "tokio", why: "the model does no I/O" },

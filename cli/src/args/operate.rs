@@ -67,10 +67,32 @@ pub(crate) struct ServeArgs {
     /// Collect garbage this often, with the defaults of `tarn gc`
     #[arg(long, value_name = "TIME", default_value = "1h", help_heading = "Builder", conflicts_with = "no_build")]
     pub(crate) gc_interval: Idle,
+    /// Look into the drop folder this often; on an s3:// store each look is a LIST request
+    #[arg(long, value_name = "TIME", default_value = "5s", help_heading = "Drop folder", conflicts_with = "no_drops")]
+    pub(crate) drop_interval: Idle,
+    /// Do not watch the drop folder
+    #[arg(long, help_heading = "Drop folder")]
+    pub(crate) no_drops: bool,
     #[command(flatten)]
     pub(crate) builder: BuilderArgs,
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
+}
+
+/// `tarn drops`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+A file that is copied to drop/NAME/VERSION/ below the store is committed once and as a whole, or refused with
+a report and moved to drop-refused/. `tarn serve` watches the folder; in the cloud a function is told of files.
+
+Example:
+  cp films.parquet ./data/drop/films/1.0/ && tarn drops films/1.0 --store ./data")]
+pub(crate) struct DropsArgs {
+    /// The data source, NAME/VERSION
+    pub(crate) source: NameVersion,
+    /// Show the newest this many
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) limit: usize,
 }
 
 /// `tarn demo`

@@ -4,6 +4,7 @@
 //! killed at any moment.
 
 pub(super) mod builder_loop;
+mod drop_loop;
 pub(super) mod http;
 mod watch_uploads;
 
@@ -16,6 +17,7 @@ use axum::middleware::from_fn_with_state;
 use serde::Serialize;
 use tarn_api::{ApiSettings, AppState, AuthMode, counted};
 use tarn_api_query::{QueryState, serve_router};
+use tarn_presign::BucketPresigner;
 use tarn_search::Engine;
 use tarn_store::{Requests, Store};
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,6 +25,7 @@ use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 pub(super) use self::builder_loop::{BuilderLoop, LoopSettings};
+use self::drop_loop::DropLoop;
 pub(super) use self::http::{Ended, Server};
 pub(super) use self::watch_uploads::Uploads;
 use super::search::engine;
@@ -50,6 +53,11 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode, 
     let uploads = Uploads::default();
     let engine = engine(store.clone(), &args.cache)?;
     let router = router(&store, engine, uploads.clone(), Some(requests), !args.listen.ip().is_loopback());
+    let drops = if args.no_drops {
+        None
+    } else {
+        Some(DropLoop::start(store.clone(), args.drop_interval.0, uploads.clone(), stop.clone()))
+    };
     let builder = if args.no_build {
         None
     } else {
@@ -85,6 +93,9 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode, 
             if let Some(builder) = builder {
                 builder.join().await;
             }
+            if let Some(drops) = drops {
+                drops.join().await;
+            }
             if let Ended::CutOff(connections) = ended {
                 tracing::warn!(connections, "some connections were cut off");
             }
@@ -106,7 +117,9 @@ pub(super) fn router(
     if demand_keys {
         settings.auth = AuthMode::Always;
     }
-    let state = QueryState::new(AppState::with_requests(store.clone(), settings, requests), engine);
+    let presigner = BucketPresigner::of(store);
+    let state = AppState::with_presigner(store.clone(), settings, requests, presigner);
+    let state = QueryState::new(state, engine);
     serve_router(state).layer(from_fn_with_state(uploads, watch_uploads::watch))
 }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tarn_model::{DataSource, ReadToken, VectorKind, limits};
+use tarn_rows::RowNames;
 use tarn_timeline::{AppendOptions, ColumnMapping, PointBatch, Timeline};
 use tokio::sync::mpsc;
 
@@ -52,9 +53,7 @@ impl Sink {
 struct Plan {
     source: Arc<DataSource>,
     mapping: ColumnMapping,
-    names: Vec<(String, String)>,
-    vector: String,
-    deleted: Option<String>,
+    names: RowNames,
     rows: usize,
     format: Option<UploadFormat>,
 }
@@ -146,8 +145,16 @@ fn plan(args: &UploadArgs, source: Arc<DataSource>) -> Result<Plan, CliError> {
     if source.vector_kind == VectorKind::Dense {
         mapping.vector.clone_from(&args.vector_column);
     }
-    let name = |key: &String| (key.clone(), mapping.attributes.get(key).unwrap_or(key).clone());
-    let names = source.attribute_types.keys().map(name).collect();
+    let mut names = RowNames::of(&source);
+    for (key, column) in &mapping.attributes {
+        names.rename(key, column);
+    }
+    if let Some(column) = &args.vector_column {
+        names.vector.clone_from(column);
+    }
+    if let Some(column) = &args.deleted_column {
+        names.mark_deleted_by(column);
+    }
     let most = limits::BATCH_POINTS as u64;
     let point_bytes = match source.vector_kind {
         VectorKind::Dense => u64::from(source.vector_dimension) * 4,
@@ -157,8 +164,6 @@ fn plan(args: &UploadArgs, source: Arc<DataSource>) -> Result<Plan, CliError> {
     Ok(Plan {
         names,
         mapping,
-        vector: args.vector_column.clone().unwrap_or_else(|| "vector".to_owned()),
-        deleted: args.deleted_column.clone(),
         rows: usize::try_from(rows).unwrap_or(limits::BATCH_POINTS),
         format: args.format,
         source,
@@ -204,13 +209,7 @@ async fn upload_file(
 fn read(plan: &Plan, path: &Path, sink: &Sink) -> Result<(), CliError> {
     let path = (path.as_os_str() != "-").then_some(path);
     let columns = Columns { source: &plan.source, mapping: &plan.mapping, rows: plan.rows };
-    let rows = Rows {
-        source: &plan.source,
-        names: plan.names.clone(),
-        vector: &plan.vector,
-        deleted: plan.deleted.as_deref(),
-        rows: plan.rows,
-    };
+    let rows = Rows { source: &plan.source, names: &plan.names, rows: plan.rows };
     let open = || -> Result<Box<dyn Read>, CliError> {
         Ok(match path {
             None => Box::new(stdin()),

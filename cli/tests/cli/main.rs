@@ -4,6 +4,7 @@
 
 mod commands;
 mod demo;
+mod drops;
 mod kill;
 mod serve;
 mod support;

@@ -11,11 +11,10 @@ mod auth;
 mod body;
 mod definitions;
 mod docs;
+mod drops;
 mod dto;
 mod error;
 mod export;
-/// JSON in and out.
-pub mod json;
 mod metrics;
 mod middleware;
 mod openapi;
@@ -36,6 +35,7 @@ pub use definitions::{
     CheckpointDto, DataSourceDescriptionDto, DataSourceDto, DataSourcesDto, IndexDto, IndicesDto, index_id,
     index_not_found,
 };
+pub use drops::{DropDto, DropReportDto, DropsDto, UploadRequestDto, UploadTicketDto};
 pub use dto::{
     AttributeDto, AttributeValueDto, DataSourceDefinitionDto, FileDto, IndexAlgorithmDto, IndexDefinitionDto,
     InputDataPointDto, NameVersionDto, ShardConditionDto, ShardDto, SharderDto, SubscriptionDto, VectorDto,
@@ -47,4 +47,6 @@ pub use query::pairs;
 pub use router::{finish, ingest_router, ingest_routes, protected};
 pub use settings::ApiSettings;
 pub use state::{AppState, counted};
+/// JSON in and out.
+pub use tarn_rows::json;
 pub use upload::{TARN_VERSION, version_header};

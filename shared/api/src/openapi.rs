@@ -3,11 +3,13 @@
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use crate::{definitions, export, status, upload};
+use crate::{definitions, drops, export, status, upload};
 
 #[derive(OpenApi)]
 #[openapi(paths(
     upload::upload,
+    drops::create_upload,
+    drops::drops,
     definitions::list_data_sources,
     definitions::put_data_source,
     definitions::describe_data_source,

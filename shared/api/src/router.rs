@@ -15,12 +15,14 @@ use utoipa::openapi::OpenApi;
 use crate::auth::authenticate;
 use crate::middleware::observe;
 use crate::state::AppState;
-use crate::{definitions, docs, export, status, upload};
+use crate::{definitions, docs, drops, export, status, upload};
 
 /// The routes of ingest and management, without layers, to be joined with others.
 pub fn ingest_routes(state: &AppState) -> Router<AppState> {
     let routes = Router::new()
         .route("/api/v1/upload/{name}/{version}", post(upload::upload))
+        .route("/api/v1/uploads/{name}/{version}", post(drops::create_upload))
+        .route("/api/v1/drops/{name}/{version}", get(drops::drops))
         .route("/api/v1/data-sources", get(definitions::list_data_sources))
         .route(
             "/api/v1/data-sources/{name}/{version}",

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tarn_drop::Presign;
 use tarn_store::{CountingStore, Requests, Store};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -36,6 +37,7 @@ struct Inner {
     /// When the object store last answered that it is there, on the store's monotonic clock.
     ready: Mutex<Option<Duration>>,
     requests: Option<Requests>,
+    presigner: Option<Arc<dyn Presign>>,
 }
 
 impl AppState {
@@ -46,6 +48,16 @@ impl AppState {
 
     /// As [`Self::new`]; `requests` are the counters of the store's counting decorator, for metrics and headers.
     pub fn with_requests(store: Store, settings: ApiSettings, requests: Option<Requests>) -> Self {
+        Self::with_presigner(store, settings, requests, None)
+    }
+
+    /// As [`Self::with_requests`]; `presigner` signs uploads into the drop folder, where the store is a bucket.
+    pub fn with_presigner(
+        store: Store,
+        settings: ApiSettings,
+        requests: Option<Requests>,
+        presigner: Option<Arc<dyn Presign>>,
+    ) -> Self {
         let inner = Inner {
             gate: Gate::new(store.clone(), settings.auth),
             metrics: Arc::new(Metrics::default()),
@@ -56,6 +68,7 @@ impl AppState {
             store,
             settings,
             requests,
+            presigner,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -78,6 +91,10 @@ impl AppState {
     /// The counters of the store, if it has a counting decorator.
     pub fn requests(&self) -> Option<&Requests> {
         self.inner.requests.as_ref()
+    }
+
+    pub(crate) fn presigner(&self) -> Option<&Arc<dyn Presign>> {
+        self.inner.presigner.as_ref()
     }
 
     pub(crate) fn gate(&self) -> &Gate {

@@ -1,8 +1,6 @@
 //! Uploads: points and tombstones, in four formats, all or nothing.
 
-mod arrow_frames;
 mod columnar;
-mod parquet_footer;
 mod rows;
 
 use axum::body::Body;

@@ -15,9 +15,16 @@
 //!                         /catalogs/{ulid}.arrow
 //!                         /boundaries/{u64::MAX - number:020}.json
 //! auth/keys/{id}.json
+//! drop/{name}/{version}/{path}                                       what users drop; the path is theirs
+//! drop-status/{name}/{version}/{identity, hex}.json                  what became of it
+//!                             /{identity}/plan.json
+//!                             /{identity}/chunks/{number:06}.json
+//! drop-refused/{name}/{version}/{identity}/{path}                    a refused file
+//!                              /{identity}.report.json
 //! ```
 //! Names and versions are percent-encoded: every byte but ASCII letters, digits, `-`, `_` and inner `.` becomes `%XX`; so a
-//! hostile name cannot escape its prefix (`names-stay-in-their-prefix`). Newest generations sort first.
+//! hostile name cannot escape its prefix (`names-stay-in-their-prefix`). Newest generations sort first. The path of a dropped
+//! file is the only part that is kept as it came: see [`DropPath`].
 //!
 //! The case of letters is kept. A file system that does not tell `A` from `a` gives two names one place; whoever reads a
 //! definition finds the other's name in it, and takes its own for absent (tarn-store, `objects/definitions.rs`).
@@ -27,6 +34,48 @@ use std::fmt::Write as _;
 use ulid::Ulid;
 
 use crate::ids::{DataSourceId, IndexId};
+use crate::limits;
+
+/// The path of a dropped file below its data source's folder, as its user named it.
+///
+/// At most [`limits::DROP_PATH_BYTES`] long. No part of it is empty, `.` or `..`, and it has no control characters and no
+/// backslashes; anything else is a name like another. A percent sign means itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DropPath(String);
+
+impl DropPath {
+    /// A path; `None` when it could leave its folder, or cannot be the name of a file.
+    pub fn parse(text: &str) -> Option<Self> {
+        let part = |part: &str| {
+            !matches!(part, "" | "." | "..")
+                && part.len() <= limits::DROP_NAME_BYTES
+                && !part.chars().any(|c| c.is_control() || c == '\\')
+        };
+        (text.len() <= limits::DROP_PATH_BYTES && text.split('/').all(part)).then(|| Self(text.to_owned()))
+    }
+
+    /// The path as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What follows the last slash.
+    pub fn file_name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+
+    /// Another file in the same folder; `None` when it would be no path.
+    pub fn sibling(&self, file_name: &str) -> Option<Self> {
+        let folder = self.0.strip_suffix(self.file_name()).unwrap_or_default();
+        Self::parse(&format!("{folder}{file_name}"))
+    }
+}
+
+impl std::fmt::Display for DropPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// The key of one object, relative to the store's root.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -110,6 +159,52 @@ pub enum ObjectKey {
         /// The public part of the key.
         id: String,
     },
+    /// A file that was dropped for a data source.
+    Dropped {
+        /// The data source that the folder names. It may not exist.
+        source: DataSourceId,
+        /// Below the folder.
+        path: DropPath,
+    },
+    /// What became of a dropped file.
+    DropStatus {
+        /// The data source.
+        source: DataSourceId,
+        /// SHA-256 of the file's key and version.
+        identity: [u8; 32],
+    },
+    /// What is to be done with a dropped file.
+    DropPlan {
+        /// The data source.
+        source: DataSourceId,
+        /// SHA-256 of the file's key and version.
+        identity: [u8; 32],
+    },
+    /// That a chunk of a dropped file is committed.
+    DropChunk {
+        /// The data source.
+        source: DataSourceId,
+        /// SHA-256 of the file's key and version.
+        identity: [u8; 32],
+        /// From 0.
+        number: u32,
+    },
+    /// A dropped file that was refused.
+    DropRefused {
+        /// The data source.
+        source: DataSourceId,
+        /// SHA-256 of the file's key and version.
+        identity: [u8; 32],
+        /// Below the folder that it was dropped into.
+        path: DropPath,
+    },
+    /// Why a dropped file was refused.
+    DropReport {
+        /// The data source.
+        source: DataSourceId,
+        /// SHA-256 of the file's key and version.
+        identity: [u8; 32],
+    },
 }
 
 /// A set of objects to list.
@@ -146,6 +241,14 @@ pub enum KeyPrefix {
     IndexBoundaries(IndexId),
     /// The API keys.
     AuthKeys,
+    /// What was dropped for any data source.
+    Drops,
+    /// What was dropped for a data source.
+    Dropped(DataSourceId),
+    /// What became of what was dropped for a data source: statuses, and below each identity its plan and its chunks.
+    DropStatuses(DataSourceId),
+    /// The committed chunks of a dropped file.
+    DropChunks(DataSourceId, [u8; 32]),
 }
 
 impl ObjectKey {
@@ -176,6 +279,22 @@ impl ObjectKey {
                 format!("{}boundaries/{:020}.json", index(id), u64::MAX - number)
             }
             Self::AuthKey { id } => format!("auth/keys/{}.json", encode_part(id)),
+            Self::Dropped { source, path } => format!("{}{path}", drops("drop", source)),
+            Self::DropStatus { source, identity } => {
+                format!("{}{}.json", drops("drop-status", source), render_hex(identity))
+            }
+            Self::DropPlan { source, identity } => {
+                format!("{}{}/plan.json", drops("drop-status", source), render_hex(identity))
+            }
+            Self::DropChunk { source, identity, number } => {
+                format!("{}{}/chunks/{number:06}.json", drops("drop-status", source), render_hex(identity))
+            }
+            Self::DropRefused { source, identity, path } => {
+                format!("{}{}/{path}", drops("drop-refused", source), render_hex(identity))
+            }
+            Self::DropReport { source, identity } => {
+                format!("{}{}.report.json", drops("drop-refused", source), render_hex(identity))
+            }
         }
     }
 
@@ -193,6 +312,10 @@ impl ObjectKey {
                 parse_in_index(id, rest)?
             }
             ["auth", "keys", file] => Self::AuthKey { id: decode_part(file.strip_suffix(".json")?)? },
+            [root @ ("drop" | "drop-status" | "drop-refused"), name, version, ref rest @ ..] => {
+                let id = DataSourceId::new(decode_part(name)?, decode_part(version)?).ok()?;
+                parse_drop(root, id, rest)?
+            }
             _ => return None,
         };
         // Numbers without padding, lower-case ulids, needless escapes: none of them is a second name of the object.
@@ -229,6 +352,26 @@ fn parse_in_index(index: IndexId, rest: &[&str]) -> Option<ObjectKey> {
     })
 }
 
+fn parse_drop(root: &str, source: DataSourceId, rest: &[&str]) -> Option<ObjectKey> {
+    Some(match (root, rest) {
+        ("drop", rest) => ObjectKey::Dropped { source, path: DropPath::parse(&rest.join("/"))? },
+        ("drop-status", [file]) => ObjectKey::DropStatus { source, identity: parse_hex(file.strip_suffix(".json")?)? },
+        ("drop-status", [identity, "plan.json"]) => ObjectKey::DropPlan { source, identity: parse_hex(identity)? },
+        ("drop-status", [identity, "chunks", file]) => ObjectKey::DropChunk {
+            source,
+            identity: parse_hex(identity)?,
+            number: file.strip_suffix(".json")?.parse().ok()?,
+        },
+        ("drop-refused", [file]) => {
+            ObjectKey::DropReport { source, identity: parse_hex(file.strip_suffix(".report.json")?)? }
+        }
+        ("drop-refused", [identity, rest @ ..]) => {
+            ObjectKey::DropRefused { source, identity: parse_hex(identity)?, path: DropPath::parse(&rest.join("/"))? }
+        }
+        _ => return None,
+    })
+}
+
 impl KeyPrefix {
     /// The prefix as text, with a trailing slash; empty for [`KeyPrefix::All`].
     pub fn render(&self) -> String {
@@ -248,6 +391,10 @@ impl KeyPrefix {
             Self::Catalogs(id) => format!("{}catalogs/", index(id)),
             Self::IndexBoundaries(id) => format!("{}boundaries/", index(id)),
             Self::AuthKeys => "auth/keys/".to_owned(),
+            Self::Drops => "drop/".to_owned(),
+            Self::Dropped(id) => drops("drop", id),
+            Self::DropStatuses(id) => drops("drop-status", id),
+            Self::DropChunks(id, identity) => format!("{}{}/chunks/", drops("drop-status", id), render_hex(identity)),
         }
     }
 }
@@ -263,6 +410,10 @@ fn source(id: &DataSourceId) -> String {
 
 fn index(id: &IndexId) -> String {
     format!("indices/{}/{}/", encode_part(&id.name), encode_part(&id.version))
+}
+
+fn drops(root: &str, id: &DataSourceId) -> String {
+    format!("{root}/{}/{}/", encode_part(&id.name), encode_part(&id.version))
 }
 
 /// Percent-encodes a name. A dot at either end is escaped, so that `.`, `..` and names that some file systems trim stay
@@ -340,6 +491,25 @@ mod tests {
         ]
     }
 
+    fn drop_path() -> impl Strategy<Value = DropPath> {
+        let part = "[a-z%+ &=\u{e9}\u{1F600}._-]{1,12}".prop_filter("not a folder", |part| part != "." && part != "..");
+        proptest::collection::vec(part, 1..4).prop_map(|parts| DropPath::parse(&parts.join("/")).unwrap())
+    }
+
+    fn drop_key() -> impl Strategy<Value = ObjectKey> {
+        let source = (name(), name()).prop_map(|(name, version)| DataSourceId { name, version });
+        (source, drop_path(), any::<[u8; 32]>(), any::<u32>(), 0..6u8).prop_map(
+            |(source, path, identity, number, which)| match which {
+                0 => ObjectKey::Dropped { source, path },
+                1 => ObjectKey::DropStatus { source, identity },
+                2 => ObjectKey::DropPlan { source, identity },
+                3 => ObjectKey::DropChunk { source, identity, number },
+                4 => ObjectKey::DropRefused { source, identity, path },
+                _ => ObjectKey::DropReport { source, identity },
+            },
+        )
+    }
+
     fn key() -> impl Strategy<Value = ObjectKey> {
         let source = (name(), name()).prop_map(|(name, version)| DataSourceId { name, version });
         let index = (name(), name()).prop_map(|(name, version)| IndexId { name, version });
@@ -391,7 +561,7 @@ mod tests {
                 | ObjectKey::Segment { index: id, .. }
                 | ObjectKey::Catalog { index: id, .. }
                 | ObjectKey::IndexBoundary { index: id, .. } => KeyPrefix::Index(id.clone()),
-                ObjectKey::AuthKey { .. } => KeyPrefix::AuthKeys,
+                _ => KeyPrefix::AuthKeys,
             };
             prop_assert!(text.starts_with(&prefix.render()));
             let depth = text[prefix.render().len()..].matches('/').count();
@@ -399,7 +569,15 @@ mod tests {
         }
 
         #[test]
-        fn parsing_any_text_gives_a_key_that_renders_to_it(text in "(sources|indices|auth)(/[a-z0-9A-Z.%]{0,30}){1,4}") {
+        fn every_key_of_the_drop_folder_round_trips_and_stays_there(key in drop_key()) {
+            let text = key.render();
+            prop_assert_eq!(ObjectKey::parse(&text), Some(key));
+            prop_assert!(["drop/", "drop-status/", "drop-refused/"].iter().any(|root| text.starts_with(root)));
+            prop_assert!(text.split('/').all(|part| !part.is_empty() && part != "." && part != ".."));
+        }
+
+        #[test]
+        fn parsing_any_text_gives_a_key_that_renders_to_it(text in "(sources|indices|auth|drop|drop-status|drop-refused)(/[a-z0-9A-Z.%]{0,30}){1,4}") {
             if let Some(key) = ObjectKey::parse(&text) {
                 prop_assert_eq!(key.render(), text);
             }
@@ -455,6 +633,22 @@ mod tests {
             "sources/a/1/receipts/00.json",
             "auth/keys/.json",
             "auth/keys/a/b.json",
+            "drop",
+            "drop/",
+            "drop/a",
+            "drop/a/1",
+            "drop/a/1/",
+            "drop/a/1/folder/",
+            "drop/a/1//x.csv",
+            "drop/a/1/../x.csv",
+            "drop/a/1/./x.csv",
+            "drop/../1/x.csv",
+            "drop/%2e%2e/1/x.csv",
+            "drop/%61/1/x.csv",
+            "drop/a/1/x\n.csv",
+            "drop/a/1/..\\..\\x.csv",
+            "drop-status/a/1/x.json",
+            "drop-refused/a/1/x.csv",
         ] {
             assert_eq!(ObjectKey::parse(text), None, "{text}");
         }

@@ -60,3 +60,21 @@ pub const LANES: u16 = 1;
 pub const SEQUENCE: u64 = (1 << 40) - 1;
 /// Longest `Request-Timeout`, in milliseconds, and the default.
 pub const REQUEST_TIMEOUT_MS: u64 = 60_000;
+/// Longest path of a dropped file below its data source's folder, in bytes.
+pub const DROP_PATH_BYTES: usize = 480;
+/// Longest part of the path of a dropped file, in bytes: it is a name in a directory on disk stores.
+pub const DROP_NAME_BYTES: usize = 240;
+/// Longest line or record of a dropped file of text, in bytes: the largest point fits several times over.
+pub const DROP_LINE_BYTES: usize = 16 * 1024 * 1024;
+/// Most bytes that one byte of a compressed dropped file may grow to, once [`DROP_UNCOMPRESSED_FLOOR`] is exceeded.
+pub const DROP_COMPRESSION_RATIO: u64 = 200;
+/// A compressed dropped file may grow to this many bytes whatever its ratio.
+pub const DROP_UNCOMPRESSED_FLOOR: u64 = 64 * 1024 * 1024;
+/// Most chunks of one dropped file.
+pub const DROP_CHUNKS: u32 = 100_000;
+/// Largest mapping beside a dropped file, in bytes.
+pub const DROP_MAPPING_BYTES: u64 = 1024 * 1024;
+/// Largest file that a presigned URL takes in one request, in bytes; S3's own limit.
+pub const PRESIGNED_BYTES: u64 = 5 * 1024 * 1024 * 1024;
+/// How long a presigned URL is valid, in seconds.
+pub const PRESIGNED_SECONDS: u64 = 900;

@@ -16,6 +16,7 @@ mod objects;
 mod open;
 mod retry;
 mod store;
+mod versions;
 
 pub use backoff::{Backoff, BackoffPolicy};
 pub use cache::{CacheStats, LocalFile, SegmentCache};
@@ -32,4 +33,5 @@ pub use objects::{
 };
 pub use open::{Environment, StoreOptions};
 pub use retry::RetryStore;
-pub use store::{Listed, Store};
+pub use store::{Bucket, Listed, Store};
+pub use versions::ObjectVersion;

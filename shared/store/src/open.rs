@@ -9,7 +9,7 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
@@ -18,7 +18,7 @@ use url::Url;
 use crate::clock::SystemClock;
 use crate::disk::DiskStore;
 use crate::error::StoreError;
-use crate::store::Store;
+use crate::store::{Bucket, Store};
 
 /// How patient a store is. The defaults suit a person or a function that waits for the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,6 +172,11 @@ fn open_s3(url: &str, rest: &str, options: &StoreOptions) -> Result<Store, Store
             builder = builder.with_config(key, value);
         }
     }
+    let config = |key: AmazonS3ConfigKey| builder.get_config_value(&key);
+    let region = config(AmazonS3ConfigKey::Region).unwrap_or_else(|| "us-east-1".to_owned());
+    let virtual_hosted =
+        config(AmazonS3ConfigKey::VirtualHostedStyleRequest).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let endpoint = endpoint.map(str::to_owned);
     let s3 = builder
         .with_bucket_name(bucket)
         .with_client_options(client)
@@ -179,5 +184,8 @@ fn open_s3(url: &str, rest: &str, options: &StoreOptions) -> Result<Store, Store
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         .build()
         .map_err(|error| StoreError::config(format!("cannot open '{url}': {error}")))?;
-    Ok(Store::from_object_store(Arc::new(s3), Arc::new(SystemClock)).with_url(url).with_prefix(prefix))
+    let credentials = s3.credentials().clone();
+    let bucket = Bucket { name: bucket.to_owned(), region, endpoint, virtual_hosted, credentials };
+    let store = Store::from_object_store(Arc::new(s3), Arc::new(SystemClock));
+    Ok(store.with_url(url).with_prefix(prefix).with_bucket(bucket))
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use object_store::aws::AwsCredentialProvider;
 use object_store::path::Path;
 use object_store::{Error as Below, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
 use parking_lot::Mutex;
@@ -39,6 +40,28 @@ pub struct Store {
     local_root: Option<Arc<FilePath>>,
     url: Arc<str>,
     jitter: Arc<Mutex<SmallRng>>,
+    bucket: Option<Arc<Bucket>>,
+}
+
+/// A bucket on S3, for what object stores in general cannot do.
+#[derive(Clone)]
+pub struct Bucket {
+    /// Its name.
+    pub name: String,
+    /// Its region.
+    pub region: String,
+    /// Where S3 is, unless it is where AWS has it.
+    pub endpoint: Option<String>,
+    /// Whether the bucket's name is part of the host rather than of the path.
+    pub virtual_hosted: bool,
+    /// The credentials of the store's own requests. They are renewed when they expire.
+    pub credentials: AwsCredentialProvider,
+}
+
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bucket").field("name", &self.name).field("region", &self.region).finish_non_exhaustive()
+    }
 }
 
 /// One object of a listing.
@@ -70,6 +93,7 @@ impl Store {
             root: Path::default(),
             local_root: None,
             jitter: Arc::new(Mutex::new(SmallRng::from_os_rng())),
+            bucket: None,
         }
     }
 
@@ -127,6 +151,28 @@ impl Store {
     /// The waits of one operation, jittered.
     pub fn backoff(&self, policy: BackoffPolicy) -> Backoff {
         Backoff::new(policy, self.jitter.lock().next_u64())
+    }
+
+    /// The key below the store's root of what the implementation calls `text`; `None` when it is not below the root.
+    pub fn key_below_root<'a>(&self, text: &'a str) -> Option<&'a str> {
+        if self.root.is_root() {
+            return Some(text);
+        }
+        text.strip_prefix(self.root.as_ref())?.strip_prefix('/')
+    }
+
+    /// The directory that is the store, if it is one.
+    pub fn local_root(&self) -> Option<&FilePath> {
+        self.local_root.as_deref()
+    }
+
+    /// The bucket that is the store, and who we are there, if it is on S3.
+    pub fn bucket(&self) -> Option<&Bucket> {
+        self.bucket.as_deref()
+    }
+
+    pub(crate) fn with_bucket(self, bucket: Bucket) -> Self {
+        Self { bucket: Some(Arc::new(bucket)), ..self }
     }
 
     /// The key in the implementation, below the root prefix.
@@ -294,7 +340,8 @@ impl Store {
         Ok(children)
     }
 
-    /// Deletes an object; it is no error when there is none. Garbage collection is the only caller.
+    /// Deletes an object; it is no error when there is none. Garbage collection is the only caller, and the drop folder, which
+    /// removes [`ObjectKey::Dropped`] alone.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -306,7 +353,7 @@ impl Store {
         }
     }
 
-    fn below_root(&self, relative: &str) -> Path {
+    pub(crate) fn below_root(&self, relative: &str) -> Path {
         // `Path::from` would percent-encode a second time; the layout has already made every byte harmless, and
         // `from_iter` over parsed parts cannot fail for what it renders.
         let relative = relative.trim_end_matches('/');
@@ -320,7 +367,7 @@ impl Store {
         below.strip_prefix('/').unwrap_or(below).to_owned()
     }
 
-    fn listed(&self, meta: ObjectMeta) -> Listed {
+    pub(crate) fn listed(&self, meta: ObjectMeta) -> Listed {
         let path = self.relative(&meta.location);
         Listed {
             key: ObjectKey::parse(&path),

@@ -11,7 +11,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use tarn_model::{Attributes, DataPoint, DataSource, Update, ValidationError};
 
-use crate::columnar::{ColumnMapping, convert};
+use crate::columnar::{ColumnFault, ColumnMapping, convert};
 use crate::rows::{row_attributes, row_vector};
 use crate::schema::{MAX_DELTA_ROWS, delta_schema};
 
@@ -50,6 +50,18 @@ impl PointBatch {
         Self::from_part(source, batch, mapping, 0)
     }
 
+    /// As [`Self::from_record_batch`], with an error that tells row and column apart.
+    ///
+    /// # Errors
+    /// See [`Self::from_record_batch`].
+    pub fn try_from_columns(
+        source: Arc<DataSource>,
+        batch: &RecordBatch,
+        mapping: &ColumnMapping,
+    ) -> Result<Self, ColumnFault> {
+        convert(source, batch, mapping)
+    }
+
     /// As [`Self::from_record_batch`], for the rows of an upload from `first_row` on: messages count rows from its start.
     ///
     /// # Errors
@@ -60,7 +72,9 @@ impl PointBatch {
         mapping: &ColumnMapping,
         first_row: usize,
     ) -> Result<Self, ValidationError> {
-        convert(source, part, mapping, first_row)
+        check_points(first_row.saturating_add(part.num_rows()))?;
+        Ok(convert(source, part, mapping)
+            .map_err(|fault| ColumnFault { row: fault.row.map(|row| first_row.saturating_add(row)), ..fault })?)
     }
 
     /// Wraps columns that are known to be canonical.

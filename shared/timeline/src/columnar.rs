@@ -29,6 +29,36 @@ use crate::schema::{
 pub use mapping::ColumnMapping;
 use mapping::Columns;
 
+/// Why columns are no points: which row and which column, when it is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnFault {
+    /// From 0, in the batch.
+    pub row: Option<usize>,
+    /// As the batch names it.
+    pub column: Option<String>,
+    /// What is wrong; at least one message.
+    pub messages: Vec<String>,
+}
+
+impl From<ValidationError> for ColumnFault {
+    fn from(error: ValidationError) -> Self {
+        Self { row: None, column: None, messages: error.messages }
+    }
+}
+
+impl From<ColumnFault> for ValidationError {
+    fn from(fault: ColumnFault) -> Self {
+        let messages = fault.messages.into_iter();
+        let messages = messages.map(|what| match (fault.row, &fault.column) {
+            (None, None) => what,
+            (None, Some(column)) => format!("column '{column}': {what}"),
+            (Some(row), None) => format!("row {row} (from 0): {what}"),
+            (Some(row), Some(column)) => format!("row {row} (from 0), column '{column}': {what}"),
+        });
+        Self { messages: messages.collect() }
+    }
+}
+
 /// What is wrong with a row of a column.
 #[derive(Debug)]
 struct Fault {
@@ -56,12 +86,12 @@ impl From<Fault> for Refusal {
 }
 
 impl Refusal {
-    /// The message; `first_row` is where the batch stands in its upload.
-    fn name(self, column: &str, first_row: usize) -> ValidationError {
-        ValidationError::one(match self {
-            Self::Column(what) => format!("column '{column}': {what}"),
-            Self::Row(Fault { row, what }) => format!("row {} (from 0), column '{column}': {what}", first_row + row),
-        })
+    fn name(self, column: &str) -> ColumnFault {
+        let (row, what) = match self {
+            Self::Column(what) => (None, what),
+            Self::Row(Fault { row, what }) => (Some(row), what),
+        };
+        ColumnFault { row, column: Some(column.to_owned()), messages: vec![what] }
     }
 }
 
@@ -95,22 +125,27 @@ impl Live {
     }
 }
 
-pub(crate) fn convert(
-    source: Arc<DataSource>,
-    batch: &RecordBatch,
-    mapping: &ColumnMapping,
-    first_row: usize,
-) -> Result<PointBatch, ValidationError> {
-    if first_row + batch.num_rows() > limits::BATCH_POINTS {
+/// Refuses an upload of more points than one may have.
+pub(crate) fn check_points(points: usize) -> Result<(), ValidationError> {
+    if points > limits::BATCH_POINTS {
         return Err(ValidationError::one(format!(
             "an upload takes at most {} points; send several uploads, or drop a file",
             limits::BATCH_POINTS
         )));
     }
+    Ok(())
+}
+
+pub(crate) fn convert(
+    source: Arc<DataSource>,
+    batch: &RecordBatch,
+    mapping: &ColumnMapping,
+) -> Result<PointBatch, ColumnFault> {
+    check_points(batch.num_rows())?;
     check_vector_bytes(&source, batch.num_rows())?;
     let columns = Columns::resolve(&source, batch, mapping)?;
     size::check(columns.attributes.iter().flatten().map(|column| column.array))?;
-    let deleted = deleted(&columns, first_row)?;
+    let deleted = deleted(&columns)?;
     let live = match &deleted {
         Some(deleted) if deleted.has_true() => Live(Some(NullBuffer::new(!deleted.values()))),
         _ => Live::all(),
@@ -127,28 +162,31 @@ pub(crate) fn convert(
             }
             return Err(ValidationError::one(format!(
                 "All attributes defined for data source (and no other ones) must be specified: there is no column '{name}'"
-            )));
+            ))
+            .into());
         };
         let converted = attributes::convert(column.array, name, attribute_type, &must, source.sharders.get(name));
-        rest.push(converted.map_err(|refusal| refusal.name(column.name, first_row))?);
+        rest.push(converted.map_err(|refusal| refusal.name(column.name))?);
     }
-    vectors(&source, &columns, &live, first_row, &mut rest)?;
+    vectors(&source, &columns, &live, &mut rest)?;
 
     let permanent = source.attribute_types.iter().zip(&rest);
     let permanent = permanent.filter(|((name, _), _)| source.permanent_attributes.contains(*name));
     let encoder = KeyEncoder::new(permanent.map(|((_, &attribute_type), array)| (attribute_type, array)))
         .ok_or_else(|| ValidationError::one("a permanent attribute's column is of another type"))?;
-    let keys = encoder
-        .encode_all(batch.num_rows())
-        .map_err(|(row, what)| ValidationError::one(format!("row {} (from 0): {what}", first_row + row)))?;
+    let keys = encoder.encode_all(batch.num_rows()).map_err(|(row, what)| ColumnFault {
+        row: Some(row),
+        column: None,
+        messages: vec![what],
+    })?;
     let deleted = deleted.unwrap_or_else(|| BooleanArray::new(BooleanBuffer::new_unset(batch.num_rows()), None));
     let schema = delta_schema(&source);
-    PointBatch::from_canonical(source, schema, keys, deleted, rest)
+    Ok(PointBatch::from_canonical(source, schema, keys, deleted, rest)?)
 }
 
-fn deleted(columns: &Columns<'_>, first_row: usize) -> Result<Option<BooleanArray>, ValidationError> {
+fn deleted(columns: &Columns<'_>) -> Result<Option<BooleanArray>, ColumnFault> {
     let Some(column) = columns.deleted else { return Ok(None) };
-    let refuse = |refusal: Refusal| refusal.name(column.name, first_row);
+    let refuse = |refusal: Refusal| refusal.name(column.name);
     let Some(flags) = column.array.as_boolean_opt() else {
         let found = column.array.data_type();
         return Err(refuse(Refusal::Column(format!("marks tombstones and must be Boolean, not {found}"))));
@@ -163,17 +201,14 @@ fn vectors(
     source: &DataSource,
     columns: &Columns<'_>,
     live: &Live,
-    first_row: usize,
     rest: &mut Vec<ArrayRef>,
-) -> Result<(), ValidationError> {
+) -> Result<(), ColumnFault> {
     let rows = columns.rows;
     let nulls = |data_type: DataType| new_null_array(&data_type, rows);
     match source.vector_kind {
         VectorKind::Dense => {
             let vector = match columns.vector {
-                Some(column) => {
-                    dense::convert(column.array, source, live).map_err(|r| r.name(column.name, first_row))?
-                }
+                Some(column) => dense::convert(column.array, source, live).map_err(|r| r.name(column.name))?,
                 None if live.any() => return Err(missing(VECTOR_COLUMN, "vector", "Vector must be dense")),
                 None => nulls(dense::data_type(source)),
             };
@@ -181,11 +216,10 @@ fn vectors(
         }
         VectorKind::Sparse => match (columns.indices, columns.values) {
             (Some(indices), Some(values)) => {
-                let checked =
-                    sparse::indices(indices.array, source, live).map_err(|r| r.name(indices.name, first_row))?;
-                let values = sparse::values(values.array, live).map_err(|r| r.name(values.name, first_row))?;
-                let (indices, values) = sparse::combine(checked, values, live)
-                    .map_err(|fault| Refusal::Row(fault).name(indices.name, first_row))?;
+                let checked = sparse::indices(indices.array, source, live).map_err(|r| r.name(indices.name))?;
+                let values = sparse::values(values.array, live).map_err(|r| r.name(values.name))?;
+                let (indices, values) =
+                    sparse::combine(checked, values, live).map_err(|fault| Refusal::Row(fault).name(indices.name))?;
                 rest.extend([indices, values]);
             }
             (None, _) if live.any() => return Err(missing(INDICES_COLUMN, "indices", "Vector must be sparse")),
@@ -196,6 +230,6 @@ fn vectors(
     Ok(())
 }
 
-fn missing(ours: &str, alias: &str, message: &str) -> ValidationError {
-    ValidationError::one(format!("{message}: there is no column '{ours}' or '{alias}'"))
+fn missing(ours: &str, alias: &str, message: &str) -> ColumnFault {
+    ValidationError::one(format!("{message}: there is no column '{ours}' or '{alias}'")).into()
 }

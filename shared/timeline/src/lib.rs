@@ -12,6 +12,7 @@
 //! Links neither DataFusion nor usearch, and deletes nothing: garbage collection is the compactor's.
 
 mod append;
+mod arrow_frames;
 mod batch;
 mod blocking;
 mod builder;
@@ -23,6 +24,7 @@ mod error;
 mod group;
 mod keys;
 mod live;
+mod parquet_footer;
 mod receipt;
 mod rows;
 mod schema;
@@ -30,13 +32,15 @@ mod seal;
 mod timeline;
 
 pub use append::{AppendOptions, Appended};
+pub use arrow_frames::check_arrow_frames;
 pub use batch::PointBatch;
 pub use builder::{DeltaBuilder, RowVector};
 pub use codec::{BatchInfo, Delta, DeltaHeader, decode_delta, decode_header, encode_delta};
-pub use columnar::ColumnMapping;
+pub use columnar::{ColumnFault, ColumnMapping};
 pub use error::{AppendError, TimelineError};
 pub use group::{GroupCommitter, GroupSettings};
 pub use live::{Live, LiveOptions, live};
+pub use parquet_footer::check_parquet_footer;
 pub use rows::{row_attributes, row_vector};
 pub use schema::{
     DELETED_COLUMN, INDICES_COLUMN, KEY_COLUMN, MAX_DELTA_ROWS, VALUES_COLUMN, VECTOR_COLUMN, VERSION_COLUMN,

@@ -12,19 +12,21 @@ use arrow::ipc::reader::StreamReader;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use tarn_model::{DataSource, limits};
-use tarn_timeline::{ColumnMapping, PointBatch};
+use tarn_timeline::{ColumnMapping, PointBatch, check_arrow_frames, check_parquet_footer};
 
-use super::{arrow_frames, parquet_footer, too_many_points};
+use super::too_many_points;
 use crate::body::Share;
 use crate::error::ApiError;
 
 /// Rows made canonical at a time, so that the bounds are checked before a hostile file has grown.
 const ROWS_AT_A_TIME: usize = 4_096;
+/// Longest footer. Uploads have at most some thousand column chunks, of some hundred bytes each.
+const FOOTER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Parses an Arrow IPC stream.
 pub(super) fn arrow(source: Arc<DataSource>, bytes: &[u8], share: &mut Share) -> Result<PointBatch, ApiError> {
     guarded("an Arrow IPC stream", || {
-        let claimed = arrow_frames::check(bytes).map_err(|what| malformed("Arrow IPC stream", &what))?;
+        let claimed = check_arrow_frames(bytes).map_err(|what| malformed("Arrow IPC stream", &what))?;
         if claimed > limits::BATCH_BYTES as u64 {
             return Err(too_many_bytes());
         }
@@ -37,7 +39,7 @@ pub(super) fn arrow(source: Arc<DataSource>, bytes: &[u8], share: &mut Share) ->
 /// Parses a Parquet file.
 pub(super) fn parquet(source: Arc<DataSource>, bytes: Bytes, share: &mut Share) -> Result<PointBatch, ApiError> {
     guarded("a Parquet file", || {
-        parquet_footer::check(&bytes).map_err(|what| malformed("Parquet file", &what))?;
+        check_parquet_footer(&bytes, FOOTER_BYTES).map_err(|what| malformed("Parquet file", &what))?;
         // The types are Parquet's own: with those of the writer a file could ask for strings of 64-bit lengths, of which a
         // dictionary makes any number.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);

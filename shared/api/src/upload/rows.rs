@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
-use tarn_model::{DataSource, VectorKind, WirePoint, check_wire_point, limits};
+use tarn_model::{DataSource, VectorKind, check_wire_point, limits};
+use tarn_rows::read_point;
 use tarn_timeline::{DeltaBuilder, PointBatch};
 
 use crate::error::ApiError;
-use crate::json::{JsonError, Reader, read_attributes, read_vector};
+use crate::json::Reader;
 
 /// Parses a JSON array of points.
 pub(super) fn json(source: Arc<DataSource>, bytes: &[u8]) -> Result<PointBatch, ApiError> {
@@ -50,21 +51,7 @@ impl Rows {
         if self.builder.rows() == limits::BATCH_POINTS {
             return Err(super::too_many_points());
         }
-        let dense = self.source.vector_kind == VectorKind::Dense;
-        let dimension = if dense { self.source.vector_dimension as usize } else { 0 };
-        let mut point = WirePoint::default();
-        reader.object::<JsonError>("a data point", |reader, name| {
-            if name.eq_ignore_ascii_case("attributes") {
-                point.attributes = read_attributes(reader)?;
-            } else if name.eq_ignore_ascii_case("vector") {
-                point.vector = if reader.null()? { None } else { Some(read_vector(reader, dense, dimension)?) };
-            } else if name.eq_ignore_ascii_case("isDeleted") {
-                point.is_deleted = if reader.null()? { false } else { reader.boolean("isDeleted")? };
-            } else {
-                reader.skip()?;
-            }
-            Ok(())
-        })?;
+        let point = read_point(reader, &self.source)?;
         let update = check_wire_point(&self.source, point)?;
         Ok(self.builder.push(&update)?)
     }

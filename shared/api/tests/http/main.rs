@@ -4,6 +4,7 @@
 
 mod auth;
 mod definitions;
+mod drops;
 mod export;
 mod openapi;
 mod protocol;

@@ -7,24 +7,23 @@
 //! (<https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>); nothing is read of it but lengths.
 
 const MAGIC: &[u8; 4] = b"PAR1";
-/// Longest footer. Uploads have at most some thousand column chunks, of some hundred bytes each.
-const FOOTER_BYTES: usize = 4 * 1024 * 1024;
 /// Deepest nesting; files nest half as deep.
 const DEPTH: u32 = 16;
 
-/// Checks that the footer's lists fit into it.
+/// Checks that the footer's lists fit into it, and that it has at most `footer_bytes`. The end of a file is enough, if the whole
+/// footer is in it.
 ///
 /// # Errors
 /// What is wrong.
-pub(super) fn check(file: &[u8]) -> Result<(), String> {
+pub fn check_parquet_footer(file: &[u8], footer_bytes: usize) -> Result<(), String> {
     let (rest, magic) = file.split_last_chunk::<4>().ok_or("it is too short")?;
     let (rest, length) = rest.split_last_chunk::<4>().ok_or("it is too short")?;
     if magic != MAGIC {
         return Err("it does not end as Parquet files do".to_owned());
     }
     let length = u32::from_le_bytes(*length) as usize;
-    if length > FOOTER_BYTES {
-        return Err(format!("its footer has {length} bytes; at most {FOOTER_BYTES} are allowed"));
+    if length > footer_bytes {
+        return Err(format!("its footer has {length} bytes; at most {footer_bytes} are allowed"));
     }
     let start = rest.len().checked_sub(length).ok_or("its footer is longer than the file")?;
     let mut footer = Thrift { rest: rest.get(start..).unwrap_or_default() };
@@ -143,15 +142,15 @@ mod tests {
             writer.flush().unwrap();
         }
         writer.close().unwrap();
-        assert_eq!(check(&good), Ok(()));
+        assert_eq!(check_parquet_footer(&good, 1 << 20), Ok(()));
 
         // Field 4, a list of structs, of as many as 32 bits can say.
         let hostile = [0x49, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07, 0x00];
-        assert!(check(&file(&hostile)).is_err());
+        assert!(check_parquet_footer(&file(&hostile), 1 << 20).is_err());
         // Structs within structs.
-        assert!(check(&file(&[0x1c; 1_000])).is_err());
+        assert!(check_parquet_footer(&file(&[0x1c; 1_000]), 1 << 20).is_err());
         for short in [&b""[..], b"PAR1", b"PAR1PAR1", b"\xff\xff\xff\xffPAR1", b"\x09\x00\x00\x00PAR1"] {
-            assert!(check(short).is_err(), "{short:?}");
+            assert!(check_parquet_footer(short, 1 << 20).is_err(), "{short:?}");
         }
     }
 }

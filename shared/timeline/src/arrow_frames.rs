@@ -17,7 +17,7 @@ const PREFIX_BYTES: usize = 8;
 /// # Errors
 /// What is wrong: a message longer than the rest of the stream, a buffer outside of its message, or compression with LZ4,
 /// whose frames do not say how long they become.
-pub(super) fn check(stream: &[u8]) -> Result<u64, String> {
+pub fn check_arrow_frames(stream: &[u8]) -> Result<u64, String> {
     let mut rest = stream;
     let mut claimed = 0_u64;
     loop {
@@ -98,11 +98,11 @@ mod tests {
     #[test]
     fn a_stream_claims_what_it_has() {
         for compression in [None, Some(CompressionType::ZSTD)] {
-            let claimed = check(&stream(compression)).unwrap();
+            let claimed = check_arrow_frames(&stream(compression)).unwrap();
             assert!((16_000..17_000).contains(&claimed), "{claimed}");
         }
-        assert_eq!(check(&[]), Ok(0));
-        assert!(check(&stream(Some(CompressionType::LZ4_FRAME))).unwrap_err().contains("LZ4"));
+        assert_eq!(check_arrow_frames(&[]), Ok(0));
+        assert!(check_arrow_frames(&stream(Some(CompressionType::LZ4_FRAME))).unwrap_err().contains("LZ4"));
     }
 
     #[test]
@@ -113,7 +113,7 @@ mod tests {
             &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],
             &[0xfe, 0xff, 0xff, 0xff],
         ] {
-            assert!(check(bytes).is_err(), "{bytes:?}");
+            assert!(check_arrow_frames(bytes).is_err(), "{bytes:?}");
         }
         // Every eight bytes in turn become a length of terabytes: of a body, of a buffer, or of what it uncompresses to.
         let good = stream(Some(CompressionType::ZSTD));
@@ -121,7 +121,7 @@ mod tests {
         for at in 0..good.len() - 8 {
             let mut bytes = good.clone();
             bytes[at..at + 8].copy_from_slice(&(1_i64 << 46).to_le_bytes());
-            refused += usize::from(check(&bytes).map_or(true, |claimed| claimed >= 1 << 46));
+            refused += usize::from(check_arrow_frames(&bytes).map_or(true, |claimed| claimed >= 1 << 46));
         }
         assert!(refused > 20, "{refused}");
     }

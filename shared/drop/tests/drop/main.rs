@@ -1,0 +1,11 @@
+//! Tests of the drop folder, against a store in memory that fails on request.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bounds;
+mod crash;
+mod formats;
+mod listing;
+mod protocol;
+mod refusals;
+mod support;
