@@ -181,7 +181,8 @@ pub(crate) async fn create_upload(
         ("limit" = Option<u32>, Query, description = "Most entries, 50 unless given", minimum = 1, maximum = 200),
         ("after" = Option<String>, Query, description = "`next` of the page before")),
     responses((status = 200, body = DropsDto), (status = 400, body = ErrorDto), (status = 401, body = ErrorDto),
-        (status = 403, body = ErrorDto), (status = 404, body = ErrorDto), (status = 503, body = ErrorDto)))]
+        (status = 403, body = ErrorDto), (status = 404, body = ErrorDto), (status = 429, body = ErrorDto),
+        (status = 503, body = ErrorDto)))]
 pub(crate) async fn drops(
     State(state): State<AppState>,
     caller: Caller,
