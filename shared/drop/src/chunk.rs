@@ -13,6 +13,9 @@ use crate::error::DropError;
 use crate::records::ChunkPlan;
 use crate::report::DropReport;
 
+/// Bytes of text that make about one byte of columns.
+const TEXT_BYTES: usize = 4;
+
 /// Why reading stopped.
 #[derive(Debug)]
 pub(crate) enum Stop {
@@ -132,7 +135,7 @@ impl<'a> Chunker<'a> {
             return Err(DropReport::row(self.next_row(), Some(line), None, error.to_string()).into());
         }
         self.rows += 1;
-        self.bytes += bytes;
+        self.bytes += bytes / TEXT_BYTES;
         self.cut(end)
     }
 

@@ -4,7 +4,7 @@
 //! Messages say how long they are; a hostile one says anything. So each is bounded before the decoder sees it: its metadata,
 //! its body, and what the buffers in it claim to grow to.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
 use arrow::buffer::Buffer;
 use arrow::ipc::reader::StreamDecoder;
@@ -20,6 +20,8 @@ use crate::text;
 
 /// The mark at the start of a file, with its padding.
 const FILE_MARK_BYTES: u64 = 8;
+/// Most zeros between the mark and the first message.
+const PADDING_BYTES: usize = 256;
 const CONTINUATION: [u8; 4] = [0xff; 4];
 const END_OF_STREAM: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
 /// Longest metadata of a message.
@@ -38,6 +40,9 @@ pub(super) fn read(
     let failed = |error: &dyn std::fmt::Display| text::read_error(&job.remote, error);
     let input = text::open(&job.remote, compression, if is_file { FILE_MARK_BYTES } else { 0 });
     let mut input = io::BufReader::with_capacity(1 << 20, input.map_err(|error| failed(&error))?);
+    if is_file {
+        skip_padding(&mut input).map_err(|error| failed(&error))?;
+    }
     let mut decoder = StreamDecoder::new();
     let mut columns = None;
     let mut skip = start.row;
@@ -76,6 +81,17 @@ fn damaged(error: &dyn std::fmt::Display) -> Stop {
         "Nothing of the file was written. Write the file anew and drop it again.",
     )
     .into()
+}
+
+/// Skips the zeros after the mark of a file: some writers align the first message to more than eight bytes.
+fn skip_padding(input: &mut impl BufRead) -> io::Result<()> {
+    for _ in 0..PADDING_BYTES {
+        if input.fill_buf()?.first() != Some(&0) {
+            break;
+        }
+        input.consume(1);
+    }
+    Ok(())
 }
 
 /// The next message with its frame, as the decoder takes it; `None` at the end.

@@ -12,8 +12,7 @@ use crate::support::{
 
 /// Bytes that grow a thousandfold.
 fn bomb(bytes: usize) -> Vec<u8> {
-    let line = b"{\"id\": 1, \"title\": \"\", \"vector\": [0, 0]}\n";
-    line.iter().copied().cycle().take(bytes).collect()
+    vec![b'\n'; bytes]
 }
 
 #[tokio::test]
@@ -49,7 +48,7 @@ async fn a_bad_row_in_the_middle_of_three_chunks_changes_nothing() {
             assert_eq!(world.keys("sources/films/1.0/receipts/").await.len(), 0);
             assert_eq!(world.get(&format!("drop/films/1.0/{name}")).await, None);
             let kept = world.keys("drop-refused/").await;
-            let [copy, written] = kept.as_slice() else { panic!("{kept:?}") };
+            let [written, copy] = kept.as_slice() else { panic!("{kept:?}") };
             assert_eq!(world.get(copy).await, Some(file));
             assert!(copy.ends_with(name) && written.ends_with(".report.json"), "{kept:?}");
             let text = String::from_utf8(world.get(written).await.unwrap()).unwrap();
