@@ -1,0 +1,190 @@
+# What each function may do. The rule that matters: nothing but `gc` may delete the store's data.
+#
+# The policies are plain values in `local.permissions`, so that the tests read what a plan would grant.
+
+locals {
+  # Writers of objects of any size need the second action to clean up after a multipart upload that failed. It deletes parts
+  # of an unfinished upload, never an object.
+  put = ["s3:PutObject", "s3:AbortMultipartUpload"]
+
+  may_list = {
+    # Without it S3 answers 403, not 404, for an object that does not exist.
+    Sid      = "List"
+    Effect   = "Allow"
+    Action   = ["s3:ListBucket"]
+    Resource = [local.bucket_arn]
+  }
+
+  store_permissions = {
+    ingest_http = [
+      local.may_list,
+      {
+        Sid      = "Read"
+        Effect   = "Allow"
+        Action   = ["s3:GetObject"]
+        Resource = [for path in ["sources/*", "indices/*", "auth/*", "drop-status/*"] : "${local.store_arn}${path}"]
+      },
+      {
+        # Put on drop/ is what the presigned URLs that it hands out carry.
+        Sid    = "Write"
+        Effect = "Allow"
+        Action = local.put
+        Resource = [for path in [
+          "sources/*/source.json", "sources/*/deleted.json", "sources/*/timeline/*", "sources/*/receipts/*",
+          "indices/*/index.json", "indices/*/deleted.json", "auth/keys/*", "drop/*",
+        ] : "${local.store_arn}${path}"]
+      },
+    ]
+    ingest_drop = [
+      local.may_list,
+      {
+        Sid      = "Read"
+        Effect   = "Allow"
+        Action   = ["s3:GetObject"]
+        Resource = [for path in ["sources/*", "drop/*", "drop-status/*", "drop-refused/*"] : "${local.store_arn}${path}"]
+      },
+      {
+        Sid    = "Write"
+        Effect = "Allow"
+        Action = local.put
+        Resource = [for path in [
+          "sources/*/timeline/*", "sources/*/receipts/*", "drop-status/*", "drop-refused/*",
+        ] : "${local.store_arn}${path}"]
+      },
+      {
+        # A refused file is moved away; it is no part of the store's data.
+        Sid      = "MoveAway"
+        Effect   = "Allow"
+        Action   = ["s3:DeleteObject"]
+        Resource = ["${local.store_arn}drop/*"]
+      },
+      local.may_receive["drop"],
+    ]
+    query = [
+      local.may_list,
+      {
+        Sid      = "Read"
+        Effect   = "Allow"
+        Action   = ["s3:GetObject"]
+        Resource = [for path in ["sources/*", "indices/*", "auth/*"] : "${local.store_arn}${path}"]
+      },
+      {
+        # A search over many shards is shared out to further invocations of the same function.
+        Sid      = "FanOut"
+        Effect   = "Allow"
+        Action   = ["lambda:InvokeFunction"]
+        Resource = [local.function_arns.query]
+      },
+    ]
+    builder = [
+      local.may_list,
+      {
+        Sid      = "Read"
+        Effect   = "Allow"
+        Action   = ["s3:GetObject"]
+        Resource = [for path in ["sources/*", "indices/*"] : "${local.store_arn}${path}"]
+      },
+      {
+        Sid    = "Write"
+        Effect = "Allow"
+        Action = local.put
+        Resource = [for path in [
+          "sources/*/checkpoints/*", "sources/*/checkpoint-data/*",
+          "indices/*/manifests/*", "indices/*/segments/*", "indices/*/catalogs/*",
+        ] : "${local.store_arn}${path}"]
+      },
+      local.may_receive["build"],
+    ]
+    gc = [
+      local.may_list,
+      {
+        Sid      = "Read"
+        Effect   = "Allow"
+        Action   = ["s3:GetObject"]
+        Resource = [for path in ["sources/*", "indices/*"] : "${local.store_arn}${path}"]
+      },
+      {
+        Sid      = "Boundaries"
+        Effect   = "Allow"
+        Action   = ["s3:PutObject"]
+        Resource = [for path in ["sources/*/boundaries/*", "indices/*/boundaries/*"] : "${local.store_arn}${path}"]
+      },
+      {
+        # Not DeleteObjectVersion: what it deletes stays recoverable until the lifecycle ends it.
+        Sid      = "Collect"
+        Effect   = "Allow"
+        Action   = ["s3:DeleteObject"]
+        Resource = [for path in ["sources/*", "indices/*"] : "${local.store_arn}${path}"]
+      },
+    ]
+  }
+
+  may_receive = {
+    for queue in ["drop", "build"] : queue => {
+      Sid      = "Receive"
+      Effect   = "Allow"
+      Action   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility"]
+      Resource = [local.queue_arns[queue]]
+    }
+  }
+
+  may_log = {
+    for key, name in local.function_names : key => {
+      Sid      = "Log"
+      Effect   = "Allow"
+      Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+      Resource = ["${local.log_group_arn}:/aws/lambda/${name}:*"]
+    }
+  }
+
+  may_use_key = [
+    for arn in compact([local.kms_key_arn]) : {
+      Sid      = "Key"
+      Effect   = "Allow"
+      Action   = ["kms:Decrypt", "kms:GenerateDataKey"]
+      Resource = [arn]
+    }
+  ]
+
+  may_trace = [
+    for on in var.tracing ? [true] : [] : {
+      # X-Ray knows no resources.
+      Sid      = "Trace"
+      Effect   = "Allow"
+      Action   = ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
+      Resource = ["*"]
+    }
+  ]
+
+  permissions = {
+    for key, statements in local.store_permissions : key => {
+      Version   = "2012-10-17"
+      Statement = concat(statements, [local.may_log[key]], local.may_use_key, local.may_trace)
+    }
+  }
+}
+
+resource "aws_iam_role" "function" {
+  for_each = local.function_names
+
+  name        = "${each.value}-${local.region}"
+  description = "Execution of the function ${each.value}"
+  tags        = var.tags
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = "lambda.amazonaws.com" }
+      Action    = "sts:AssumeRole"
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "function" {
+  for_each = local.permissions
+
+  name   = "tarn"
+  role   = aws_iam_role.function[each.key].name
+  policy = jsonencode(each.value)
+}

@@ -1,0 +1,85 @@
+"""Starts LocalStack as a process of this machine, on loopback, with our plug-ins and without a licence.
+
+`localstack-core` has the runtime; the plug-ins are found by the entry points in a `dist-info` folder that is written beside
+the state and put on PYTHONPATH, so that nothing of ours has to be installed into the server's environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from . import processes
+from .processes import DidNotStart
+from .stack import Stack
+from .waiting import TimedOut, wait_for
+
+ENTRY_POINTS = """\
+[localstack.lambda.runtime_executor]
+process = tarn_localstack.server.plugins:ProcessExecutorPlugin
+
+[localstack.runtime.server]
+loopback = tarn_localstack.server.plugins:LoopbackServerPlugin
+
+[localstack.aws.provider]
+apigatewayv2:default = tarn_localstack.server.plugins:apigatewayv2
+"""
+PACKAGE_ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 90.0
+
+
+def environment(state: Path, port: int) -> dict[str, str]:
+    """Everything that LocalStack reads. Of this process's own environment it gets what finds programs and folders only."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG", "TARN_LOCALSTACK_LIMIT_MEMORY") if name in os.environ}
+    return kept | {
+        "PYTHONPATH": os.pathsep.join([str(PACKAGE_ROOT), str(state / "plugins")]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        # The index of plug-ins is cached; ours must neither be missed nor be left behind for others.
+        "XDG_CACHE_HOME": str(state / "cache"),
+        "FILESYSTEM_ROOT": str(state / "files"),
+        "GATEWAY_LISTEN": f"127.0.0.1:{port}",
+        "GATEWAY_SERVER": "loopback",
+        "LOCALSTACK_HOST": f"127.0.0.1:{port}",
+        "LAMBDA_RUNTIME_EXECUTOR": "process",
+        "LAMBDA_SYNCHRONOUS_CREATE": "1",
+        "LAMBDA_KEEPALIVE_MS": "60000",
+        "DNS_ADDRESS": "0",
+        "DISABLE_EVENTS": "1",
+        "SKIP_SSL_CERT_DOWNLOAD": "1",
+        "EAGER_SERVICE_LOADING": "0",
+    }
+
+
+def start(state: Path, python: Path, port: int | None = None) -> Stack:
+    """A new LocalStack with nothing in it, ready to be used."""
+    port = port or processes.free_port()
+    plugins = state / "plugins" / "tarn_localstack-0.dist-info"
+    plugins.mkdir(parents=True, exist_ok=True)
+    (plugins / "METADATA").write_text("Metadata-Version: 2.1\nName: tarn-localstack\nVersion: 0\n")
+    (plugins / "entry_points.txt").write_text(ENTRY_POINTS)
+    (state / "files").mkdir(exist_ok=True)
+    log = state / "localstack.log"
+    server = processes.start([str(python), "-m", "localstack.runtime.main"], environment(state, port), log)
+    started = processes.started_at(server.pid)
+    endpoint = f"http://127.0.0.1:{port}"
+
+    def ready() -> bool:
+        if server.poll() is not None:
+            raise TimedOut(f"it ended with status {server.returncode}")
+        try:
+            with urllib.request.urlopen(f"{endpoint}/_localstack/health", timeout=2) as answer:
+                return "lambda" in json.load(answer)["services"]
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    try:
+        wait_for("LocalStack to answer", ready, START_SECONDS)
+    except TimedOut as error:
+        if started is not None:
+            processes.end(server.pid, started)
+        raise DidNotStart(f"LocalStack did not start ({error}); the end of {log}:\n{processes.tail(log)}") from error
+    assert started is not None, "it answered"
+    return Stack("localstack", endpoint, "test", "test", server.pid, started)
