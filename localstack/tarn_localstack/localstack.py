@@ -49,7 +49,8 @@ def environment(state: Path, port: int) -> dict[str, str]:
         "DNS_ADDRESS": "0",
         "DISABLE_EVENTS": "1",
         "SKIP_SSL_CERT_DOWNLOAD": "1",
-        "EAGER_SERVICE_LOADING": "0",
+        # Queue URLs on the endpoint itself; host names below an IP address resolve nowhere.
+        "SQS_ENDPOINT_STRATEGY": "path",
     }
 
 
