@@ -36,7 +36,7 @@ class Stack:
         """Where an HTTP API answers; real ones have a host name of their own."""
         if self.emulator == "localstack":
             return f"{self.endpoint}/_aws/http-api/{api_id}"
-        return f"http://{api_id}.execute-api.localhost:{self.port}"
+        return f"{self.endpoint}/_aws/execute-api/{api_id}/$default"
 
     def environment(self) -> dict[str, str]:
         """For Terraform, the AWS CLI and boto3."""

@@ -105,7 +105,7 @@ class Terraform:
 
     def _variables(self) -> list[str]:
         """What was given is remembered: a plan and a destruction need the same."""
-        file = self.state / "variables.tfvars.json"
+        file = (self.state / "variables.tfvars.json").resolve()
         if self.variables is not None:
             file.write_text(json.dumps(self.variables, indent=1))
         return [f"-var-file={file}"]

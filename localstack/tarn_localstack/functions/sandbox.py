@@ -15,8 +15,13 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-# Entered before /tmp is hidden, because the code may well be below it; the bootstrap is then found by the open folder.
-_ISOLATED = 'cd "$1" && mount -t tmpfs -o "size=$2m,mode=1777" tmpfs /tmp && exec ./bootstrap'
+# The code moves first, because it may well be below the /tmp that is about to be hidden. Lambda has it in /var/task, which
+# other machines lack; /mnt is everywhere and, in this namespace, nobody else's.
+TASK_ROOT = "/mnt"
+_ISOLATED = (
+    f'mount --bind "$1" {TASK_ROOT} && mount -o remount,bind,ro {TASK_ROOT} && '
+    f'mount -t tmpfs -o "size=$2m,mode=1777" tmpfs /tmp && cd {TASK_ROOT} && exec ./bootstrap'
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ def environment(settings: dict[str, str], runtime_api: str) -> dict[str, str]:
         "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
         **settings,
+        **({"LAMBDA_TASK_ROOT": TASK_ROOT} if unshare_command() else {}),
         "AWS_LAMBDA_RUNTIME_API": runtime_api,
     }
 

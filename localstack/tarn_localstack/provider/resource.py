@@ -82,7 +82,8 @@ GONE = (
 def is_gone(error: Exception) -> bool:
     response = getattr(error, "response", {})
     code = str(response.get("Error", {}).get("Code", ""))
-    return response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404 or any(word in code for word in GONE)
+    missing = response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404 or any(word in code for word in GONE)
+    return missing or "does not exist" in str(error)
 
 
 def given(**arguments: Any) -> dict[str, Any]:

@@ -1,0 +1,136 @@
+"""The command: `python -m tarn_localstack up|down|apply|plan|destroy|test`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from . import environments, localstack, ministack, processes
+from .environments import NoPython
+from .processes import DidNotStart
+from .stack import FILE, NoStack, Stack
+from .terraform import Terraform, TerraformFailed
+
+PACKAGE_ROOT = Path(__file__).resolve().parent.parent
+TARGET = PACKAGE_ROOT.parent / "target"
+E2E = PACKAGE_ROOT / "e2e"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    options.state = (options.state or TARGET / "localstack" / options.emulator).resolve()
+    try:
+        return int(options.run(options) or 0)
+    except (DidNotStart, NoPython, NoStack, TerraformFailed) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    out = argparse.ArgumentParser(prog="tarn_localstack", description="AWS on loopback: start it, deploy Tarn to it, test it there.")
+    commands = out.add_subparsers(required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--emulator", choices=("localstack", "ministack"), default="localstack", help="default: localstack")
+    common.add_argument("--state", type=Path, help="what a run leaves behind; default: target/localstack/EMULATOR")
+    zips = argparse.ArgumentParser(add_help=False)
+    zips.add_argument("--zips", type=Path, default=TARGET / "lambda", help="folder with the packages; default: target/lambda")
+
+    def command(name: str, run: object, summary: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=summary, description=summary, parents=[common, *parents])
+        added.set_defaults(run=run)
+        return added
+
+    up_ = command("up", up, "Start an empty emulator and print where it answers.")
+    up_.add_argument("--port", type=int, help="default: a free one")
+    command("down", down, "End the emulator.")
+    command("apply", apply, "Deploy the module and print its outputs.", zips)
+    command("plan", plan, "Fail unless the deployment is as the module describes it.")
+    command("destroy", destroy, "Take the deployment down, with its data.")
+    test_ = command("test", test, "Run the end-to-end suite on a fresh emulator, and end it afterwards.", zips)
+    test_.add_argument("--quick", action="store_true", help="leave out what takes minutes")
+    test_.add_argument("--keep", action="store_true", help="leave the emulator running")
+    test_.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
+    command("prepare", prepare, "Install LocalStack into its own environment under target/.")
+    return out
+
+
+def up(options: argparse.Namespace) -> None:
+    state: Path = options.state
+    down(options)
+    # A new emulator knows nothing of what was deployed to the last one.
+    shutil.rmtree(state, ignore_errors=True)
+    state.mkdir(parents=True)
+    if options.emulator == "localstack":
+        stack = localstack.start(state, prepare(options), getattr(options, "port", None))
+    else:
+        stack = ministack.start(state, getattr(options, "port", None))
+    stack.save(state)
+    print("\n".join(f"export {name}={value}" for name, value in stack.environment().items()))
+
+
+def down(options: argparse.Namespace) -> None:
+    try:
+        stack = Stack.load(options.state)
+    except NoStack:
+        return
+    processes.end(stack.pid, stack.started)
+    (options.state / FILE).unlink()
+
+
+def apply(options: argparse.Namespace) -> None:
+    terraform = Terraform(options.state, Stack.load(options.state), variables(options.zips))
+    terraform.init()
+    print(json.dumps(terraform.apply(), indent=1))
+
+
+def plan(options: argparse.Namespace) -> int:
+    clean, said = Terraform(options.state, Stack.load(options.state)).plan_is_clean()
+    print(said)
+    return 0 if clean else 2
+
+
+def destroy(options: argparse.Namespace) -> None:
+    Terraform(options.state, Stack.load(options.state)).destroy()
+
+
+def prepare(options: argparse.Namespace) -> Path:
+    return environments.prepare(TARGET / "tools" / "python-localstack")
+
+
+def test(options: argparse.Namespace) -> int:
+    missing = [name for name in ("ingest-fn.zip", "query-fn.zip", "builder.zip") if not (options.zips / name).is_file()]
+    if missing:
+        print(f"error: {options.zips} lacks {', '.join(missing)}: run `cargo xtask package` first", file=sys.stderr)
+        return 1
+    up(options)
+    try:
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(E2E), "--zips", str(options.zips.resolve())]
+        command += ["--state", str(options.state)] + (["--quick"] if options.quick else []) + options.pytest
+        environment = os.environ | {"PYTHONPATH": str(PACKAGE_ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        return subprocess.run(command, env=environment, cwd=E2E).returncode
+    finally:
+        if not options.keep:
+            down(options)
+
+
+def variables(zips: Path) -> dict[str, object]:
+    """What differs from a deployment to AWS: this machine's processor, and waiting times that suit a test."""
+    return {
+        "package_dir": str(zips.resolve()),
+        "architecture": "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64",
+        "log_filter": "info",
+        "build": {"debounce_s": 1, "schedule": "rate(1 hour)", "fan_out": 2},
+        # A killed function's message comes back after six times this.
+        "functions": {"ingest_drop": {"timeout_s": 20}, "builder": {"timeout_s": 60}, "gc": {"timeout_s": 60}},
+        "drop": {"attempts": 2, "max_concurrency": 4},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
