@@ -60,7 +60,7 @@ locals {
     for key, schedule in {
       builder = { expression = var.build.schedule, input = { task = "run" } }
       gc      = { expression = var.gc_schedule, input = { task = "gc" } }
-    } : key => schedule if schedule.expression != null
+    } : key => schedule if schedule.expression != ""
   }
 }
 

@@ -167,7 +167,7 @@ resource "aws_iam_role_policy" "state_machine" {
 # --- Starting it on a schedule ------------------------------------------------------------------------------------------
 
 resource "aws_cloudwatch_event_rule" "large_build" {
-  count = var.build.large_schedule == null ? 0 : 1
+  count = var.build.large_schedule == "" ? 0 : 1
 
   name                = "${local.state_machine}-schedule"
   description         = "Starts ${local.state_machine}"

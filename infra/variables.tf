@@ -226,12 +226,12 @@ variable "domain" {
 # --- Building -----------------------------------------------------------------------------------------------------------
 
 variable "build" {
-  description = "When the builder runs: `debounce_s` after the first new delta, and on `schedule` whatever happened; `fan_out` tasks of the state machine at once. `large_schedule` starts the state machine; null leaves that to you."
+  description = "When the builder runs: `debounce_s` after the first new delta, and on `schedule` whatever happened; `fan_out` tasks of the state machine at once. `large_schedule` starts the state machine. An empty schedule is none."
   type = object({
     debounce_s     = optional(number, 60)
     schedule       = optional(string, "rate(15 minutes)")
     fan_out        = optional(number, 5)
-    large_schedule = optional(string)
+    large_schedule = optional(string, "")
   })
   default  = {}
   nullable = false

@@ -1,0 +1,148 @@
+# Who may do what. The policies are read as a plan would write them, statement by statement.
+
+mock_provider "aws" {
+  source = "./tests/mocks"
+}
+
+variables {
+  package_dir  = "./tests/packages"
+  bucket_name  = "store"
+  store_prefix = "root/"
+}
+
+run "only_gc_deletes_data" {
+  command = plan
+
+  assert {
+    condition = toset(flatten([
+      for function, policy in local.permissions : [
+        for statement in policy.Statement : function
+        if anytrue([for action in statement.Action : strcontains(lower(action), "delete") && startswith(action, "s3:")])
+      ]
+    ])) == toset(["gc", "ingest_drop"])
+    error_message = "a function other than gc and ingest_drop may delete objects"
+  }
+
+  assert {
+    condition = alltrue([
+      for statement in local.permissions.ingest_drop.Statement :
+      statement.Resource == ["arn:aws:s3:::store/root/drop/*"]
+      if contains(statement.Action, "s3:DeleteObject")
+    ])
+    error_message = "ingest_drop may delete more than dropped files"
+  }
+
+  assert {
+    condition = alltrue([
+      for statement in local.permissions.gc.Statement :
+      toset(statement.Resource) == toset(["arn:aws:s3:::store/root/sources/*", "arn:aws:s3:::store/root/indices/*"])
+      if contains(statement.Action, "s3:DeleteObject")
+    ])
+    error_message = "gc may delete more than sources and indices"
+  }
+
+  assert {
+    condition = !anytrue(flatten([
+      for policy in values(local.permissions) : [
+        for statement in policy.Statement : contains(statement.Action, "s3:DeleteObjectVersion")
+      ]
+    ]))
+    error_message = "a function may delete versions, which makes deletions final"
+  }
+}
+
+run "query_cannot_write" {
+  command = plan
+
+  assert {
+    condition = alltrue(flatten([
+      for statement in local.permissions.query.Statement : [
+        for action in statement.Action : contains(["s3:GetObject", "s3:ListBucket"], action) if startswith(action, "s3:")
+      ]
+    ]))
+    error_message = "query may do more to objects than read and list"
+  }
+
+  assert {
+    condition = toset(flatten([
+      for statement in local.permissions.query.Statement : statement.Resource if contains(statement.Action, "s3:GetObject")
+    ])) == toset([for path in ["sources/*", "indices/*", "auth/*"] : "arn:aws:s3:::store/root/${path}"])
+    error_message = "query may read other than what searching needs"
+  }
+
+  assert {
+    condition = flatten([
+      for statement in local.permissions.query.Statement : statement.Resource if contains(statement.Action, "lambda:InvokeFunction")
+    ]) == ["arn:aws:lambda:us-east-1:123456789012:function:tarn-query"]
+    error_message = "query may invoke other functions than itself"
+  }
+}
+
+run "each_writer_writes_its_own" {
+  command = plan
+
+  assert {
+    condition = jsonencode({
+      for function, policy in local.permissions : function => sort(flatten([
+        for statement in policy.Statement : [for arn in statement.Resource : trimprefix(arn, "arn:aws:s3:::store/root/")]
+        if contains(statement.Action, "s3:PutObject")
+      ]))
+      }) == jsonencode({
+      ingest_http = sort([
+        "sources/*/source.json", "sources/*/deleted.json", "sources/*/timeline/*", "sources/*/receipts/*",
+        "indices/*/index.json", "indices/*/deleted.json", "auth/keys/*", "drop/*",
+      ])
+      ingest_drop = sort(["sources/*/timeline/*", "sources/*/receipts/*", "drop-status/*", "drop-refused/*"])
+      query       = []
+      builder = sort([
+        "sources/*/checkpoints/*", "sources/*/checkpoint-data/*",
+        "indices/*/manifests/*", "indices/*/segments/*", "indices/*/catalogs/*",
+      ])
+      gc = sort(["sources/*/boundaries/*", "indices/*/boundaries/*"])
+    })
+    error_message = "a function may write elsewhere than the contract says"
+  }
+}
+
+run "nothing_is_granted_by_the_dozen" {
+  command = plan
+
+  assert {
+    condition = !anytrue(flatten([
+      for policy in concat(values(local.permissions), [local.state_machine_permissions]) : [
+        for statement in policy.Statement : [for action in statement.Action : strcontains(action, "*")]
+      ]
+    ]))
+    error_message = "a policy grants actions by wildcard"
+  }
+
+  assert {
+    condition = alltrue(flatten([
+      for policy in values(local.permissions) : [
+        for statement in policy.Statement : [for arn in statement.Resource : arn != "*"]
+      ]
+    ]))
+    error_message = "a function's policy names no resource"
+  }
+
+  assert {
+    condition     = alltrue([for function, role in aws_iam_role_policy.function : role.policy == jsonencode(local.permissions[function])])
+    error_message = "a role has another policy than the one that is tested here"
+  }
+
+  assert {
+    condition     = length(distinct([for role in aws_iam_role.function : role.name])) == 5
+    error_message = "two functions share a role"
+  }
+}
+
+run "the_state_machine_runs_the_builder_only" {
+  command = plan
+
+  assert {
+    condition = flatten([
+      for statement in local.state_machine_permissions.Statement : statement.Resource if contains(statement.Action, "lambda:InvokeFunction")
+    ]) == ["arn:aws:lambda:us-east-1:123456789012:function:tarn-builder"]
+    error_message = "the state machine may invoke other functions than the builder"
+  }
+}

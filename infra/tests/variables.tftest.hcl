@@ -1,0 +1,93 @@
+# What the module refuses.
+
+mock_provider "aws" {
+  source = "./tests/mocks"
+}
+
+variables {
+  package_dir = "./tests/packages"
+}
+
+run "name" {
+  command         = plan
+  expect_failures = [var.name]
+  variables { name = "Tarn" }
+}
+
+run "architecture" {
+  command         = plan
+  expect_failures = [var.architecture]
+  variables { architecture = "riscv" }
+}
+
+run "bucket_name" {
+  command         = plan
+  expect_failures = [var.bucket_name]
+  variables { bucket_name = "No_Bucket" }
+}
+
+run "store_prefix" {
+  command         = plan
+  expect_failures = [var.store_prefix]
+  variables { store_prefix = "../else/" }
+}
+
+run "http_timeout" {
+  command         = plan
+  expect_failures = [var.functions]
+  variables { functions = { query = { timeout_s = 60 } } }
+}
+
+run "memory" {
+  command         = plan
+  expect_failures = [var.functions]
+  variables { functions = { builder = { memory_mib = 20000 } } }
+}
+
+run "jwt_without_issuer" {
+  command         = plan
+  expect_failures = [var.authorizer]
+  variables { authorizer = { type = "jwt", audience = ["tarn"] } }
+}
+
+run "authorizer" {
+  command         = plan
+  expect_failures = [var.authorizer]
+  variables { authorizer = { type = "password" } }
+}
+
+run "log_retention" {
+  command         = plan
+  expect_failures = [var.retention]
+  variables { retention = { log_days = 8 } }
+}
+
+run "debounce" {
+  command         = plan
+  expect_failures = [var.build]
+  variables { build = { debounce_s = 600 } }
+}
+
+run "schedule" {
+  command         = plan
+  expect_failures = [var.build]
+  variables { build = { schedule = "every day" } }
+}
+
+run "gc_schedule" {
+  command         = plan
+  expect_failures = [var.gc_schedule]
+  variables { gc_schedule = "daily" }
+}
+
+run "one_attempt" {
+  command         = plan
+  expect_failures = [var.drop]
+  variables { drop = { attempts = 1 } }
+}
+
+run "certificate" {
+  command         = plan
+  expect_failures = [var.domain]
+  variables { domain = { name = "search.example.org", certificate_arn = "mine" } }
+}
