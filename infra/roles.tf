@@ -44,6 +44,13 @@ locals {
         Resource = [for path in ["sources/*", "drop/*", "drop-status/*", "drop-refused/*"] : "${local.store_arn}${path}"]
       },
       {
+        # An event names one version of a file; a newer one must not be read in its place.
+        Sid      = "ReadVersion"
+        Effect   = "Allow"
+        Action   = ["s3:GetObjectVersion"]
+        Resource = ["${local.store_arn}drop/*"]
+      },
+      {
         Sid    = "Write"
         Effect = "Allow"
         Action = local.put

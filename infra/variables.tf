@@ -88,6 +88,11 @@ variable "retention" {
   }
 
   validation {
+    condition     = var.retention.status_days > var.retention.drop_days
+    error_message = "retention.status_days: more than drop_days; what became of a file must outlive the file."
+  }
+
+  validation {
     condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827], var.retention.log_days)
     error_message = "retention.log_days: one of the numbers of days that CloudWatch knows (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, ...)."
   }

@@ -62,6 +62,12 @@ run "log_retention" {
   variables { retention = { log_days = 8 } }
 }
 
+run "status_sooner_than_file" {
+  command         = plan
+  expect_failures = [var.retention]
+  variables { retention = { drop_days = 30, status_days = 30 } }
+}
+
 run "debounce" {
   command         = plan
   expect_failures = [var.build]

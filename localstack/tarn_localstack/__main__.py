@@ -124,12 +124,11 @@ def variables(zips: Path) -> dict[str, object]:
     return {
         "package_dir": str(zips.resolve()),
         "architecture": "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64",
-        "log_filter": "info",
         "build": {"debounce_s": 1, "schedule": "rate(1 hour)", "fan_out": 2},
-        # A killed function's message comes back after six times this.
-        "functions": {"ingest_drop": {"timeout_s": 20}, "builder": {"timeout_s": 60}, "gc": {"timeout_s": 60}},
-        "drop": {"attempts": 2, "max_concurrency": 4},
+        "functions": {"ingest_drop": {"timeout_s": 120}, "builder": {"timeout_s": 120}, "gc": {"timeout_s": 60}},
+        "drop": {"attempts": 5, "max_concurrency": 4},
     }
+
 
 
 if __name__ == "__main__":

@@ -1,0 +1,35 @@
+"""The deployment itself: everything is there, a second plan changes nothing, the functions answer."""
+
+from api import Api, Deployment
+from tarn_localstack.terraform import Terraform
+
+
+def test_both_functions_answer_through_the_api(api: Api) -> None:
+    assert api.call("GET", "/healthz").ok
+    assert api.call("GET", "/_status/ping").json() == {"Status": "Ok"}
+    message = api.call("GET", "/api/v1/info/none/1.0", expect=404).json()["errorMessages"]
+    assert message == ["Index IndexId { Name = none, Version = 1.0 } does not exist"]
+
+
+def test_a_second_plan_changes_nothing(deployment: Deployment, terraform: Terraform) -> None:
+    clean, said = terraform.plan_is_clean()
+    assert clean, said
+
+
+def test_a_second_apply_keeps_what_is_there(deployment: Deployment, terraform: Terraform) -> None:
+    assert terraform.apply()["tarn"] == deployment.outputs
+
+
+def test_the_plan_sees_what_was_changed_by_hand(deployment: Deployment, terraform: Terraform) -> None:
+    """Without this the plan's silence would prove nothing."""
+    name = deployment.functions["gc"]
+    before = deployment.lambda_.get_function_configuration(FunctionName=name)["MemorySize"]
+    deployment.lambda_.update_function_configuration(FunctionName=name, MemorySize=before + 1)
+    assert not terraform.plan_is_clean()[0]
+    terraform.apply()
+    assert deployment.lambda_.get_function_configuration(FunctionName=name)["MemorySize"] == before
+
+
+def test_garbage_collection_runs(deployment: Deployment) -> None:
+    result, failed = deployment.invoke("gc", {"task": "gc"})
+    assert not failed, result
