@@ -80,9 +80,15 @@ import boto3, botocore
 from botocore.config import Config
 
 api = "http://" + os.environ["AWS_LAMBDA_RUNTIME_API"] + "/2018-06-01/runtime/invocation/"
-s3 = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"], config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}))
+config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})
 
-def ask(bucket, operation, key):
+def client(plain):
+    made = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"], config=config)
+    if plain:
+        made.meta.events.register("before-sign.s3.*", lambda request, **_: request.headers.add_header("X-Tarn-Plain", "1"))
+    return made
+
+def ask(s3, bucket, operation, key):
     try:
         match operation:
             case "get": s3.get_object(Bucket=bucket, Key=key)
@@ -96,7 +102,8 @@ def ask(bucket, operation, key):
 while True:
     with urllib.request.urlopen(api + "next") as event:
         request, asked = event.headers["Lambda-Runtime-Aws-Request-Id"], json.load(event)
-    body = json.dumps([ask(asked["bucket"], *call) for call in asked["calls"]]).encode()
+    s3 = client(asked["plain"])
+    body = json.dumps([ask(s3, asked["bucket"], *call) for call in asked["calls"]]).encode()
     urllib.request.urlopen(urllib.request.Request(api + request + "/response", data=body)).read()
 '''
 
@@ -123,12 +130,12 @@ def probe(request: pytest.FixtureRequest, deployment: Deployment) -> Iterator[tu
     )  # fmt: skip
     deployment.lambda_.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
 
-    def ask(calls: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    def ask(calls: list[tuple[str, str]], plain: bool = False) -> dict[tuple[str, str], str]:
         # Something is there to be read, so that a denial cannot be mistaken for an absence.
         for operation, key in calls:
             if operation in ("get", "delete"):
                 deployment.s3.put_object(Bucket=deployment.bucket, Key=key, Body=b"x")
-        event = json.dumps({"bucket": deployment.bucket, "calls": calls})
+        event = json.dumps({"bucket": deployment.bucket, "calls": calls, "plain": plain})
         answer = deployment.lambda_.invoke(FunctionName=name, Payload=event)
         result = json.loads(answer["Payload"].read())
         assert "FunctionError" not in answer, result
@@ -158,15 +165,32 @@ def test_only_gc_deletes_data(probe) -> None:
     assert set(ask(calls).values()) == {"ok" if role == "gc" else "AccessDenied"}
 
 
-def test_without_tls_nobody_is_answered(deployment: Deployment) -> None:
-    client = deployment.stack.client("s3")
-    client.meta.events.register("before-sign.s3.*", lambda request, **_: request.headers.add_header("X-Tarn-Plain", "1"))
+def test_without_tls_nobody_is_answered(probe) -> None:
+    """Not even the function's own role, for what it may do otherwise."""
+    role, ask = probe
+    call = ALLOWED[role][0]
+    assert ask([call]) == {call: "ok"}
+    assert ask([call], plain=True) == {call: "AccessDenied"}
+
+
+def test_without_tls_no_queue_answers(deployment: Deployment) -> None:
+    client = deployment.stack.client("sqs")
+    client.meta.events.register("before-sign.sqs.*", lambda request, **_: request.headers.add_header("X-Tarn-Plain", "1"))
     with pytest.raises(ClientError) as refused:
-        client.list_objects_v2(Bucket=deployment.bucket)
+        client.get_queue_attributes(QueueUrl=deployment.queues["drop"], AttributeNames=["All"])
     assert refused.value.response["Error"]["Code"] == "AccessDenied"
 
 
 def test_a_wrong_secret_is_refused(deployment: Deployment) -> None:
-    with pytest.raises(ClientError) as refused:
-        deployment.stack.client("s3", aws_secret_access_key="wrong").list_objects_v2(Bucket=deployment.bucket)
-    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+    """Of a user: the emulator does not check the account's own key."""
+    iam = deployment.stack.client("iam")
+    iam.create_user(UserName="probe")
+    key = iam.create_access_key(UserName="probe")["AccessKey"]["AccessKeyId"]
+    try:
+        client = deployment.stack.client("s3", aws_access_key_id=key, aws_secret_access_key="wrong")
+        with pytest.raises(ClientError) as refused:
+            client.list_objects_v2(Bucket=deployment.bucket)
+        assert refused.value.response["Error"]["Code"] == "SignatureDoesNotMatch"
+    finally:
+        iam.delete_access_key(UserName="probe", AccessKeyId=key)
+        iam.delete_user(UserName="probe")
