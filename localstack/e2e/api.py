@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +22,15 @@ VERSION = "1.0"
 class Api:
     """The HTTP API. Anything but the expected status is an error that shows the answer."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str) -> None:
         self.url = url
+        self.key = key
         self._session = requests.Session()
+        self._session.headers["X-Api-Key"] = key
+
+    def again(self) -> Api:
+        """The same with connections of its own, for another thread."""
+        return Api(self.url, self.key)
 
     def call(self, method: str, path: str, body: Any = None, expect: int = 200, **arguments: Any) -> requests.Response:
         answer = self._session.request(method, self.url + path, json=body, timeout=60, **arguments)
@@ -100,6 +108,27 @@ class Deployment:
         self.s3 = self.stack.client("s3")
         self.sqs = self.stack.client("sqs")
         self.lambda_ = self.stack.client("lambda")
+
+    def create_key(self, *grants: str) -> str:
+        """An API key, made as `tarn keys create` makes one: the bucket gets its hash and what it permits."""
+        identifier = secrets.token_hex(8)
+        key = f"tarn_{identifier}_{secrets.token_hex(32)}"
+        record = {
+            "format": 1,
+            "id": identifier,
+            "name": "e2e",
+            "sha256": hashlib.sha256(key.encode()).hexdigest(),
+            "grants": [dict(zip(("scope", "pattern"), grant.split(":"))) for grant in grants],
+            "createdMs": 0,
+        }
+        self.s3.put_object(Bucket=self.bucket, Key=f"auth/keys/{identifier}.json", Body=json.dumps(record))
+        return key
+
+    def logged(self, function: str) -> str:
+        """Everything that a function has logged."""
+        pages = self.stack.client("logs").get_paginator("filter_log_events")
+        group = f"/aws/lambda/{self.functions[function]}"
+        return "\n".join(event["message"] for page in pages.paginate(logGroupName=group) for event in page["events"])
 
     def invoke(self, function: str, event: dict[str, Any]) -> tuple[Any, bool]:
         """The result, and whether it is an error."""

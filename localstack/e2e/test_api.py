@@ -1,7 +1,10 @@
 """Definitions, uploads and searches through API Gateway."""
 
+import functools
 import gzip
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import requests
@@ -11,8 +14,16 @@ from vektonn import Vektonn
 from vektonn.dtos import Attribute, AttributeValue, InputDataPoint, SearchQuery, Vector
 
 
-def test_two_indices_over_one_source_and_the_official_client(api: Api, deployment: Deployment, source: str) -> None:
+def keyed(key: str, post: Callable[..., requests.Response], url: str, **arguments: Any) -> requests.Response:
+    return post(url, **arguments | {"headers": {**(arguments.get("headers") or {}), "X-Api-Key": key}})
+
+
+def test_two_indices_over_one_source_and_the_official_client(
+    api: Api, deployment: Deployment, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     api.create_index(f"{source}-ip", source=source, algorithm="FaissIndex.IP")
+    # The client knows no keys; what sends its requests does.
+    monkeypatch.setattr("vektonn.client.requests.post", functools.partial(keyed, api.key, requests.post))
     client = Vektonn(deployment.url)
     client.upload(source, VERSION, [
         InputDataPoint(
@@ -70,7 +81,7 @@ def test_errors_are_vektonns_through_the_gateway(api: Api, source: str) -> None:
 
 def test_binary_and_compressed_bodies_survive_the_gateway(api: Api, source: str) -> None:
     body = gzip.compress(ndjson_points(range(100)))
-    headers = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
+    headers = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip", "X-Api-Key": api.key}
     answer = requests.post(f"{api.url}/api/v1/upload/{source}/{VERSION}", data=body, headers=headers, timeout=60)
     assert answer.status_code == 200, answer.text
     assert api.exported(source) == list(range(100))
@@ -78,13 +89,13 @@ def test_binary_and_compressed_bodies_survive_the_gateway(api: Api, source: str)
 
 def test_a_compressed_answer_survives_the_gateway(api: Api, source: str) -> None:
     api.upload(source, points(range(200)))
-    answer = requests.get(f"{api.url}/api/v1/data-sources/{source}/{VERSION}/export", headers={"Accept-Encoding": "gzip"}, timeout=60)
-    assert answer.status_code == 200
+    answer = api.call("GET", f"/api/v1/data-sources/{source}/{VERSION}/export", headers={"Accept-Encoding": "gzip"})
     assert len(answer.text.splitlines()) == 200
 
 
 def test_a_body_that_lambda_cannot_take_is_413(api: Api, source: str) -> None:
-    answer = requests.post(f"{api.url}/api/v1/upload/{source}/{VERSION}", data=b"[" + b" " * (7 << 20) + b"]", timeout=60)
+    body = b"[" + b" " * (7 << 20) + b"]"
+    answer = requests.post(f"{api.url}/api/v1/upload/{source}/{VERSION}", data=body, headers={"X-Api-Key": api.key}, timeout=60)
     assert answer.status_code == 413
 
 

@@ -87,7 +87,7 @@ def test_writers_in_many_functions_lose_and_repeat_nothing(api: Api, deployment:
     stop = threading.Event()
 
     def upload(writer: int) -> None:
-        own = Api(deployment.url)
+        own = api.again()
         for batch in range(batches):
             first = (writer * batches + batch) * size
             own.upload(source, points(range(first, first + size)))
@@ -107,7 +107,7 @@ def test_writers_in_many_functions_lose_and_repeat_nothing(api: Api, deployment:
     with ThreadPoolExecutor(2 * writers + 2) as pool:
         background = [
             pool.submit(repeat, deployment.build),
-            pool.submit(repeat, lambda: Api(deployment.url).search(source, 999_999)),
+            pool.submit(repeat, lambda: api.again().search(source, 999_999)),
         ]
         try:
             for future in [pool.submit(work, writer) for work in (upload, drop) for writer in range(writers)]:
