@@ -1,31 +1,37 @@
 //! The engine: one per process, cheap to clone.
 //!
 //! A search is: a snapshot that is fresh enough, a plan, the files that the plan needs, and one job on the pool that
-//! computes the answer. Owns `answers-are-whole`: a failure of any part is an error that names it; an answer leaves rows out
-//! only at a deadline, and then its coverage says so.
+//! computes the answer. With leaves, a search of many files is cut into groups of shards, and each leaf answers for one.
+//! Owns `answers-are-whole`: a failure of any part is an error that names it; an answer leaves rows out only at a deadline, and
+//! then its coverage says so.
 
-use std::collections::HashMap;
+mod scatter;
+
+use std::collections::{BTreeSet, HashMap};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::future::{Either, select};
 use futures::{StreamExt, TryStreamExt};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tarn_model::{Attributes, DataSource, Index, IndexId, ReadToken};
 use tarn_segment::{Effort, Query, Segment};
 use tarn_store::{SegmentCache, Store, StoreError};
 
+use crate::definition::Definition;
 use crate::describe::{self, IndexDescription};
 use crate::error::SearchError;
 use crate::execute::{self, NamedFilter};
 use crate::filter::FilterCache;
-use crate::generation::Files;
-use crate::plan::{Origin, Unit, plan};
+use crate::generation::{Files, Generation};
+use crate::group::groups;
+use crate::leaf::{LeafAnswer, LeafRequest, LeafSearch};
+use crate::plan::{Origin, Part, Unit, plan};
 use crate::points::{self, PointsPage, PointsRequest};
 use crate::pool::{Abandoned, Pool};
 use crate::reader::Reader;
-use crate::request::{Consistency, SearchRequest, SearchResponse, Timings};
+use crate::request::{Consistency, GroupFailure, SearchRequest, SearchResponse, Timings};
 use crate::settings::EngineSettings;
 use crate::snapshot::Snapshot;
 use crate::splits::SplitFilter;
@@ -47,6 +53,17 @@ struct Inner {
     settings: Arc<EngineSettings>,
     filters: Arc<FilterCache>,
     readers: RwLock<HashMap<IndexId, Arc<Reader>>>,
+    leaves: Option<Arc<dyn LeafSearch>>,
+    /// Of each index, the files that its last searches did without.
+    missed: Mutex<HashMap<IndexId, Missed>>,
+}
+
+/// Files that were not there at a deadline. Keeps nothing alive: who pins no longer what it missed has no use for it.
+struct Missed {
+    definition: Arc<Definition>,
+    generation: Weak<Generation>,
+    /// By shard and segment.
+    files: BTreeSet<(u32, u32)>,
 }
 
 /// A planned unit with its file, when it has one.
@@ -60,15 +77,37 @@ struct Opened {
 }
 
 impl Engine {
-    /// Starts the thread pool and opens the local cache. No request to the store.
+    /// An engine that does everything itself. Starts the thread pool and opens the local cache. No request to the store.
     ///
     /// # Errors
     /// [`SearchError::Internal`] when threads cannot be started, [`SearchError::Store`] when the cache directory is unusable.
     pub fn new(store: Store, settings: EngineSettings) -> Result<Self, SearchError> {
+        Self::start(store, settings, None)
+    }
+
+    /// An engine that asks leaves when a search is about more than [`EngineSettings::leaf_bytes`] of files. Everything but
+    /// searches it does itself.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub fn with_leaves(
+        store: Store,
+        settings: EngineSettings,
+        leaves: Arc<dyn LeafSearch>,
+    ) -> Result<Self, SearchError> {
+        Self::start(store, settings, Some(leaves))
+    }
+
+    fn start(
+        store: Store,
+        settings: EngineSettings,
+        leaves: Option<Arc<dyn LeafSearch>>,
+    ) -> Result<Self, SearchError> {
         let cache = Arc::new(SegmentCache::new(&settings.cache_dir, settings.cache_bytes, store.clone())?);
         let files = Files { store, cache, pool: Pool::new(settings.threads)? };
         let filters = Arc::new(FilterCache::new(settings.filter_cache_bytes));
-        let inner = Inner { files, settings: Arc::new(settings), filters, readers: RwLock::default() };
+        let (readers, missed) = (RwLock::default(), Mutex::default());
+        let inner = Inner { files, settings: Arc::new(settings), filters, readers, leaves, missed };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -143,7 +182,54 @@ impl Engine {
         began: Duration,
     ) -> Result<SearchResponse, SearchError> {
         let deadline = request.deadline.and_then(|deadline| began.checked_add(deadline));
-        let units = self.plan(snapshot, &request.split_filter).await?;
+        let units = self.plan(snapshot, Part::Everything, &request.split_filter).await?;
+        if let Some(leaves) = &self.inner.leaves {
+            let settings = &self.inner.settings;
+            let cut = groups(snapshot, &units, settings.leaf_bytes, settings.leaves_max);
+            if cut.0.len() > 1 {
+                let pinned = self.monotonic().saturating_sub(began);
+                let (mut answer, failures) = self.scatter(&**leaves, snapshot, request, cut, deadline).await?;
+                answer.timings.snapshot = pinned;
+                return Ok(respond(snapshot, answer, failures));
+            }
+        }
+        let (mut answer, ready) = self.compute(snapshot, request, units, deadline).await?;
+        answer.timings.snapshot = ready.saturating_sub(began);
+        Ok(respond(snapshot, answer, Vec::new()))
+    }
+
+    /// A leaf's part of a search: the files of some shards, in exactly the snapshot that the root has pinned.
+    ///
+    /// # Errors
+    /// See [`LeafSearch::search`].
+    pub async fn search_leaf(&self, leaf: LeafRequest) -> Result<LeafAnswer, SearchError> {
+        let began = self.monotonic();
+        let LeafRequest { index, source, pin, shards, search, remaining } = leaf;
+        let deadline = remaining.and_then(|remaining| began.checked_add(remaining));
+        let definition = Definition::new(Arc::new(index), Arc::new(source));
+        check_search(&search, &definition)?;
+        let position = |shard: &String| {
+            let unknown = || SearchError::Internal(format!("a root asks for shard '{shard}', which the index has not"));
+            definition.shard_position(shard).ok_or_else(unknown)
+        };
+        let shards = shards.iter().map(position).collect::<Result<BTreeSet<u32>, _>>()?;
+        let reader = self.reader(&definition.index.id);
+        let snapshot = reader.snapshot_at(definition, &pin, &shards).await?;
+        let search = Arc::new(search);
+        let units = self.plan(&snapshot, Part::Files(shards), &search.split_filter).await?;
+        let (mut answer, ready) = self.compute(&snapshot, &search, units, deadline).await?;
+        answer.timings.snapshot = ready.saturating_sub(began);
+        Ok(answer)
+    }
+
+    /// Opens what can be there in time and computes; says also when it was there.
+    async fn compute(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        request: &Arc<SearchRequest>,
+        units: Vec<Unit>,
+        deadline: Option<Duration>,
+    ) -> Result<(LeafAnswer, Duration), SearchError> {
         let Opened { units, late_rows } = self.open(snapshot, units, deadline).await?;
         let ready = self.monotonic();
         let job = {
@@ -154,9 +240,7 @@ impl Engine {
                 answer(&inner, &snapshot, &request, units, late_rows, &stop)
             }
         };
-        let mut response = self.inner.files.pool.run(job).await?;
-        response.timings.snapshot = ready.saturating_sub(began);
-        Ok(response)
+        Ok((self.inner.files.pool.run(job).await?, ready))
     }
 
     /// Live points of the index, the tail included.
@@ -190,7 +274,7 @@ impl Engine {
         check_points(&request, &definition)?;
         let page = async |snapshot| {
             let (request, filters) = (request.clone(), Arc::clone(&self.inner.filters));
-            let units = self.plan(&snapshot, &request.split_filter).await?;
+            let units = self.plan(&snapshot, Part::Everything, &request.split_filter).await?;
             let Opened { units, .. } = self.open(&snapshot, units, None).await?;
             let page = move |abandoned: &Abandoned| points::page(&snapshot, units, request, &filters, abandoned);
             self.inner.files.pool.run(page).await
@@ -204,15 +288,39 @@ impl Engine {
     /// See [`SearchError`].
     pub async fn warm(&self, id: &IndexId) -> Result<(), SearchError> {
         let warm = async |snapshot| {
-            let units = self.plan(&snapshot, &Attributes::new()).await?;
+            let units = self.plan(&snapshot, Part::Everything, &Attributes::new()).await?;
             self.open(&snapshot, units, None).await.map(drop)
         };
         self.on_snapshot(id, Consistency::Strong, None, warm).await
     }
 
+    /// Fetches and opens the files that searches with a deadline have done without, as of the last such search of each index.
+    /// Whoever is frozen between requests calls it before it lets itself be.
+    ///
+    /// # Errors
+    /// The first failure, after all have been tried. A failed file is fetched when a search needs it.
+    pub async fn hydrate(&self) -> Result<(), SearchError> {
+        let missed = std::mem::take(&mut *self.inner.missed.lock());
+        let mut outcome = Ok(());
+        for Missed { definition, generation, files } in missed.into_values() {
+            let Some(generation) = generation.upgrade() else { continue };
+            let (definition, generation) = (&definition, &generation);
+            let opening = futures::stream::iter(files).map(|(shard, segment)| async move {
+                match generation.segment(shard, segment) {
+                    Some(base) => base.open(&self.inner.files, definition).await.map(drop),
+                    None => Ok(()),
+                }
+            });
+            let opened: Vec<_> = opening.buffer_unordered(OPENS_AT_ONCE).collect().await;
+            outcome = opened.into_iter().fold(outcome, Result::and);
+        }
+        outcome
+    }
+
     /// Lets go of an index: unpins its files and forgets its definition. Searches under way finish.
     pub fn forget(&self, id: &IndexId) {
         self.inner.readers.write().remove(id);
+        self.inner.missed.lock().remove(id);
     }
 
     fn reader(&self, id: &IndexId) -> Arc<Reader> {
@@ -232,13 +340,18 @@ impl Engine {
     }
 
     /// Plans a search. A plan that has to look at every split is made on the pool.
-    async fn plan(&self, snapshot: &Arc<Snapshot>, split_filter: &Attributes) -> Result<Vec<Unit>, SearchError> {
+    async fn plan(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        part: Part,
+        split_filter: &Attributes,
+    ) -> Result<Vec<Unit>, SearchError> {
         let filter = SplitFilter::new(split_filter, &snapshot.definition);
         if !filter.scans() {
-            return Ok(plan(snapshot, split_filter, &filter));
+            return Ok(plan(snapshot, &part, split_filter, &filter));
         }
         let (snapshot, split_filter) = (Arc::clone(snapshot), split_filter.clone());
-        self.inner.files.pool.run(move |_| Ok(plan(&snapshot, &split_filter, &filter))).await
+        self.inner.files.pool.run(move |_| Ok(plan(&snapshot, &part, &split_filter, &filter))).await
     }
 
     /// Opens the files of a plan's units, as many as are there before the deadline.
@@ -290,11 +403,20 @@ impl Engine {
                 }
             }
         }
+        let mut files = BTreeSet::new();
         for ((unit, shard, segment), open) in closed.into_iter().zip(segments) {
             match open {
                 Some(open) => opened.units.push((unit, Some(open))),
-                None => opened.late_rows += base(shard, segment)?.live_in(&unit.ranges),
+                None => {
+                    opened.late_rows += base(shard, segment)?.live_in(&unit.ranges);
+                    files.insert((shard, segment));
+                }
             }
+        }
+        if !files.is_empty() {
+            let (definition, generation) = (Arc::clone(&snapshot.definition), Arc::downgrade(&snapshot.generation));
+            let missed = Missed { definition, generation, files };
+            self.inner.missed.lock().insert(snapshot.definition.index.id.clone(), missed);
         }
         Ok(opened)
     }
@@ -315,6 +437,18 @@ impl Engine {
     }
 }
 
+fn respond(snapshot: &Snapshot, answer: LeafAnswer, failures: Vec<GroupFailure>) -> SearchResponse {
+    let LeafAnswer { results, allowed, considered, timings } = answer;
+    SearchResponse {
+        results: results.into_iter().map(|hits| hits.into_iter().map(|hit| hit.found).collect()).collect(),
+        coverage: if allowed == 0 { 1.0 } else { considered as f64 / allowed as f64 },
+        failures,
+        version: snapshot.version(),
+        generation: snapshot.generation.number(),
+        timings,
+    }
+}
+
 /// The part of a search that computes.
 fn answer(
     inner: &Inner,
@@ -323,7 +457,7 @@ fn answer(
     units: Vec<OpenUnit>,
     late_rows: u64,
     stop: &(dyn Fn() -> bool + Sync),
-) -> Result<SearchResponse, SearchError> {
+) -> Result<LeafAnswer, SearchError> {
     let clock = inner.files.store.clock();
     let began = clock.monotonic();
     let definition = &snapshot.definition;
@@ -348,15 +482,10 @@ fn answer(
     let found = |candidates: &Vec<_>| execute::fetch(snapshot, &units, candidates, &columns, request.retrieve_vectors);
     let results = merged.candidates.iter().map(found).collect::<Result<Vec<_>, _>>()?;
     let fetched = clock.monotonic();
-    Ok(SearchResponse {
-        results,
-        coverage: if allowed == 0 { 1.0 } else { merged.considered as f64 / allowed as f64 },
-        version: snapshot.version(),
-        generation: snapshot.generation.number(),
-        timings: Timings {
-            snapshot: Duration::ZERO,
-            search: searched.saturating_sub(began),
-            fetch: fetched.saturating_sub(searched),
-        },
-    })
+    let timings = Timings {
+        snapshot: Duration::ZERO,
+        search: searched.saturating_sub(began),
+        fetch: fetched.saturating_sub(searched),
+    };
+    Ok(LeafAnswer { results, allowed, considered: merged.considered, timings })
 }

@@ -42,3 +42,10 @@ pub enum SearchError {
     #[error("the search engine failed: {0}")]
     Internal(String),
 }
+
+impl SearchError {
+    /// Whether the same search may succeed if it is simply asked again.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_retryable())
+    }
+}

@@ -14,6 +14,7 @@ use crate::column::Column;
 use crate::error::SearchError;
 use crate::filter::{FilterCache, matching_rows};
 use crate::generation::{BaseSegment, segment_error};
+use crate::leaf::LeafHit;
 use crate::plan::{Origin, Unit};
 use crate::request::Found;
 use crate::snapshot::Snapshot;
@@ -314,12 +315,17 @@ fn keep_nearest(units: &[Prepared], candidates: &mut Vec<Candidate>, k: usize) -
         let key = |c: &Candidate| segments[c.unit].key(c.row);
         compare_hits(metric, (a.distance, key(a)), (b.distance, key(b)))
     };
-    if candidates.len() > k {
-        candidates.select_nth_unstable_by(k, nearer);
-        candidates.truncate(k);
-    }
-    candidates.sort_unstable_by(nearer);
+    keep_first(candidates, k, nearer);
     Ok(())
+}
+
+/// Sorts and drops all but the first k.
+pub(crate) fn keep_first<T>(items: &mut Vec<T>, k: usize, order: impl Fn(&T, &T) -> Ordering) {
+    if items.len() > k {
+        items.select_nth_unstable_by(k, &order);
+        items.truncate(k);
+    }
+    items.sort_unstable_by(&order);
 }
 
 /// Reads what was found. `columns`: the attributes wanted, in wire order, each with its position in a segment.
@@ -332,16 +338,17 @@ pub(crate) fn fetch(
     candidates: &[Candidate],
     columns: &[(String, usize)],
     vectors: bool,
-) -> Result<Vec<Found>, SearchError> {
-    let found = candidates.iter().map(|candidate| {
+) -> Result<Vec<LeafHit>, SearchError> {
+    let hits = candidates.iter().map(|candidate| {
         let segment = units[candidate.unit].segment()?;
-        Ok(Found {
+        let found = Found {
             attributes: row_attributes(snapshot, segment, candidate.row, columns)?,
             vector: vectors.then(|| segment.vector(candidate.row)),
             distance: candidate.distance,
-        })
+        };
+        Ok(LeafHit { key: segment.key(candidate.row).to_vec(), found })
     });
-    found.collect()
+    hits.collect()
 }
 
 /// The attributes of one row.

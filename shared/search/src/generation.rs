@@ -3,7 +3,7 @@
 //! Files are fetched and mapped when a query first needs them. A generation that follows another shares the catalogs and the
 //! open files that both name; whoever holds a generation keeps its open files mapped and cached.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,10 +28,30 @@ use crate::tail::segment_number;
 pub(crate) struct Generation {
     /// `None` before the first build.
     pub(crate) manifest: Option<Manifest>,
-    /// By shard position; `None` for a shard without segments.
+    /// By shard position; `None` for a shard without segments, and for one that was not wanted.
     pub(crate) shards: Vec<Option<Arc<ShardCatalog>>>,
+    /// The shards whose catalogs were wanted.
+    wanted: Wanted,
     /// The first segment's number among all segments of the generation, by shard position.
     first_segment: Vec<usize>,
+}
+
+/// Shards, by position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// All there are.
+    All,
+    /// These.
+    Some(BTreeSet<u32>),
+}
+
+impl Wanted {
+    fn has(&self, shard: u32) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some(shards) => shards.contains(&shard),
+        }
+    }
 }
 
 /// One shard's catalog, prepared for queries.
@@ -93,11 +113,12 @@ impl Generation {
         Self {
             manifest: None,
             shards: vec![None; definition.shards.len()],
+            wanted: Wanted::All,
             first_segment: vec![0; definition.shards.len()],
         }
     }
 
-    /// Reads the catalogs of a manifest. `previous` lends what both name.
+    /// Reads the catalogs of a manifest, those of the wanted shards. `previous` lends what both name.
     ///
     /// # Errors
     /// [`SearchError::Corrupt`] when manifest, catalogs and definition do not agree, or bytes are not what the manifest says;
@@ -106,6 +127,7 @@ impl Generation {
         files: &Files,
         definition: &Arc<Definition>,
         manifest: Manifest,
+        wanted: Wanted,
         previous: &Self,
     ) -> Result<Self, SearchError> {
         let object = ObjectKey::Manifest { index: manifest.index.clone(), generation: manifest.generation }.render();
@@ -123,8 +145,9 @@ impl Generation {
                 part: "shards-are-defined".to_owned(),
                 expected: format!("one of the shards {:?}", definition.shards),
                 found: format!("shard '{}'", entry.shard),
-            })? as usize;
-            let Some(catalog) = entry.catalog.clone() else { continue };
+            })?;
+            let Some(catalog) = entry.catalog.clone().filter(|_| wanted.has(position)) else { continue };
+            let position = position as usize;
             let old = previous.shards.get(position).and_then(Option::as_ref);
             match old.filter(|old| old.object == catalog) {
                 Some(old) => shards[position] = Some(Arc::clone(old)),
@@ -140,7 +163,25 @@ impl Generation {
             first_segment.push(count);
             count += shard.as_ref().map_or(0, |shard| shard.segments.len());
         }
-        Ok(Self { manifest: Some(manifest), shards, first_segment })
+        Ok(Self { manifest: Some(manifest), shards, wanted, first_segment })
+    }
+
+    /// Whether the catalogs of all these shards have been read.
+    pub(crate) fn knows(&self, shards: &BTreeSet<u32>) -> bool {
+        shards.iter().all(|shard| self.wanted.has(*shard))
+    }
+
+    /// These shards, and those whose catalogs have been read.
+    pub(crate) fn wanted_with(&self, shards: &BTreeSet<u32>) -> Wanted {
+        match &self.wanted {
+            Wanted::All => Wanted::All,
+            Wanted::Some(known) => Wanted::Some(known | shards),
+        }
+    }
+
+    /// Which builder run published it; `None` before the first build.
+    pub(crate) fn commit_id(&self) -> Option<Ulid> {
+        self.manifest.as_ref().map(|manifest| manifest.commit_id)
     }
 
     /// The manifest's number; 0 before the first build.
@@ -151,6 +192,11 @@ impl Generation {
     /// What the segments include.
     pub(crate) fn watermark(&self) -> ReadToken {
         self.manifest.as_ref().map_or_else(|| ReadToken::single(0), |manifest| manifest.watermark.clone())
+    }
+
+    /// A segment, by its place.
+    pub(crate) fn segment(&self, shard: u32, segment: u32) -> Option<&BaseSegment> {
+        self.shards.get(shard as usize)?.as_ref()?.segments.get(segment as usize)
     }
 
     /// The number of a segment among all segments of the generation.

@@ -3,6 +3,7 @@
 //! Shards that the split filter rules out are pruned; then a full or prefix split filter becomes row ranges by binary search
 //! in the catalogs' directories. What is planned is exactly the rows in question: nothing is filtered by split later.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use tarn_model::Attributes;
@@ -33,11 +34,25 @@ pub(crate) enum Origin {
     Tail(usize),
 }
 
-/// The units of a search, files first. `filter` is the split filter, prepared.
-pub(crate) fn plan(snapshot: &Snapshot, split_filter: &Attributes, filter: &SplitFilter) -> Vec<Unit> {
+/// What of a snapshot a plan is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All of it.
+    Everything,
+    /// The files of these shards.
+    Files(BTreeSet<u32>),
+}
+
+/// The units of a search, files first, shard by shard. `filter` is the split filter, prepared.
+pub(crate) fn plan(snapshot: &Snapshot, part: &Part, split_filter: &Attributes, filter: &SplitFilter) -> Vec<Unit> {
     let definition = &snapshot.definition;
+    let wanted = |shard: u32| match part {
+        Part::Everything => true,
+        Part::Files(shards) => shards.contains(&shard),
+    };
     let shards = (0u32..).zip(definition.index.shards.values());
-    let shards: Vec<u32> = shards.filter(|(_, shard)| shard.may_match(split_filter)).map(|(shard, _)| shard).collect();
+    let shards = shards.filter(|(shard, definition)| wanted(*shard) && definition.may_match(split_filter));
+    let shards: Vec<u32> = shards.map(|(shard, _)| shard).collect();
     let mut units = Vec::new();
     for &shard in &shards {
         let Some(catalog) = snapshot.generation.shards.get(shard as usize).and_then(Option::as_ref) else { continue };
@@ -50,6 +65,9 @@ pub(crate) fn plan(snapshot: &Snapshot, split_filter: &Attributes, filter: &Spli
             let rows = catalog.directory.rows(filter).into_iter();
             units.extend(rows.map(|(segment, ranges)| Unit { origin: Origin::Base { shard, segment }, ranges }));
         }
+    }
+    if *part != Part::Everything {
+        return units;
     }
     for (part, position) in snapshot.tail.parts().iter().zip(0usize..) {
         let mut ranges: Vec<Range<u32>> = Vec::new();

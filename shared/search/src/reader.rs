@@ -10,6 +10,7 @@
 //! written *and* collected since the reader last looked. Garbage collection spares objects younger than its grace period,
 //! so the reader lists again once its last look is older than [`crate::EngineSettings::trust_absence`], which must be shorter.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,7 +23,8 @@ use tarn_timeline::decode_delta;
 
 use crate::definition::Definition;
 use crate::error::SearchError;
-use crate::generation::{Files, Generation};
+use crate::generation::{Files, Generation, Wanted};
+use crate::leaf::Pin;
 use crate::moment::Moment;
 use crate::request::Consistency;
 use crate::settings::EngineSettings;
@@ -51,6 +53,9 @@ pub(crate) struct Reader {
     turn: tokio::sync::Mutex<()>,
     /// The look that has not begun.
     waiting: Mutex<Option<Flight>>,
+    /// The last snapshot that a root has pinned; held by whoever is fetching the next. Not what this process's own searches
+    /// see: a root's may be older or newer.
+    pinned_by_root: tokio::sync::Mutex<Option<Arc<Snapshot>>>,
 }
 
 /// The newest snapshot, and when the look began that found it current.
@@ -71,6 +76,7 @@ impl Reader {
             pinned: RwLock::default(),
             turn: tokio::sync::Mutex::default(),
             waiting: Mutex::default(),
+            pinned_by_root: tokio::sync::Mutex::default(),
         }
     }
 
@@ -94,6 +100,86 @@ impl Reader {
             }
             _ => Ok(snapshot),
         }
+    }
+
+    /// Exactly the snapshot that a root has pinned, with the catalogs of some shards at least.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] when the manifest is gone or another has its number, or when a delta is gone.
+    pub(crate) async fn snapshot_at(
+        &self,
+        definition: Definition,
+        pin: &Pin,
+        shards: &BTreeSet<u32>,
+    ) -> Result<Arc<Snapshot>, SearchError> {
+        let head = pin.head.sequence(LANE);
+        let same_definition = |other: &Definition| other.index == definition.index && other.source == definition.source;
+        let same_commit = |s: &Arc<Snapshot>| {
+            s.generation.commit_id() == Some(pin.commit_id) && same_definition(&s.definition)
+        };
+        let is_meant = |s: &Arc<Snapshot>| same_commit(s) && s.tail.head() == head && s.generation.knows(shards);
+        let own = self.pinned.read().as_ref().map(|pinned| Arc::clone(&pinned.snapshot));
+        if let Some(own) = own.as_ref().filter(|own| is_meant(own)) {
+            return Ok(Arc::clone(own));
+        }
+        let mut last = self.pinned_by_root.lock().await;
+        if let Some(last) = last.as_ref().filter(|last| is_meant(last)) {
+            return Ok(Arc::clone(last));
+        }
+        let lender = last.clone().or(own);
+        // Of the same commit everything is certainly the same; of another, catalogs and files are, by their names.
+        let same = lender.as_ref().filter(|lender| same_commit(lender));
+        let definition = same.map_or_else(|| Arc::new(definition), |same| Arc::clone(&same.definition));
+        let known = same.filter(|same| same.generation.knows(shards));
+        let generation = match known {
+            Some(known) => Arc::clone(&known.generation),
+            None => {
+                let manifest = match same.and_then(|same| same.generation.manifest.clone()) {
+                    Some(manifest) => manifest,
+                    None => self.manifest_at(pin).await?,
+                };
+                let unbuilt = Generation::unbuilt(&definition);
+                let wanted = same
+                    .map_or_else(|| Wanted::Some(shards.clone()), |same| same.generation.wanted_with(shards));
+                let lender = lender.as_ref().map_or(&unbuilt, |lender| &*lender.generation);
+                Arc::new(Generation::load(&self.files, &definition, manifest, wanted, lender).await?)
+            }
+        };
+        // A tail that is newer than the pin has forgotten what the pin's still shows.
+        let older = same.filter(|same| same.tail.head() <= head);
+        let after = older.map_or_else(|| generation.watermark().sequence(LANE), |older| older.tail.head());
+        if after > head {
+            return Err(SearchError::Internal(format!("{} is pinned at {head}, before its watermark {after}", self.id)));
+        }
+        let deltas = self.deltas_between(&definition, after, head).await?;
+        let snapshot = self.assemble(&definition, generation, older.map(|older| &**older), deltas).await?;
+        *last = Some(Arc::clone(&snapshot));
+        Ok(snapshot)
+    }
+
+    async fn manifest_at(&self, pin: &Pin) -> Result<Manifest, SearchError> {
+        let key = ObjectKey::Manifest { index: self.id.clone(), generation: pin.generation };
+        let object = key.render();
+        let missing = || StoreError::Missing { object: format!("{object} (commit {})", pin.commit_id) };
+        let bytes = self.files.store.get(&key).await?.ok_or_else(missing)?;
+        let manifest = Manifest::parse(&object, &bytes, &self.id, pin.generation)?;
+        if manifest.commit_id != pin.commit_id { Err(missing().into()) } else { Ok(manifest) }
+    }
+
+    /// The deltas after one sequence up to another, all of them.
+    async fn deltas_between(
+        &self,
+        definition: &Definition,
+        after: u64,
+        head: u64,
+    ) -> Result<Vec<(u64, Bytes)>, SearchError> {
+        let reads = (after + 1..=head).map(|sequence| async move {
+            let key = delta_key(definition, sequence);
+            let bytes = self.files.store.get(&key).await?;
+            let bytes = bytes.ok_or_else(|| StoreError::Missing { object: key.render() })?;
+            Ok::<_, SearchError>((sequence, bytes))
+        });
+        futures::stream::iter(reads).buffered(DELTAS_AT_ONCE).try_collect().await
     }
 
     /// The pinned snapshot, if it is young enough for this consistency.
@@ -201,7 +287,8 @@ impl Reader {
         let generation = match manifest {
             None => Arc::clone(&pinned.generation),
             Some(manifest) => {
-                Arc::new(Generation::load(&self.files, &pinned.definition, manifest, &pinned.generation).await?)
+                let (definition, lender) = (&pinned.definition, &pinned.generation);
+                Arc::new(Generation::load(&self.files, definition, manifest, Wanted::All, lender).await?)
             }
         };
         self.assemble(&pinned.definition, generation, Some(pinned), deltas).await
@@ -259,7 +346,7 @@ impl Reader {
                 (None, None) => Arc::new(Generation::unbuilt(definition)),
                 (Some(manifest), None) => {
                     let lender = previous.map_or(&unbuilt, |previous| &*previous.generation);
-                    match Generation::load(&self.files, definition, manifest, lender).await {
+                    match Generation::load(&self.files, definition, manifest, Wanted::All, lender).await {
                         Err(SearchError::Store(StoreError::Missing { .. })) if self.is_overtaken(number).await? => {
                             continue;
                         }
@@ -357,7 +444,7 @@ impl Reader {
             }
         };
         let tail = Arc::new(self.files.pool.run(move |_| build()).await?);
-        let same = previous.filter(|previous| previous.generation.number() == generation.number());
+        let same = previous.filter(|previous| Arc::ptr_eq(&previous.generation, &generation));
         Ok(Arc::new(match same {
             Some(previous) => previous.with_tail(tail),
             None => Snapshot::new(Arc::clone(definition), generation, tail),

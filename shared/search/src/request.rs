@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tarn_model::{AttributeValue, Attributes, Filter, ReadToken, Vector};
 
+use crate::wire;
+
 /// How fresh an answer must be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Consistency {
     /// The answer includes every write that was acknowledged before the request began.
     #[default]
@@ -16,17 +20,21 @@ pub enum Consistency {
 }
 
 /// A search: one or more query vectors against one index.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SearchRequest {
     /// Values of some, all or none of the index's split attributes. Only points that have them are searched.
+    #[serde(with = "wire::attributes")]
     pub split_filter: Attributes,
     /// At least one vector, each of the data source's kind and dimension.
+    #[serde(with = "wire::vectors")]
     pub queries: Vec<Vector>,
     /// How many neighbours each query wants; 1 to [`tarn_model::limits::K`].
     pub k: u32,
     /// Whether found points carry their vectors.
     pub retrieve_vectors: bool,
     /// Only points that satisfy it are found.
+    #[serde(with = "wire::filter")]
     pub filter: Option<Filter>,
     /// How fresh the answer must be.
     pub consistency: Consistency,
@@ -74,15 +82,28 @@ pub struct SearchResponse {
     /// For each query vector, in order, its neighbours: nearest first, equal distances by point key.
     pub results: Vec<Vec<Found>>,
     /// The fraction of the live rows in question (those of the shards and splits asked for) that every query considered.
-    /// Below 1 only when the deadline struck. Of a file that was not there in time all rows are in question that its catalog
-    /// calls live, whatever a filter or the tail would say of them.
+    /// Below 1 only when the deadline struck. Of a file that was not there in time, and of a group of shards whose leaf did not
+    /// answer, all rows are in question that the catalog calls live, whatever a filter or the tail would say of them.
     pub coverage: f64,
+    /// The groups of shards that the answer leaves out altogether. Only a search with a deadline leaves any out.
+    pub failures: Vec<GroupFailure>,
     /// The version that the answer shows.
     pub version: ReadToken,
     /// The manifest's generation; 0 when the index has not been built and the timeline alone answered.
     pub generation: u64,
     /// Where the time went.
     pub timings: Timings,
+}
+
+/// Some shards whose leaf gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupFailure {
+    /// Their ids.
+    pub shards: Vec<String>,
+    /// Rows left out, live as far as the catalogs know.
+    pub rows: u64,
+    /// Why.
+    pub reason: String,
 }
 
 /// A found point.
@@ -97,7 +118,8 @@ pub struct Found {
 }
 
 /// Where the time of one search went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Timings {
     /// Finding out what is current, and fetching what was missing.
     pub snapshot: Duration,
@@ -105,4 +127,15 @@ pub struct Timings {
     pub search: Duration,
     /// Reading attributes and vectors of what was found.
     pub fetch: Duration,
+}
+
+impl Timings {
+    /// Phase by phase, the longer of the two.
+    pub(crate) fn longest(&self, other: &Self) -> Self {
+        Self {
+            snapshot: self.snapshot.max(other.snapshot),
+            search: self.search.max(other.search),
+            fetch: self.fetch.max(other.fetch),
+        }
+    }
 }

@@ -24,6 +24,11 @@ pub struct EngineSettings {
     pub definition_max_age: Duration,
     /// Memory bound of cached filter bitmaps, in bytes.
     pub filter_cache_bytes: usize,
+    /// Bytes of segment files that one leaf is given, as far as whole shards allow. A search of fewer is answered by the engine
+    /// itself. Counts only for an engine that has leaves.
+    pub leaf_bytes: u64,
+    /// Most leaves that one search asks. More bytes than they would have are shared out among them.
+    pub leaves_max: usize,
 }
 
 impl Default for EngineSettings {
@@ -36,6 +41,8 @@ impl Default for EngineSettings {
             trust_absence: Duration::from_secs(60),
             definition_max_age: Duration::from_secs(10),
             filter_cache_bytes: 64 << 20,
+            leaf_bytes: 1 << 30,
+            leaves_max: 64,
         }
     }
 }

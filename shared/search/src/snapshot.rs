@@ -96,7 +96,7 @@ impl Snapshot {
 
     /// A segment, by its place.
     pub(crate) fn base(&self, shard: u32, segment: u32) -> Option<&BaseSegment> {
-        self.generation.shards.get(shard as usize)?.as_ref()?.segments.get(segment as usize)
+        self.generation.segment(shard, segment)
     }
 
     fn holds(&self, shard: u32, position: u32, split: &[u8]) -> bool {
