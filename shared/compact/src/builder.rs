@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use tarn_model::{DataSourceId, IndexId};
+use tarn_model::{DataSourceId, IndexId, ReadToken};
 use tarn_store::{Store, list_indices, list_sources};
+use ulid::Ulid;
 
 use crate::build;
 use crate::checkpoint;
@@ -13,6 +14,7 @@ use crate::gc;
 use crate::outcome::{BuildOutcome, FoldOutcome, GcReport, RunItem, RunSummary, VerifyReport};
 use crate::progress::Progress;
 use crate::settings::{BuilderSettings, GcOptions};
+use crate::tasks::{self, TaskAnswer, TaskPlan, TaskSummary};
 use crate::verify;
 
 /// Folds, builds, publishes, collects and verifies. Any number of builders may work on one store at once.
@@ -61,6 +63,42 @@ impl Builder {
             summary.items.push(RunItem::Build(index.id.clone(), outcome));
         }
         Ok(summary)
+    }
+
+    /// Names the tasks of a run, for other processes to carry out. As JSON, the plan and the answers of all its tasks are
+    /// smaller than 256 KiB.
+    ///
+    /// # Errors
+    /// [`CompactError`]; what was written is garbage. A data source or an index that cannot be planned is in the plan's
+    /// failures.
+    pub async fn plan_tasks(&self) -> Result<TaskPlan, CompactError> {
+        tasks::plan(&self.context).await
+    }
+
+    /// Folds the timeline of a data source until a checkpoint includes `up_to`.
+    ///
+    /// # Errors
+    /// [`CompactError`] when another attempt may help; any other failure is the answer.
+    pub async fn fold_task(&self, source: &DataSourceId, up_to: &ReadToken) -> Result<TaskAnswer, CompactError> {
+        tasks::fold(&self.context, source, up_to).await
+    }
+
+    /// Builds a part of an index, unless it is built already. Publishes nothing.
+    ///
+    /// # Errors
+    /// [`CompactError`] when another attempt may help; any other failure is the answer.
+    pub async fn build_task(&self, index: &IndexId, order: Ulid, part: u32) -> Result<TaskAnswer, CompactError> {
+        tasks::build(&self.context, index, order, part).await
+    }
+
+    /// Publishes every index of a plan whose parts are all built. `answers`: of the plan's folds and builds. A failure is in
+    /// the summary and does not stop the others.
+    pub async fn publish_tasks<'a>(
+        &self,
+        plan: &TaskPlan,
+        answers: impl IntoIterator<Item = &'a TaskAnswer>,
+    ) -> TaskSummary {
+        tasks::publish(&self.context, plan, answers).await
     }
 
     /// Deletes what no reader and no builder can need; with `dry_run`, only says what it would delete.

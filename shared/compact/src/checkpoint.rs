@@ -78,22 +78,70 @@ fn off_thread<T: Send + 'static, K: Send + 'static>(
     .boxed()
 }
 
+/// What a fold starts from, and where it ends.
+pub(crate) struct FoldPlan {
+    source: Arc<DataSource>,
+    pub(crate) previous: Option<Checkpoint>,
+    pub(crate) up_to: ReadToken,
+}
+
+impl FoldPlan {
+    async fn new(context: &Context, id: &DataSourceId, up_to: Option<ReadToken>) -> Result<Self, CompactError> {
+        let source =
+            load_source(&context.store, id).await?.ok_or_else(|| CompactError::NotFound { what: id.to_string() })?;
+        let previous = latest_checkpoint(&context.store, id, None).await?;
+        let up_to = match up_to {
+            Some(up_to) => up_to,
+            None => Timeline::open(context.store.clone(), Arc::clone(&source)).head().await?,
+        };
+        Ok(Self { source, previous, up_to })
+    }
+
+    /// Whether the newest checkpoint lacks anything.
+    pub(crate) fn is_due(&self) -> bool {
+        let watermark = self.previous.as_ref().map(|checkpoint| checkpoint.watermark.clone()).unwrap_or_default();
+        !watermark.includes(&self.up_to)
+    }
+}
+
+/// What there is to fold, up to the head of the timeline.
+pub(crate) async fn plan(context: &Context, id: &DataSourceId) -> Result<FoldPlan, CompactError> {
+    FoldPlan::new(context, id, None).await
+}
+
 /// Folds the timeline of a data source up to its head.
 pub(crate) async fn fold(context: &Arc<Context>, id: &DataSourceId) -> Result<FoldOutcome, CompactError> {
-    let source =
-        load_source(&context.store, id).await?.ok_or_else(|| CompactError::NotFound { what: id.to_string() })?;
-    let previous = latest_checkpoint(&context.store, id, None).await?;
-    let head = Timeline::open(context.store.clone(), Arc::clone(&source)).head().await?;
-    let watermark = previous.as_ref().map(|checkpoint| checkpoint.watermark.clone()).unwrap_or_default();
-    if watermark.includes(&head) {
-        return Ok(outcome(Status::UpToDate, previous.as_ref(), 0, 0, 0));
+    run(context, &plan(context, id).await?).await
+}
+
+/// Folds the timeline of a data source until a checkpoint includes `up_to`, whoever publishes it.
+pub(crate) async fn fold_up_to(
+    context: &Arc<Context>,
+    id: &DataSourceId,
+    up_to: &ReadToken,
+) -> Result<FoldOutcome, CompactError> {
+    loop {
+        let plan = FoldPlan::new(context, id, Some(up_to.clone())).await?;
+        let outcome = run(context, &plan).await?;
+        // Whoever won a race moved the watermark, so this ends.
+        if outcome.watermark.includes(up_to) {
+            return Ok(outcome);
+        }
     }
-    let step = Step { context, source: &source, subject: id.to_string(), begun: Begun::now(context) };
-    match step.run(previous.as_ref(), &watermark, head).await {
+}
+
+async fn run(context: &Arc<Context>, plan: &FoldPlan) -> Result<FoldOutcome, CompactError> {
+    let (id, previous) = (&plan.source.id, plan.previous.as_ref());
+    if !plan.is_due() {
+        return Ok(outcome(Status::UpToDate, previous, 0, 0, 0));
+    }
+    let watermark = previous.map(|checkpoint| checkpoint.watermark.clone()).unwrap_or_default();
+    let step = Step { context, source: &plan.source, subject: id.to_string(), begun: Begun::now(context) };
+    match step.run(previous, &watermark, plan.up_to.clone()).await {
         Ok(outcome) => Ok(outcome),
         // Deltas are collected only when newer roots exist: somebody was faster, by far.
         Err(error) => match latest_checkpoint(&context.store, id, None).await? {
-            Some(newer) if Some(newer.generation) > previous.as_ref().map(|p| p.generation) && is_missing(&error) => {
+            Some(newer) if Some(newer.generation) > previous.map(|p| p.generation) && is_missing(&error) => {
                 Ok(outcome(Status::LostRace, Some(&newer), 0, 0, 0))
             }
             _ => Err(error),

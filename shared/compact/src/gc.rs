@@ -5,6 +5,8 @@
 //!   period. The others are *kept roots*; a reader pins a root for at most the grace period, so what it pins is kept.
 //! - A data file, catalog or segment that no kept root names and that is older than the grace period. A builder
 //!   publishes sooner than that or not at all (`unpublished-objects-are-young`), so nothing goes that will be named.
+//! - What tasks of one build leave for each other (`builds/`), when it is older than the grace period: by then they have
+//!   published or never will, for the same reason.
 //! - A delta at or below the watermarks of all kept checkpoints and all kept manifests of every index of its data
 //!   source, older than the grace period. An index without a manifest keeps every delta there is; one that is created
 //!   later is built from the checkpoint.

@@ -3,9 +3,10 @@
 //! Protocol in one paragraph. A builder reads roots (the newest checkpoint of a data source, the newest manifest of an
 //! index), writes new data objects under unique names, and last of all creates the next root, which names everything that
 //! is live. Whoever creates a root first wins; the loser's objects are garbage that nobody names. A crash anywhere before the
-//! root leaves garbage too, so recovery is to run again. Garbage collection alone deletes; see `gc` for what it may take.
+//! root leaves garbage too, so recovery is to run again. A run may be shared out among processes, see `tasks`. Garbage collection alone deletes; see `gc` for what it may take.
 //!
-//! Owns `checkpoint-equals-fold`, `live-in-one-place`, `index-equals-checkpoint`, `named-objects-are-kept`.
+//! Owns `checkpoint-equals-fold`, `live-in-one-place`, `index-equals-checkpoint`, `parts-make-the-whole`,
+//! `a-part-has-one-result`, `named-objects-are-kept`.
 //! Serves no queries and accepts no uploads.
 
 mod build;
@@ -21,6 +22,7 @@ mod progress;
 mod publish;
 mod rows;
 mod settings;
+mod tasks;
 mod verify;
 
 pub use builder::Builder;
@@ -28,3 +30,4 @@ pub use error::CompactError;
 pub use outcome::{BuildOutcome, FoldOutcome, Garbage, GcReport, Problem, RunItem, RunSummary, Status, VerifyReport};
 pub use progress::{Progress, Silent, Stage};
 pub use settings::{BuilderSettings, GcOptions};
+pub use tasks::{Task, TaskAnswer, TaskPlan, TaskSummary};

@@ -34,8 +34,19 @@ impl Begun {
         Self { monotonic: clock.monotonic(), wall_ms: clock.now_ms() }
     }
 
+    /// For a process that goes on with what another began. Of the other's time the wall clock alone tells; how far the
+    /// clocks of two machines differ is little beside `MIN_COLLECTION_GRACE`, which the grace period has to spare.
+    pub(crate) fn by(context: &Context, wall_ms: i64) -> Self {
+        Self { wall_ms, ..Self::now(context) }
+    }
+
+    /// As the wall clock showed it, for [`Self::by`].
+    pub(crate) fn wall_ms(self) -> i64 {
+        self.wall_ms
+    }
+
     /// `unpublished-objects-are-young`.
-    fn check(self, context: &Context) -> Result<(), CompactError> {
+    pub(crate) fn check(self, context: &Context) -> Result<(), CompactError> {
         let clock = context.store.clock();
         let by_wall = u64::try_from(clock.now_ms().saturating_sub(self.wall_ms)).unwrap_or(0);
         let took = clock.monotonic().saturating_sub(self.monotonic).max(Duration::from_millis(by_wall));

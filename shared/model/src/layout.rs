@@ -13,6 +13,8 @@
 //!                         /manifests/{u64::MAX - generation:020}.json
 //!                         /segments/{ulid}.seg
 //!                         /catalogs/{ulid}.arrow
+//!                         /builds/{ulid}.json                        the order of a build by several tasks
+//!                         /builds/{ulid}/{part:06}.json              what a part of it has built
 //!                         /boundaries/{u64::MAX - number:020}.json
 //! auth/keys/{id}.json
 //! drop/{name}/{version}/{path}                                       what users drop; the path is theirs
@@ -147,6 +149,22 @@ pub enum ObjectKey {
         /// Unique.
         id: Ulid,
     },
+    /// The order of a build by several tasks.
+    BuildOrder {
+        /// The index.
+        index: IndexId,
+        /// Unique.
+        id: Ulid,
+    },
+    /// What a part of such a build has built.
+    BuildPart {
+        /// The index.
+        index: IndexId,
+        /// The order's id.
+        order: Ulid,
+        /// From 0.
+        part: u32,
+    },
     /// What GC has given itself leave to delete from an index.
     IndexBoundary {
         /// The index.
@@ -275,6 +293,8 @@ impl ObjectKey {
             }
             Self::Segment { index: owner, id } => format!("{}segments/{id}.seg", index(owner)),
             Self::Catalog { index: owner, id } => format!("{}catalogs/{id}.arrow", index(owner)),
+            Self::BuildOrder { index: owner, id } => format!("{}builds/{id}.json", index(owner)),
+            Self::BuildPart { index: owner, order, part } => format!("{}builds/{order}/{part:06}.json", index(owner)),
             Self::IndexBoundary { index: id, number } => {
                 format!("{}boundaries/{:020}.json", index(id), u64::MAX - number)
             }
@@ -347,6 +367,12 @@ fn parse_in_index(index: IndexId, rest: &[&str]) -> Option<ObjectKey> {
         ["manifests", file] => ObjectKey::Manifest { index, generation: parse_descending(file)? },
         ["segments", file] => ObjectKey::Segment { index, id: parse_ulid(file, ".seg")? },
         ["catalogs", file] => ObjectKey::Catalog { index, id: parse_ulid(file, ".arrow")? },
+        ["builds", file] => ObjectKey::BuildOrder { index, id: parse_ulid(file, ".json")? },
+        ["builds", order, file] => ObjectKey::BuildPart {
+            index,
+            order: Ulid::from_string(order).ok()?,
+            part: file.strip_suffix(".json")?.parse().ok()?,
+        },
         ["boundaries", file] => ObjectKey::IndexBoundary { index, number: parse_descending(file)? },
         _ => return None,
     })
@@ -513,7 +539,7 @@ mod tests {
     fn key() -> impl Strategy<Value = ObjectKey> {
         let source = (name(), name()).prop_map(|(name, version)| DataSourceId { name, version });
         let index = (name(), name()).prop_map(|(name, version)| IndexId { name, version });
-        (source, index, 1..=u64::MAX, any::<u128>(), any::<u16>(), any::<[u8; 32]>(), name(), 0..14u8).prop_map(
+        (source, index, 1..=u64::MAX, any::<u128>(), any::<u16>(), any::<[u8; 32]>(), name(), 0..16u8).prop_map(
             |(source, index, number, id, lane, digest, auth, which)| {
                 let ulid = Ulid(id);
                 match which {
@@ -530,6 +556,8 @@ mod tests {
                     10 => ObjectKey::Segment { index, id: ulid },
                     11 => ObjectKey::Catalog { index, id: ulid },
                     12 => ObjectKey::IndexBoundary { index, number },
+                    13 => ObjectKey::BuildOrder { index, id: ulid },
+                    14 => ObjectKey::BuildPart { index, order: ulid, part: u32::from(lane) },
                     _ => ObjectKey::AuthKey { id: auth },
                 }
             },
@@ -560,6 +588,8 @@ mod tests {
                 | ObjectKey::Manifest { index: id, .. }
                 | ObjectKey::Segment { index: id, .. }
                 | ObjectKey::Catalog { index: id, .. }
+                | ObjectKey::BuildOrder { index: id, .. }
+                | ObjectKey::BuildPart { index: id, .. }
                 | ObjectKey::IndexBoundary { index: id, .. } => KeyPrefix::Index(id.clone()),
                 _ => KeyPrefix::AuthKeys,
             };
@@ -630,6 +660,8 @@ mod tests {
             "sources/a/1/checkpoints/99999999999999999999.json",
             "indices/a/1/segments/01arz3ndektsv4rrffq69g5fav.seg",
             "indices/a/1/segments/01ARZ3NDEKTSV4RRFFQ69G5FAV.seg.tmp",
+            "indices/a/1/builds/01ARZ3NDEKTSV4RRFFQ69G5FAV/1.json",
+            "indices/a/1/builds/01arz3ndektsv4rrffq69g5fav/000001.json",
             "sources/a/1/receipts/00.json",
             "auth/keys/.json",
             "auth/keys/a/b.json",

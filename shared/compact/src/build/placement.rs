@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use tarn_model::{Corrupt, DataSource, Index, PointKey, SplitKey};
 
-/// Places points by their keys.
+/// Places points by their keys, in all shards of an index or in some.
 pub(crate) struct Placement {
     source: Arc<DataSource>,
     index: Arc<Index>,
+    /// Sorted.
     shards: Vec<String>,
     /// One shard without conditions and no splits: keys need not be decoded.
     trivial: bool,
 }
 
-/// The shard, by its position among the shards of the definition, and the split.
+/// The shard, by its position among [`Placement::shards`], and the split.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) shard: usize,
@@ -21,22 +22,35 @@ pub(crate) struct Place {
 }
 
 impl Placement {
+    /// In every shard of the definition.
     pub(crate) fn new(source: &Arc<DataSource>, index: &Arc<Index>) -> Self {
+        Self::within(source, index, index.shards.keys().cloned())
+    }
+
+    /// In some shards of the definition; what belongs to others has no place.
+    pub(crate) fn within(
+        source: &Arc<DataSource>,
+        index: &Arc<Index>,
+        shards: impl IntoIterator<Item = String>,
+    ) -> Self {
         let unconditional = index.shards.len() == 1 && index.shards.values().all(|shard| shard.conditions.is_empty());
+        let mut shards: Vec<String> = shards.into_iter().filter(|id| index.shards.contains_key(id)).collect();
+        shards.sort_unstable();
+        shards.dedup();
         Self {
             source: Arc::clone(source),
             index: Arc::clone(index),
-            shards: index.shards.keys().cloned().collect(),
-            trivial: unconditional && index.split_attributes.is_empty(),
+            trivial: unconditional && !shards.is_empty() && index.split_attributes.is_empty(),
+            shards,
         }
     }
 
-    /// The shards' ids, sorted.
+    /// Their ids, sorted.
     pub(crate) fn shards(&self) -> &[String] {
         &self.shards
     }
 
-    /// `None` when no shard takes the point.
+    /// `None` when none of the shards takes the point.
     pub(crate) fn place(&self, key: &[u8]) -> Result<Option<Place>, Corrupt> {
         if self.trivial {
             return Ok(Some(Place { shard: 0, split: SplitKey(Vec::new()) }));

@@ -23,7 +23,7 @@ pub(super) struct Objects {
     pub(super) marker: Option<Item>,
     /// Checkpoints or manifests.
     pub(super) roots: BTreeMap<u64, Item>,
-    /// Data files, or catalogs and segments.
+    /// Data files; or catalogs, segments, and what tasks of a build leave for each other.
     pub(super) data: Vec<Item>,
     pub(super) deltas: BTreeMap<u64, Item>,
     pub(super) receipts: Vec<Item>,
@@ -84,7 +84,10 @@ impl Inventory {
             ObjectKey::Manifest { index, generation } => {
                 indices.entry(index).or_default().roots.insert(generation, item);
             }
-            ObjectKey::Segment { index, .. } | ObjectKey::Catalog { index, .. } => {
+            ObjectKey::Segment { index, .. }
+            | ObjectKey::Catalog { index, .. }
+            | ObjectKey::BuildOrder { index, .. }
+            | ObjectKey::BuildPart { index, .. } => {
                 indices.entry(index).or_default().data.push(item);
             }
             ObjectKey::IndexBoundary { index, number } => {

@@ -124,6 +124,8 @@ fn unnamed<'a>(
         ObjectKey::CheckpointData { id, .. } | ObjectKey::Catalog { id, .. } | ObjectKey::Segment { id, .. } => {
             Some(*id)
         }
+        // No root names them.
+        ObjectKey::BuildOrder { id, .. } | ObjectKey::BuildPart { order: id, .. } => Some(*id),
         _ => None,
     };
     let grace = limits.grace_s;
