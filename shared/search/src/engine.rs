@@ -98,11 +98,7 @@ impl Engine {
         Self::start(store, settings, Some(leaves))
     }
 
-    fn start(
-        store: Store,
-        settings: EngineSettings,
-        leaves: Option<Arc<dyn LeafSearch>>,
-    ) -> Result<Self, SearchError> {
+    fn start(store: Store, settings: EngineSettings, leaves: Option<Arc<dyn LeafSearch>>) -> Result<Self, SearchError> {
         let cache = Arc::new(SegmentCache::new(&settings.cache_dir, settings.cache_bytes, store.clone())?);
         let files = Files { store, cache, pool: Pool::new(settings.threads)? };
         let filters = Arc::new(FilterCache::new(settings.filter_cache_bytes));

@@ -114,9 +114,8 @@ impl Reader {
     ) -> Result<Arc<Snapshot>, SearchError> {
         let head = pin.head.sequence(LANE);
         let same_definition = |other: &Definition| other.index == definition.index && other.source == definition.source;
-        let same_commit = |s: &Arc<Snapshot>| {
-            s.generation.commit_id() == Some(pin.commit_id) && same_definition(&s.definition)
-        };
+        let same_commit =
+            |s: &Arc<Snapshot>| s.generation.commit_id() == Some(pin.commit_id) && same_definition(&s.definition);
         let is_meant = |s: &Arc<Snapshot>| same_commit(s) && s.tail.head() == head && s.generation.knows(shards);
         let own = self.pinned.read().as_ref().map(|pinned| Arc::clone(&pinned.snapshot));
         if let Some(own) = own.as_ref().filter(|own| is_meant(own)) {
@@ -139,8 +138,8 @@ impl Reader {
                     None => self.manifest_at(pin).await?,
                 };
                 let unbuilt = Generation::unbuilt(&definition);
-                let wanted = same
-                    .map_or_else(|| Wanted::Some(shards.clone()), |same| same.generation.wanted_with(shards));
+                let wanted =
+                    same.map_or_else(|| Wanted::Some(shards.clone()), |same| same.generation.wanted_with(shards));
                 let lender = lender.as_ref().map_or(&unbuilt, |lender| &*lender.generation);
                 Arc::new(Generation::load(&self.files, &definition, manifest, wanted, lender).await?)
             }
@@ -149,7 +148,10 @@ impl Reader {
         let older = same.filter(|same| same.tail.head() <= head);
         let after = older.map_or_else(|| generation.watermark().sequence(LANE), |older| older.tail.head());
         if after > head {
-            return Err(SearchError::Internal(format!("{} is pinned at {head}, before its watermark {after}", self.id)));
+            return Err(SearchError::Internal(format!(
+                "{} is pinned at {head}, before its watermark {after}",
+                self.id
+            )));
         }
         let deltas = self.deltas_between(&definition, after, head).await?;
         let snapshot = self.assemble(&definition, generation, older.map(|older| &**older), deltas).await?;
