@@ -8,6 +8,8 @@ mod answers;
 mod corruption;
 #[path = "search/freshness.rs"]
 mod freshness;
+#[path = "search/leaves.rs"]
+mod leaves;
 #[path = "search/selectivity.rs"]
 mod selectivity;
 #[path = "search/world.rs"]

@@ -6,9 +6,10 @@ use std::time::Duration;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use tarn_model::{AttributeType, AttributeValue, Attributes, CompareOp, Filter, Index, PointKey, Update};
-use tarn_search::{Consistency, PointsRequest, SearchError, SearchRequest};
+use tarn_search::{Consistency, Engine, EngineSettings, PointsRequest, SearchError, SearchRequest};
 use tarn_testkit::{Operation, Scenario, Scope};
 
+use crate::leaves::Leaves;
 use crate::world::World;
 
 fn some_filter(world: &mut World) -> Filter {
@@ -48,14 +49,28 @@ fn some_split(world: &mut World, index: &Index) -> Attributes {
 async fn equals_the_reference(scenario: Scenario, seed: u64) {
     let mut world = World::new(scenario, seed).await;
     let engine = world.engine();
+    all_equal_the_reference(&mut world, &engine).await;
+}
+
+/// The same with three leaves, each file a group of its own as far as shards allow.
+async fn scattered_equals_the_reference(scenario: Scenario, seed: u64) {
+    let mut world = World::new(scenario, seed).await;
+    let leaves = Leaves::over((0..3).map(|_| world.engine()).collect());
+    let settings = EngineSettings { leaf_bytes: 1, ..world.settings() };
+    let root = Engine::with_leaves(world.store.clone(), settings, leaves.clone()).unwrap();
+    all_equal_the_reference(&mut world, &root).await;
+    assert!(leaves.asked() > 20, "leaves were asked {} times", leaves.asked());
+}
+
+async fn all_equal_the_reference(world: &mut World, engine: &Engine) {
     for round in 0..12 {
         for index in world.scenario.indices.clone() {
             for _ in 0..3 {
                 let k = [1, 5, 20, 1000][world.rng.random_range(0..4)];
                 let mut request = world.request(k);
-                request.split_filter = some_split(&mut world, &index);
-                request.filter = world.rng.random_bool(0.5).then(|| some_filter(&mut world));
-                let response = world.check(&engine, &index, request).await;
+                request.split_filter = some_split(world, &index);
+                request.filter = world.rng.random_bool(0.5).then(|| some_filter(world));
+                let response = world.check(engine, &index, request).await;
                 assert_eq!(response.version.sequence(0), world.reference.head(), "strong");
             }
             let expected = world.reference.indexed_at(&index, u64::MAX, &Scope::default()).count();
@@ -77,6 +92,14 @@ async fn equals_the_reference(scenario: Scenario, seed: u64) {
 async fn exact_dense_search_equals_the_reference() {
     for seed in 0..4 {
         equals_the_reference(Scenario::dense(), seed).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn search_through_leaves_equals_the_reference() {
+    for seed in 0..2 {
+        scattered_equals_the_reference(Scenario::dense(), 200 + seed).await;
+        scattered_equals_the_reference(Scenario::sparse(), 300 + seed).await;
     }
 }
 
