@@ -154,6 +154,11 @@ async fn run(state: &QueryState, id: &IndexId, parsed: request::Parsed) -> Resul
     let before = state.app().requests().map(tarn_store::Requests::counts);
     let request::Parsed { request, echo } = parsed;
     let response = state.engine().search(id, request).await.map_err(to_api)?;
+    for failure in &response.failures {
+        // The answer's coverage tells the client; why, is for whoever runs this.
+        let (shards, rows, reason) = (&failure.shards, failure.rows, &failure.reason);
+        tracing::warn!(index = %id, ?shards, rows, reason, "an answer leaves shards out");
+    }
     state.app().metrics().search(echo.len() as u64);
     let spent = state.app().requests().zip(before).map(|(requests, before)| requests.counts().since(&before));
     let headers = headers(&response, spent)?;

@@ -1,0 +1,107 @@
+//! What the function's environment says. Reads no environment itself, and does no I/O.
+//!
+//! | variable | |
+//! |---|---|
+//! | `TARN_STORE` | the store, as `s3://bucket/prefix` |
+//! | `TARN_CACHE_BYTES` | bounds the segment files in the temporary directory; half of what a function has unless it is given more |
+//! | `TARN_LEAF_BYTES` | searches of more bytes of files than this are shared out among invocations; unset: none is |
+//! | `TARN_LEAF_FUNCTION` | the function that is invoked for that; this one unless set |
+//! | `TARN_LOG` | what is logged |
+//! | `AWS_ENDPOINT_URL_LAMBDA`, `AWS_ENDPOINT_URL` | where Lambda is, unless it is where AWS has it |
+
+/// Half of a function's default 512 MiB: a file that is being replaced and its replacement may both be there for a while.
+const CACHE_BYTES: u64 = 256 << 20;
+
+/// The configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    pub(crate) store: String,
+    pub(crate) cache_bytes: u64,
+    pub(crate) scale_out: Option<ScaleOut>,
+    /// Host and port of the runtime API.
+    pub(crate) runtime_api: Option<String>,
+}
+
+/// How large searches are shared out.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ScaleOut {
+    pub(crate) leaf_bytes: u64,
+    pub(crate) function: String,
+    /// The published version to invoke. A leaf of another release would not understand.
+    pub(crate) version: Option<String>,
+    pub(crate) endpoint: Option<String>,
+}
+
+impl Config {
+    /// From environment variables.
+    ///
+    /// # Errors
+    /// Says which variable is missing or what it must be.
+    pub(crate) fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let bytes = |name: &str| {
+            let number = |text: String| text.parse::<u64>().map_err(|_| format!("{name} must be a number of bytes"));
+            variable(name).map(number).transpose()
+        };
+        let scale_out = match bytes("TARN_LEAF_BYTES")? {
+            None => None,
+            Some(leaf_bytes) => {
+                let other = variable("TARN_LEAF_FUNCTION");
+                // Of another function only the newest is known.
+                let version = variable("AWS_LAMBDA_FUNCTION_VERSION").filter(|version| version != "$LATEST");
+                let version = version.filter(|_| other.is_none());
+                let function = other.or_else(|| variable("AWS_LAMBDA_FUNCTION_NAME"));
+                let function = function.ok_or("TARN_LEAF_FUNCTION must name the function that searches shards")?;
+                if !function.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
+                    return Err("TARN_LEAF_FUNCTION must be a function's name, not its ARN".to_owned());
+                }
+                let endpoint = variable("AWS_ENDPOINT_URL_LAMBDA").or_else(|| variable("AWS_ENDPOINT_URL"));
+                Some(ScaleOut { leaf_bytes, function, version, endpoint })
+            }
+        };
+        Ok(Self {
+            store: variable("TARN_STORE").ok_or("TARN_STORE must name the store, as s3://bucket/prefix")?,
+            cache_bytes: bytes("TARN_CACHE_BYTES")?.unwrap_or(CACHE_BYTES),
+            scale_out,
+            runtime_api: variable("AWS_LAMBDA_RUNTIME_API"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Config, String> {
+        let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        Config::read(find)
+    }
+
+    const STORE: (&str, &str) = ("TARN_STORE", "s3://bucket");
+
+    #[test]
+    fn a_store_is_enough() {
+        let config = read(&[STORE]).unwrap();
+        assert_eq!((config.store.as_str(), config.cache_bytes, config.scale_out), ("s3://bucket", CACHE_BYTES, None));
+        assert_eq!(read(&[STORE, ("TARN_CACHE_BYTES", "7")]).unwrap().cache_bytes, 7);
+        assert!(read(&[]).unwrap_err().contains("TARN_STORE"));
+        assert!(read(&[STORE, ("TARN_CACHE_BYTES", "1 GB")]).unwrap_err().contains("TARN_CACHE_BYTES"));
+    }
+
+    #[test]
+    fn leaves_are_this_function_in_this_version_unless_another_is_named() {
+        let of = |variables: &[(&str, &str)]| {
+            let own = [STORE, ("TARN_LEAF_BYTES", "9"), ("AWS_LAMBDA_FUNCTION_NAME", "query")];
+            read(&[&own[..], variables].concat()).map(|config| config.scale_out.unwrap())
+        };
+        let own = of(&[("AWS_LAMBDA_FUNCTION_VERSION", "12")]).unwrap();
+        assert_eq!((own.leaf_bytes, own.function.as_str(), own.version.as_deref()), (9, "query", Some("12")));
+        assert_eq!(of(&[("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")]).unwrap().version, None);
+        let other = of(&[("AWS_LAMBDA_FUNCTION_VERSION", "12"), ("TARN_LEAF_FUNCTION", "leaf")]).unwrap();
+        assert_eq!((other.function.as_str(), other.version), ("leaf", None));
+        assert!(of(&[("TARN_LEAF_FUNCTION", "arn:aws:lambda:x")]).unwrap_err().contains("ARN"));
+        let endpoint =
+            of(&[("AWS_ENDPOINT_URL", "http://a"), ("AWS_ENDPOINT_URL_LAMBDA", "http://b")]).unwrap().endpoint;
+        assert_eq!(endpoint.as_deref(), Some("http://b"));
+    }
+}
