@@ -12,6 +12,8 @@
 
 mod deps;
 mod e2e;
+mod localstack;
+mod package;
 mod run;
 mod tidy;
 mod tools;
@@ -41,6 +43,17 @@ enum Command {
         #[arg(long, value_enum, default_value = "all")]
         store: e2e::StoreChoice,
     },
+    /// The functions' packages, in target/lambda.
+    Package {
+        /// The processor they are for. Those for this machine are for the emulators; AWS wants one of the others.
+        #[arg(long, value_enum, default_value = "host")]
+        arch: package::Arch,
+    },
+    /// The deployment on one machine.
+    Localstack {
+        #[command(subcommand)]
+        action: localstack::Action,
+    },
     /// Licences, bans and sources of all dependencies.
     Deny,
     /// Known vulnerabilities of all dependencies. Needs the RustSec database from the network.
@@ -55,6 +68,8 @@ fn main() -> Result<()> {
             cargo(["build", "--workspace", "--all-targets"])?;
             e2e::run(store)
         }
+        Command::Package { arch } => package::run(arch).map(drop),
+        Command::Localstack { action } => localstack::run(action),
         Command::Deny => deps::deny(),
         Command::Advisories => deps::advisories(),
     }

@@ -23,7 +23,7 @@ struct Forbidden {
 
 const FORBIDDEN: &[Forbidden] = &[
     Forbidden { from: "tarn-query-fn", package: "datafusion", why: "the search function starts in milliseconds" },
-    Forbidden { from: "tarn-query-fn", package: "aws-sdk-s3", why: "the search function signs nothing" },
+    Forbidden { from: "tarn-query-fn", package: "aws", why: "the search function signs with what reads the store" },
     Forbidden { from: "tarn-drop", package: "axum", why: "the drop folder knows no HTTP" },
     Forbidden { from: "tarn-drop", package: "usearch", why: "the drop folder needs no index code" },
     Forbidden { from: "tarn-drop", package: "datafusion", why: "the upload function starts in milliseconds" },

@@ -58,9 +58,13 @@ pub(crate) fn seaweedfs() -> Result<PathBuf> {
 
 /// A virtual environment with what `tests/e2e/requirements-{name}.txt` pins; gives its folder.
 pub(crate) fn python(name: &str) -> Result<PathBuf> {
-    let requirements = root().join("tests/e2e").join(format!("requirements-{name}.txt"));
+    python_with(name, &root().join("tests/e2e").join(format!("requirements-{name}.txt")))
+}
+
+/// A virtual environment with what a file of requirements pins; gives its folder.
+pub(crate) fn python_with(name: &str, requirements: &Path) -> Result<PathBuf> {
     let wanted =
-        std::fs::read_to_string(&requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
+        std::fs::read_to_string(requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
     let home = target().join("tools").join(format!("python-{name}"));
     let stamp = home.join("installed.txt");
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {

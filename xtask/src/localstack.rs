@@ -1,0 +1,65 @@
+//! The deployment on emulators of AWS: packages the functions and runs `localstack/`'s own command.
+
+use anyhow::Result;
+use clap::{Subcommand, ValueEnum};
+
+use crate::package::{self, Arch};
+use crate::run::{command, root};
+use crate::tools;
+
+/// What to do.
+#[derive(Subcommand)]
+pub(crate) enum Action {
+    /// Packages the functions, then on each emulator: deploy, the end-to-end suite, destroy.
+    Test {
+        /// Which emulators.
+        #[arg(long, value_enum, default_value = "all")]
+        emulator: Emulator,
+        /// Leave out what takes minutes.
+        #[arg(long)]
+        quick: bool,
+        /// Use the packages there are.
+        #[arg(long)]
+        packaged: bool,
+        /// Arguments for pytest, after `--`.
+        #[arg(last = true)]
+        pytest: Vec<String>,
+    },
+}
+
+/// Stand-ins for AWS.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Emulator {
+    /// Most of AWS, without roles.
+    Localstack,
+    /// Less of it, with roles enforced.
+    Ministack,
+    /// One after the other.
+    All,
+}
+
+/// Does it.
+pub(crate) fn run(action: Action) -> Result<()> {
+    let Action::Test { emulator, quick, packaged, pytest } = action;
+    if !packaged {
+        package::run(Arch::Host)?;
+    }
+    let python = tools::python_with("aws", &root().join("localstack").join("requirements.txt"))?;
+    let python = python.join("bin").join("python");
+    for (choice, name) in [(Emulator::Localstack, "localstack"), (Emulator::Ministack, "ministack")] {
+        if emulator == Emulator::All || emulator == choice {
+            println!("the deployment on {name}");
+            let mut arguments = vec!["-m", "tarn_localstack", "test", "--emulator", name];
+            arguments.extend(quick.then_some("--quick"));
+            if !pytest.is_empty() {
+                arguments.push("--");
+                arguments.extend(pytest.iter().map(String::as_str));
+            }
+            command(&python, arguments)
+                .env("PYTHONPATH", root().join("localstack"))
+                .env("PYTHONDONTWRITEBYTECODE", "1")
+                .run()?;
+        }
+    }
+    Ok(())
+}
