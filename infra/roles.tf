@@ -97,7 +97,7 @@ locals {
         Action = local.put
         Resource = [for path in [
           "sources/*/checkpoints/*", "sources/*/checkpoint-data/*",
-          "indices/*/manifests/*", "indices/*/segments/*", "indices/*/catalogs/*",
+          "indices/*/manifests/*", "indices/*/segments/*", "indices/*/catalogs/*", "indices/*/builds/*",
         ] : "${local.store_arn}${path}"]
       },
       local.may_receive["build"],

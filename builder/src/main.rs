@@ -1,18 +1,23 @@
-//! `tarn-builder`: folds timelines and builds indices, once, at an interval, or whenever Lambda asks.
+//! `tarn-builder`: folds timelines and builds indices, once, at an interval, or as the function of events.
 //!
 //! Decode, one library call, encode: everything else is in `tarn-compact`. Inside Lambda (`AWS_LAMBDA_RUNTIME_API` is set)
-//! each event is one run over all data sources and indices; the event's content does not matter.
+//! each event is one task, see `event`; settings come from the environment alone there.
 
+mod event;
+mod function;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use lambda_runtime::{LambdaEvent, service_fn};
-use serde::Serialize;
-use tarn_compact::{Builder, BuilderSettings, RunItem, RunSummary, Silent, Status};
+use tarn_compact::{Builder, BuilderSettings, Silent};
 use tarn_store::{Store, StoreOptions};
 use tokio::signal::unix::{SignalKind, signal};
+
+use function::Report;
 
 /// Folds timelines and builds indices.
 #[derive(Parser, Debug)]
@@ -30,21 +35,33 @@ struct Arguments {
     /// Memory for folding and for row buffers, in MiB.
     #[arg(long, env = "TARN_BUILDER_MEMORY_MIB", default_value_t = 1024)]
     memory_mib: u64,
-    /// Where to spill and to assemble files; the system's temporary directory if not given.
+    /// Where to spill and to assemble files; the system's temporary directory if not given, /tmp inside Lambda.
     #[arg(long, env = "TARN_BUILDER_TEMP_DIR")]
-    temp_dir: Option<std::path::PathBuf>,
+    temp_dir: Option<PathBuf>,
     /// Where to keep copies of remote files for later runs; without it they go when the process ends.
     #[arg(long, env = "TARN_BUILDER_CACHE_DIR")]
-    cache_dir: Option<std::path::PathBuf>,
+    cache_dir: Option<PathBuf>,
+    /// Most bytes of such copies, in MiB; 65536 if not given, 2048 inside Lambda.
+    #[arg(long, env = "TARN_BUILDER_CACHE_MIB")]
+    cache_mib: Option<u64>,
 }
+
+/// The only directory of a Lambda function that can be written to.
+const LAMBDA_TEMP_DIR: &str = "/tmp";
+/// Spills and files under construction share `/tmp` with the copies.
+const LAMBDA_CACHE_MIB: u64 = 2048;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(log_filter()).init();
-    match run(arguments).await {
+    let in_lambda = std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some();
+    let arguments = match Arguments::try_parse_from(arguments(in_lambda, std::env::args_os())) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(!in_lambda).with_env_filter(log_filter()).init();
+    match run(arguments, in_lambda).await {
         Ok(code) => code,
         Err(error) => {
             tracing::error!(%error, "the builder stops");
@@ -53,25 +70,32 @@ async fn main() -> ExitCode {
     }
 }
 
+/// The arguments that are ours. What starts a function may pass its handler's name, or anything.
+fn arguments(in_lambda: bool, given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    if in_lambda { vec!["tarn-builder".into()] } else { given.collect() }
+}
+
 fn log_filter() -> tracing_subscriber::EnvFilter {
     tracing_subscriber::EnvFilter::try_from_env("TARN_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"))
 }
 
-async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let store = Store::open(&arguments.store, &StoreOptions::default())?;
+fn settings(arguments: &Arguments, in_lambda: bool) -> BuilderSettings {
     let mut settings = BuilderSettings::default();
     settings.memory_limit_bytes = arguments.memory_mib.saturating_mul(1 << 20);
-    settings.temp_dir = arguments.temp_dir;
-    settings.cache_dir = arguments.cache_dir;
-    let builder = Builder::new(store.clone(), settings, Arc::new(Silent))?;
-    if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
-        lambda_runtime::run(service_fn(|_: LambdaEvent<serde_json::Value>| async {
-            let report = Report::of(&builder.run().await?);
-            // A failed event is delivered again, and a run is idempotent.
-            if report.failures.is_empty() { Ok::<_, Failure>(report) } else { Err(report.failures.join("; ").into()) }
-        }))
-        .await?;
+    settings.temp_dir = arguments.temp_dir.clone().or_else(|| in_lambda.then(|| LAMBDA_TEMP_DIR.into()));
+    settings.cache_dir = arguments.cache_dir.clone();
+    if let Some(mib) = arguments.cache_mib.or(in_lambda.then_some(LAMBDA_CACHE_MIB)) {
+        settings.cache_bytes = mib.saturating_mul(1 << 20);
+    }
+    settings
+}
+
+async fn run(arguments: Arguments, in_lambda: bool) -> Result<ExitCode, Failure> {
+    let store = Store::open(&arguments.store, &StoreOptions::default())?;
+    let builder = Builder::new(store.clone(), settings(&arguments, in_lambda), Arc::new(Silent))?;
+    if in_lambda {
+        function::serve(&builder).await?;
         return Ok(ExitCode::SUCCESS);
     }
     if arguments.once {
@@ -99,41 +123,6 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a run did, as the function answers it.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Report {
-    published: Vec<String>,
-    failures: Vec<String>,
-}
-
-impl Report {
-    fn of(summary: &RunSummary) -> Self {
-        let published = summary.items.iter().filter_map(|item| match item {
-            RunItem::Fold(id, Ok(done)) if done.status == Status::Published => {
-                Some(format!("{id}: checkpoint {} at {}, {} rows", done.generation, done.watermark, done.rows))
-            }
-            RunItem::Build(id, Ok(done)) if done.status == Status::Published => {
-                Some(format!("{id}: manifest {} at {}, {} rows", done.generation, done.watermark, done.rows))
-            }
-            _ => None,
-        });
-        Self {
-            published: published.collect(),
-            failures: summary.failures().map(|(what, error)| format!("{what}: {error}")).collect(),
-        }
-    }
-
-    fn log(&self) {
-        for line in &self.published {
-            tracing::info!("{line}");
-        }
-        for line in &self.failures {
-            tracing::error!("{line}");
-        }
-    }
-}
-
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
@@ -159,5 +148,25 @@ mod tests {
         for wrong in ["", "s", "5x", "-1s", "99999999999999999999s"] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
         }
+    }
+    #[test]
+    fn inside_lambda_arguments_are_not_ours() {
+        let given = ["/var/task/bootstrap", "bootstrap", "--frobnicate"].map(OsString::from);
+        assert_eq!(arguments(true, given.clone().into_iter()), ["tarn-builder"]);
+        assert_eq!(arguments(false, given.clone().into_iter()), given);
+    }
+
+    #[test]
+    fn inside_lambda_everything_is_written_below_tmp_unless_told_otherwise() {
+        let parse = |more: &[&str]| {
+            let all = ["tarn-builder", "--store", "/s"].iter().chain(more);
+            Arguments::try_parse_from(all).expect("valid arguments")
+        };
+        let inside = settings(&parse(&[]), true);
+        assert_eq!((inside.temp_dir, inside.cache_bytes), (Some(PathBuf::from("/tmp")), 2 << 30));
+        let told = settings(&parse(&["--temp-dir", "/mnt", "--cache-mib", "7"]), true);
+        assert_eq!((told.temp_dir, told.cache_bytes), (Some(PathBuf::from("/mnt")), 7 << 20));
+        let outside = settings(&parse(&[]), false);
+        assert_eq!((outside.temp_dir, outside.cache_bytes), (None, BuilderSettings::default().cache_bytes));
     }
 }

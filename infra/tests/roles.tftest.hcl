@@ -96,7 +96,7 @@ run "each_writer_writes_its_own" {
       query       = []
       builder = sort([
         "sources/*/checkpoints/*", "sources/*/checkpoint-data/*",
-        "indices/*/manifests/*", "indices/*/segments/*", "indices/*/catalogs/*",
+        "indices/*/manifests/*", "indices/*/segments/*", "indices/*/catalogs/*", "indices/*/builds/*",
       ])
       gc = sort(["sources/*/boundaries/*", "indices/*/boundaries/*"])
     })

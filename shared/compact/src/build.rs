@@ -142,7 +142,7 @@ impl Step {
         let carried = parts.iter().map(|part| part.segments_carried).sum();
         let mut shards: Vec<ShardEntry> = parts.into_iter().flat_map(|part| part.shards).collect();
         shards.sort_by(|a, b| a.shard.cmp(&b.shard));
-        self.check_whole(&shards)?;
+        check_whole(&self.order, &self.index, &shards)?;
         let previous = self.previous.as_ref();
         let manifest = Manifest {
             format: FORMAT,
@@ -163,21 +163,21 @@ impl Step {
             }
         }
     }
+}
 
-    /// `parts-make-the-whole`: together the parts have every shard of the definition, each once.
-    fn check_whole(&self, shards: &[ShardEntry]) -> Result<(), Corrupt> {
-        if shards.iter().map(|entry| &entry.shard).eq(self.index.shards.keys()) {
-            return Ok(());
-        }
-        let of_definition: Vec<&str> = self.index.shards.keys().map(String::as_str).collect();
-        let of_parts: Vec<&str> = shards.iter().map(|entry| entry.shard.as_str()).collect();
-        Err(Corrupt {
-            object: self.order.key().render(),
-            part: "parts-make-the-whole".to_owned(),
-            expected: format!("the shards {}", of_definition.join(", ")),
-            found: of_parts.join(", "),
-        })
+/// `parts-make-the-whole`: together the parts have every shard of the definition, each once.
+fn check_whole(order: &BuildOrder, index: &Index, shards: &[ShardEntry]) -> Result<(), Corrupt> {
+    if shards.iter().map(|entry| &entry.shard).eq(index.shards.keys()) {
+        return Ok(());
     }
+    let of_definition: Vec<&str> = index.shards.keys().map(String::as_str).collect();
+    let of_parts: Vec<&str> = shards.iter().map(|entry| entry.shard.as_str()).collect();
+    Err(Corrupt {
+        object: order.key().render(),
+        part: "parts-make-the-whole".to_owned(),
+        expected: format!("the shards {}", of_definition.join(", ")),
+        found: of_parts.join(", "),
+    })
 }
 
 /// `index-equals-checkpoint`, as far as counts tell: never more rows than the checkpoint, and all of them when there is
@@ -194,4 +194,52 @@ pub(crate) fn check_rows(index: &Index, checkpoint: &Checkpoint, manifest: &Mani
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tarn_model::{DataSourceId, IndexAlgorithm, Metric, ReadToken, Shard};
+    use ulid::Ulid;
+
+    use super::*;
+
+    #[test]
+    fn parts_make_the_whole() {
+        let shards = ["a", "b", "c"].map(|id| (id.to_owned(), Shard { conditions: BTreeMap::new() }));
+        let index = Index {
+            id: IndexId::new("films", "1").expect("valid"),
+            data_source: DataSourceId::new("films", "1").expect("valid"),
+            algorithm: IndexAlgorithm { metric: Metric::L2, hnsw: None },
+            id_attributes: ["id".to_owned()].into(),
+            split_attributes: [].into(),
+            shards: shards.into(),
+        };
+        let order = BuildOrder {
+            format: FORMAT,
+            id: Ulid::nil(),
+            index: index.id.clone(),
+            begun_ms: 0,
+            base: 0,
+            checkpoint: Target { from_generation: 1, watermark: ReadToken::single(1) },
+            parts: Vec::new(),
+        };
+        let check = |ids: &[&str]| {
+            let entry = |id: &&str| ShardEntry {
+                shard: (*id).to_owned(),
+                rows: 0,
+                splits: 0,
+                segments: 0,
+                segment_bytes: 0,
+                catalog: None,
+            };
+            check_whole(&order, &index, &ids.iter().map(entry).collect::<Vec<_>>())
+        };
+        assert!(check(&["a", "b", "c"]).is_ok());
+        for wrong in [&[][..], &["a", "b"], &["a", "b", "b", "c"], &["a", "b", "c", "d"], &["a", "b", "d"]] {
+            let error = check(wrong).expect_err("refused");
+            assert_eq!(error.part, "parts-make-the-whole", "{wrong:?}");
+        }
+    }
 }

@@ -124,7 +124,8 @@ pub struct TaskSummary {
 
 /// Names the tasks that bring everything up to date.
 pub(crate) async fn plan(context: &Arc<Context>) -> Result<TaskPlan, CompactError> {
-    let mut planner = Planner { context, plan: TaskPlan::default(), budget: Budget::default(), targets: BTreeMap::new() };
+    let mut planner =
+        Planner { context, plan: TaskPlan::default(), budget: Budget::default(), targets: BTreeMap::new() };
     // Each plan begins somewhere else, so that what did not fit into one has its turn.
     let turn = context.new_id().random();
     for source in rotated(list_sources(&context.store).await?, turn) {

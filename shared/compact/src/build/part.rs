@@ -43,7 +43,7 @@ enum Changes {
 type RowStream = BoxStream<'static, Result<RecordBatch, CompactError>>;
 
 /// The shards of a part under construction.
-pub(super) struct Part<'a> {
+struct Part<'a> {
     context: &'a Arc<Context>,
     subject: &'a str,
     source: &'a Arc<DataSource>,

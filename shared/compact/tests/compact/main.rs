@@ -6,4 +6,5 @@ mod crash;
 mod fold;
 mod gc;
 mod races;
+mod tasks;
 mod verify;
