@@ -11,7 +11,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use tarn_model::{Attributes, DataPoint, DataSource, Update, ValidationError};
 
-use crate::columnar::{ColumnFault, ColumnMapping, convert};
+use crate::columnar::{ColumnFault, ColumnMapping, check_points, convert};
 use crate::rows::{row_attributes, row_vector};
 use crate::schema::{MAX_DELTA_ROWS, delta_schema};
 
