@@ -6,8 +6,9 @@
 # the schedule runs the builder anyway.
 
 resource "aws_sqs_queue" "build" {
-  name                              = "${var.name}-build"
-  visibility_timeout_seconds        = 6 * var.functions.builder.timeout_s
+  name = "${var.name}-build"
+  # As for the drop queue, and the time for which messages are gathered before the function starts.
+  visibility_timeout_seconds        = 6 * var.functions.builder.timeout_s + var.build.debounce_s
   message_retention_seconds         = 86400
   receive_wait_time_seconds         = 20
   sqs_managed_sse_enabled           = var.kms.enabled ? null : true
@@ -59,7 +60,7 @@ locals {
   schedules = {
     for key, schedule in {
       builder = { expression = var.build.schedule, input = { task = "run" } }
-      gc      = { expression = var.gc_schedule, input = { task = "gc" } }
+      gc      = { expression = var.gc_schedule, input = { task = "gc", receiptRetentionMs = var.retention.receipt_days * 86400000 } }
     } : key => schedule if schedule.expression != ""
   }
 }

@@ -18,8 +18,12 @@ locals {
       description = "Tarn: search"
       package     = "query-fn.zip"
       size        = var.functions.query
-      # Half of /tmp: a file that is being replaced and its replacement may both be there for a while.
-      environment = { TARN_CACHE_BYTES = tostring(var.functions.query.storage_mib * 1024 * 1024 / 2) }
+      environment = merge(
+        # Half of /tmp: a file that is being replaced and its replacement may both be there for a while.
+        { TARN_CACHE_BYTES = tostring(var.functions.query.storage_mib * 1024 * 1024 / 2) },
+        # Without it the function shares out no search. Its leaves are invocations of itself.
+        { for bytes in var.search.leaf_bytes[*] : "TARN_LEAF_BYTES" => tostring(bytes) },
+      )
     }
     builder = {
       description = "Tarn: folds timelines and builds indices"
@@ -40,6 +44,8 @@ locals {
       # The rest is for the process itself and for graphs under construction.
       TARN_BUILDER_MEMORY_MIB = tostring(floor(size.memory_mib * 0.6))
       TARN_BUILDER_TEMP_DIR   = "/tmp"
+      # A quarter of /tmp: copies share it with what is spilled and with files under construction.
+      TARN_BUILDER_CACHE_MIB = tostring(floor(size.storage_mib / 4))
     }
   }
 }

@@ -8,7 +8,8 @@ locals {
   put = ["s3:PutObject", "s3:AbortMultipartUpload"]
 
   may_list = {
-    # Without it S3 answers 403, not 404, for an object that does not exist.
+    # Without it S3 answers 403, not 404, for an object that does not exist; and a condition on prefixes would say the same,
+    # because reading an object has none. So each function may learn the names of all objects.
     Sid      = "List"
     Effect   = "Allow"
     Action   = ["s3:ListBucket"]
@@ -19,19 +20,20 @@ locals {
     ingest_http = [
       local.may_list,
       {
-        Sid      = "Read"
-        Effect   = "Allow"
-        Action   = ["s3:GetObject"]
-        Resource = [for path in ["sources/*", "indices/*", "auth/*", "drop-status/*"] : "${local.store_arn}${path}"]
+        Sid    = "Read"
+        Effect = "Allow"
+        Action = ["s3:GetObject"]
+        # Of drop/, what a file is called and how long: HEAD takes the permission of GET.
+        Resource = [for path in ["sources/*", "indices/*", "auth/keys/*", "drop/*", "drop-status/*"] : "${local.store_arn}${path}"]
       },
       {
-        # Put on drop/ is what the presigned URLs that it hands out carry.
+        # Put on drop/ is what the presigned URLs that it hands out carry. Keys are made with `tarn keys`, by who has credentials.
         Sid    = "Write"
         Effect = "Allow"
         Action = local.put
         Resource = [for path in [
           "sources/*/source.json", "sources/*/deleted.json", "sources/*/timeline/*", "sources/*/receipts/*",
-          "indices/*/index.json", "indices/*/deleted.json", "auth/keys/*", "drop/*",
+          "indices/*/index.json", "indices/*/deleted.json", "drop/*",
         ] : "${local.store_arn}${path}"]
       },
     ]
@@ -67,22 +69,27 @@ locals {
       },
       local.may_receive["drop"],
     ]
-    query = [
-      local.may_list,
-      {
-        Sid      = "Read"
-        Effect   = "Allow"
-        Action   = ["s3:GetObject"]
-        Resource = [for path in ["sources/*", "indices/*", "auth/*"] : "${local.store_arn}${path}"]
-      },
-      {
-        # A search over many shards is shared out to further invocations of the same function.
-        Sid      = "FanOut"
-        Effect   = "Allow"
-        Action   = ["lambda:InvokeFunction"]
-        Resource = [local.function_arns.query]
-      },
-    ]
+    query = concat(
+      [
+        local.may_list,
+        {
+          Sid      = "Read"
+          Effect   = "Allow"
+          Action   = ["s3:GetObject"]
+          Resource = [for path in ["sources/*", "indices/*", "auth/keys/*"] : "${local.store_arn}${path}"]
+        },
+      ],
+      [
+        for bytes in var.search.leaf_bytes[*] : {
+          # A large search is shared out to invocations of the same function. An invocation of a published version asks that
+          # version, whose ARN the bare one does not cover.
+          Sid      = "FanOut"
+          Effect   = "Allow"
+          Action   = ["lambda:InvokeFunction"]
+          Resource = [local.function_arns.query, "${local.function_arns.query}:*"]
+        }
+      ],
+    )
     builder = [
       local.may_list,
       {
@@ -144,14 +151,17 @@ locals {
     }
   }
 
-  may_use_key = [
-    for arn in compact([local.kms_key_arn]) : {
-      Sid      = "Key"
-      Effect   = "Allow"
-      Action   = ["kms:Decrypt", "kms:GenerateDataKey"]
-      Resource = [arn]
-    }
-  ]
+  may_use_key = {
+    for key in keys(local.function_names) : key => [
+      for arn in local.kms_key_arn[*] : {
+        Sid    = "Key"
+        Effect = "Allow"
+        # Who writes nothing has nothing to encrypt.
+        Action   = key == "query" ? ["kms:Decrypt"] : ["kms:Decrypt", "kms:GenerateDataKey"]
+        Resource = [arn]
+      }
+    ]
+  }
 
   may_trace = [
     for on in var.tracing ? [true] : [] : {
@@ -166,7 +176,7 @@ locals {
   permissions = {
     for key, statements in local.store_permissions : key => {
       Version   = "2012-10-17"
-      Statement = concat(statements, [local.may_log[key]], local.may_use_key, local.may_trace)
+      Statement = concat(statements, [local.may_log[key]], local.may_use_key[key], local.may_trace)
     }
   }
 }

@@ -71,11 +71,12 @@ variable "kms" {
 }
 
 variable "retention" {
-  description = "Days to keep: files dropped and taken in, files refused, reports of drops, replaced or deleted versions of objects, logs."
+  description = "Days to keep: files dropped and taken in, files refused, reports of drops, idempotency keys, replaced or deleted versions of objects, logs."
   type = object({
     drop_days       = optional(number, 14)
     refused_days    = optional(number, 90)
     status_days     = optional(number, 90)
+    receipt_days    = optional(number, 30)
     noncurrent_days = optional(number, 7)
     log_days        = optional(number, 30)
   })
@@ -90,6 +91,12 @@ variable "retention" {
   validation {
     condition     = var.retention.status_days > var.retention.drop_days
     error_message = "retention.status_days: more than drop_days; what became of a file must outlive the file."
+  }
+
+  validation {
+    # A dead letter may be redriven for as long as its file can be read, and must find what was committed before.
+    condition     = var.retention.receipt_days > var.retention.drop_days + var.retention.noncurrent_days
+    error_message = "retention.receipt_days: more than drop_days and noncurrent_days together; a file that is taken in late must not be committed twice."
   }
 
   validation {
@@ -160,6 +167,21 @@ variable "functions" {
   validation {
     condition     = alltrue([for f in values(var.functions) : f.storage_mib >= 512 && f.storage_mib <= 10240])
     error_message = "functions.*.storage_mib: 512 to 10240."
+  }
+}
+
+variable "search" {
+  description = "Searches of more than `leaf_bytes` of index files are shared out: one invocation of the search function for each group of shards of about that size. null shares out none."
+  type = object({
+    leaf_bytes = optional(number)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    # Below a megabyte an invocation costs more than the scan that it saves.
+    condition     = var.search.leaf_bytes == null || try(var.search.leaf_bytes >= 1048576 && floor(var.search.leaf_bytes) == var.search.leaf_bytes, false)
+    error_message = "search.leaf_bytes: whole bytes, at least 1048576, or null."
   }
 }
 

@@ -131,4 +131,9 @@ run "one_key_for_everything" {
     condition     = alltrue([for policy in values(local.permissions) : anytrue([for statement in policy.Statement : try(statement.Sid == "Key", false)])])
     error_message = "a function may not use the key"
   }
+
+  assert {
+    condition     = !anytrue([for statement in local.permissions.query.Statement : contains(statement.Action, "kms:GenerateDataKey")])
+    error_message = "query may encrypt though it writes nothing"
+  }
 }

@@ -56,6 +56,40 @@ run "x86" {
   }
 }
 
+run "builders_share_their_disk" {
+  command = plan
+
+  assert {
+    condition = alltrue([
+      for key in ["builder", "gc"] :
+      tonumber(aws_lambda_function.tarn[key].environment[0].variables.TARN_BUILDER_CACHE_MIB) < aws_lambda_function.tarn[key].ephemeral_storage[0].size
+    ])
+    error_message = "a builder's copies do not fit into /tmp"
+  }
+}
+
+run "searches_stay_in_one_invocation" {
+  command = plan
+
+  assert {
+    condition     = !contains(keys(aws_lambda_function.tarn["query"].environment[0].variables), "TARN_LEAF_BYTES")
+    error_message = "searches are shared out though nobody asked for it"
+  }
+}
+
+run "large_searches_are_shared_out" {
+  command = plan
+
+  variables {
+    search = { leaf_bytes = 536870912 }
+  }
+
+  assert {
+    condition     = aws_lambda_function.tarn["query"].environment[0].variables.TARN_LEAF_BYTES == "536870912"
+    error_message = "the search function is not told from where on to share out"
+  }
+}
+
 run "messages_wait_out_an_attempt" {
   command = plan
 
@@ -65,7 +99,7 @@ run "messages_wait_out_an_attempt" {
   }
 
   assert {
-    condition     = aws_sqs_queue.build.visibility_timeout_seconds >= 6 * aws_lambda_function.tarn["builder"].timeout
+    condition     = aws_sqs_queue.build.visibility_timeout_seconds >= 6 * aws_lambda_function.tarn["builder"].timeout + aws_lambda_event_source_mapping.build.maximum_batching_window_in_seconds
     error_message = "a build's events reappear while it runs"
   }
 
@@ -116,8 +150,14 @@ run "schedules" {
   }
 
   assert {
-    condition     = join(",", keys(aws_cloudwatch_event_rule.schedule)) == "gc" && aws_cloudwatch_event_target.schedule["gc"].input == jsonencode({ task = "gc" })
+    condition     = join(",", keys(aws_cloudwatch_event_rule.schedule)) == "gc" && jsondecode(aws_cloudwatch_event_target.schedule["gc"].input).task == "gc"
     error_message = "the schedules are not the ones asked for"
+  }
+
+  assert {
+    # A dead letter is redriven while its file is there, as a version at least; its receipts must be, too.
+    condition     = jsondecode(aws_cloudwatch_event_target.schedule["gc"].input).receiptRetentionMs > 86400000 * (var.retention.drop_days + var.retention.noncurrent_days)
+    error_message = "receipts are collected while their file may still be taken in"
   }
 
   assert {

@@ -66,15 +66,55 @@ run "query_cannot_write" {
   assert {
     condition = toset(flatten([
       for statement in local.permissions.query.Statement : statement.Resource if contains(statement.Action, "s3:GetObject")
-    ])) == toset([for path in ["sources/*", "indices/*", "auth/*"] : "arn:aws:s3:::store/root/${path}"])
+    ])) == toset([for path in ["sources/*", "indices/*", "auth/keys/*"] : "arn:aws:s3:::store/root/${path}"])
     error_message = "query may read other than what searching needs"
   }
 
   assert {
+    condition     = !anytrue([for statement in local.permissions.query.Statement : contains(statement.Action, "lambda:InvokeFunction")])
+    error_message = "query may invoke functions though it shares out no search"
+  }
+}
+
+run "leaves_are_query_itself" {
+  command = plan
+
+  variables {
+    search = { leaf_bytes = 1073741824 }
+  }
+
+  assert {
     condition = flatten([
-      for statement in local.permissions.query.Statement : statement.Resource if contains(statement.Action, "lambda:InvokeFunction")
-    ]) == ["arn:aws:lambda:us-east-1:123456789012:function:tarn-query"]
-    error_message = "query may invoke other functions than itself"
+      for function, policy in local.permissions : [
+        for statement in policy.Statement : statement.Resource if contains(statement.Action, "lambda:InvokeFunction")
+      ]
+    ]) == ["arn:aws:lambda:us-east-1:123456789012:function:tarn-query", "arn:aws:lambda:us-east-1:123456789012:function:tarn-query:*"]
+    error_message = "a function may invoke others, or query none of its versions"
+  }
+}
+
+run "drops_are_listed" {
+  command = plan
+
+  # GET /api/v1/drops looks at files that nobody has taken in yet.
+  assert {
+    condition = contains(flatten([
+      for statement in local.permissions.ingest_http.Statement : statement.Resource if contains(statement.Action, "s3:GetObject")
+    ]), "arn:aws:s3:::store/root/drop/*")
+    error_message = "ingest_http cannot look at dropped files"
+  }
+}
+
+run "keys_are_made_by_people" {
+  command = plan
+
+  assert {
+    condition = !anytrue(flatten([
+      for policy in values(local.permissions) : [
+        for statement in policy.Statement : [for arn in statement.Resource : strcontains(arn, "/auth/")] if contains(statement.Action, "s3:PutObject")
+      ]
+    ]))
+    error_message = "a function may make or revoke API keys"
   }
 }
 
@@ -90,7 +130,7 @@ run "each_writer_writes_its_own" {
       }) == jsonencode({
       ingest_http = sort([
         "sources/*/source.json", "sources/*/deleted.json", "sources/*/timeline/*", "sources/*/receipts/*",
-        "indices/*/index.json", "indices/*/deleted.json", "auth/keys/*", "drop/*",
+        "indices/*/index.json", "indices/*/deleted.json", "drop/*",
       ])
       ingest_drop = sort(["sources/*/timeline/*", "sources/*/receipts/*", "drop-status/*", "drop-refused/*"])
       query       = []

@@ -68,6 +68,18 @@ run "status_sooner_than_file" {
   variables { retention = { drop_days = 30, status_days = 30 } }
 }
 
+run "receipts_sooner_than_file" {
+  command         = plan
+  expect_failures = [var.retention]
+  variables { retention = { receipt_days = 21 } }
+}
+
+run "tiny_leaves" {
+  command         = plan
+  expect_failures = [var.search]
+  variables { search = { leaf_bytes = 1000 } }
+}
+
 run "debounce" {
   command         = plan
   expect_failures = [var.build]

@@ -24,9 +24,10 @@ SOURCE, INDEX = "sources/probe/1.0", "indices/probe/1.0"
 ALLOWED = {
     "ingest_http": [
         ("get", f"{SOURCE}/source.json"), ("get", "auth/keys/probe.json"), ("get", "drop-status/probe/1.0/x.json"),
+        ("get", "drop/probe/1.0/x.csv"),
         ("put", f"{SOURCE}/source.json"), ("put", f"{SOURCE}/deleted.json"), ("put", f"{SOURCE}/timeline/000/1.parquet"),
         ("put", f"{SOURCE}/receipts/x.json"), ("put", f"{INDEX}/index.json"), ("put", f"{INDEX}/deleted.json"),
-        ("put", "auth/keys/probe.json"), ("put", "drop/probe/1.0/x.csv"), ("list", ""),
+        ("put", "drop/probe/1.0/x.csv"), ("list", ""),
     ],
     "ingest_drop": [
         ("get", "drop/probe/1.0/x.csv"), ("get", f"{SOURCE}/source.json"), ("put", f"{SOURCE}/timeline/000/1.parquet"),
@@ -50,7 +51,8 @@ ALLOWED = {
 DENIED = {
     "ingest_http": [
         ("delete", f"{SOURCE}/source.json"), ("delete", f"{SOURCE}/timeline/000/1.parquet"), ("delete", "drop/probe/1.0/x.csv"),
-        ("delete", "auth/keys/probe.json"), ("put", f"{INDEX}/manifests/x.json"), ("put", f"{SOURCE}/checkpoints/x.json"),
+        ("delete", "auth/keys/probe.json"), ("put", "auth/keys/probe.json"), ("put", f"{INDEX}/manifests/x.json"),
+        ("put", f"{SOURCE}/checkpoints/x.json"),
         ("put", f"{INDEX}/segments/x.seg"), ("put", "elsewhere/x"), ("get", "elsewhere/x"), ("get", "drop-refused/probe/1.0/x.csv"),
     ],
     "ingest_drop": [

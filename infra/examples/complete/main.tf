@@ -33,6 +33,7 @@ module "tarn" {
 
   kms        = var.kms
   functions  = var.functions
+  search     = var.search
   authorizer = var.authorizer
   domain     = var.domain
   build      = var.build

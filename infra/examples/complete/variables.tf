@@ -43,6 +43,12 @@ variable "functions" {
   default     = {}
 }
 
+variable "search" {
+  description = "See the module."
+  type        = any
+  default     = {}
+}
+
 variable "authorizer" {
   description = "See the module."
   type        = any
