@@ -200,7 +200,7 @@ variable "tracing" {
 # --- The HTTP API -------------------------------------------------------------------------------------------------------
 
 variable "authorizer" {
-  description = "What the HTTP API demands before a function runs, beside Tarn's own API keys: `none`, `iam` (signed requests) or `jwt` of `issuer` for `audience`. With jwt, API keys travel in X-Api-Key."
+  description = "What the HTTP API demands before a function runs, beside Tarn's own API keys: `none`, `iam` (signed requests) or `jwt` of `issuer` for `audience`. With iam and jwt, API keys travel in X-Api-Key."
   type = object({
     type     = optional(string, "none")
     issuer   = optional(string)

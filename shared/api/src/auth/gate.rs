@@ -220,10 +220,14 @@ impl GateState {
     }
 }
 
-/// The key that a request carries.
+/// The key that a request carries. `X-Api-Key` goes first: where a gateway demands a token or a signature of its own, that has
+/// the other header.
 fn key_of(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let unreadable =
         || ApiError::unauthorized("The API key in the request is not readable; send 'Authorization: Bearer KEY'");
+    if let Some(value) = headers.get("x-api-key") {
+        return value.to_str().map(|text| Some(text.trim())).map_err(|_| unreadable());
+    }
     if let Some(value) = headers.get(AUTHORIZATION) {
         let text = value.to_str().map_err(|_| unreadable())?;
         let (scheme, key) = text.split_once(' ').ok_or_else(unreadable)?;
@@ -232,8 +236,5 @@ fn key_of(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
         }
         return Ok(Some(key.trim()));
     }
-    match headers.get("x-api-key") {
-        Some(value) => value.to_str().map(|text| Some(text.trim())).map_err(|_| unreadable()),
-        None => Ok(None),
-    }
+    Ok(None)
 }

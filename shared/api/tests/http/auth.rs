@@ -60,6 +60,19 @@ async fn once_there_is_a_key_requests_need_one() {
 }
 
 #[tokio::test]
+async fn beside_a_gateways_own_authorization_the_key_has_its_own_header() {
+    let server = Server::with_products().await;
+    let key = key(&server, &["admin:*"]).await;
+    for gateways in
+        ["Bearer eyJhbGciOiJSUzI1NiJ9.e30.c2ln", "AWS4-HMAC-SHA256 Credential=AKID/20240501/x/execute-api/aws4_request"]
+    {
+        let both = [("authorization", gateways), ("x-api-key", key.as_str())];
+        assert_eq!(server.request(Method::GET, SOURCE, &both, Body::empty()).await.status, 200, "{gateways}");
+        assert_eq!(server.request(Method::GET, SOURCE, &both[..1], Body::empty()).await.status, 401, "{gateways}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_that_is_not_known_is_refused_without_a_hint() {
     let server = Server::with_products().await;
     let key = key(&server, &["admin:*"]).await;
