@@ -12,6 +12,7 @@ mod counting;
 mod disk;
 mod error;
 mod latency;
+mod listing;
 mod objects;
 mod open;
 mod retry;

@@ -18,6 +18,7 @@ use url::Url;
 use crate::clock::SystemClock;
 use crate::disk::DiskStore;
 use crate::error::StoreError;
+use crate::listing::PassingOver;
 use crate::store::{Bucket, Store};
 
 /// How patient a store is. The defaults suit a person or a function that waits for the answer.
@@ -186,6 +187,6 @@ fn open_s3(url: &str, rest: &str, options: &StoreOptions) -> Result<Store, Store
         .map_err(|error| StoreError::config(format!("cannot open '{url}': {error}")))?;
     let credentials = s3.credentials().clone();
     let bucket = Bucket { name: bucket.to_owned(), region, endpoint, virtual_hosted, credentials };
-    let store = Store::from_object_store(Arc::new(s3), Arc::new(SystemClock));
+    let store = Store::from_object_store(Arc::new(PassingOver::new(s3)), Arc::new(SystemClock));
     Ok(store.with_url(url).with_prefix(prefix).with_bucket(bucket))
 }
