@@ -67,7 +67,7 @@ def up(options: argparse.Namespace) -> None:
     shutil.rmtree(state, ignore_errors=True)
     state.mkdir(parents=True)
     if options.emulator == "localstack":
-        stack = localstack.start(state, prepare(options), getattr(options, "port", None))
+        stack = localstack.start(state, server_environment(), getattr(options, "port", None))
     else:
         stack = ministack.start(state, getattr(options, "port", None))
     stack.save(state)
@@ -99,7 +99,11 @@ def destroy(options: argparse.Namespace) -> None:
     Terraform(options.state, Stack.load(options.state)).destroy()
 
 
-def prepare(options: argparse.Namespace) -> Path:
+def prepare(options: argparse.Namespace) -> None:
+    print(server_environment())
+
+
+def server_environment() -> Path:
     return environments.prepare(TARGET / "tools" / "python-localstack")
 
 
@@ -128,7 +132,6 @@ def variables(zips: Path) -> dict[str, object]:
         "functions": {"ingest_drop": {"timeout_s": 120}, "builder": {"timeout_s": 120}, "gc": {"timeout_s": 60}},
         "drop": {"attempts": 5, "max_concurrency": 4},
     }
-
 
 
 if __name__ == "__main__":
