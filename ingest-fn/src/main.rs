@@ -2,25 +2,28 @@
 //! logic.
 //!
 //! `TARN_STORE` names the store, as `s3://bucket/prefix`. `TARN_ENTRY` says what the events are: `http` (unless it says otherwise)
-//! or `drop`. Requests always need a key: a function can be reached by others.
+//! or `drop`. `TARN_LOG` says what is logged. Requests always need a key: a function can be reached by others.
 
 mod drop_events;
 
 use std::time::Duration;
 
-use lambda_http::{Error, run, tracing};
+use lambda_http::{Error, run};
 use lambda_runtime::{LambdaEvent, service_fn};
 use tarn_api::{ApiSettings, AppState, AuthMode, counted, ingest_router};
 use tarn_drop::{DropFolder, DropSettings};
 use tarn_presign::BucketPresigner;
 use tarn_store::{Store, StoreOptions};
+use tracing_subscriber::EnvFilter;
 
 /// Time that a run leaves for the chunk that it has begun: to append it, to record it, to answer.
 const RESERVE: Duration = Duration::from_secs(30);
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    tracing::init_default_subscriber();
+    let filter = EnvFilter::try_from_env("TARN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // CloudWatch has a time for each line.
+    tracing_subscriber::fmt().json().with_env_filter(filter).with_ansi(false).without_time().init();
     let url = std::env::var("TARN_STORE").map_err(|_| "TARN_STORE must name the store, as s3://bucket/prefix")?;
     let store = Store::open(&url, &StoreOptions::default())?;
     match std::env::var("TARN_ENTRY").as_deref() {
