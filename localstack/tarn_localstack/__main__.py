@@ -1,4 +1,4 @@
-"""The command: `python -m tarn_localstack up|down|apply|plan|destroy|test`."""
+"""The command: `python -m tarn_localstack up|down|apply|plan|destroy|test|check|prepare`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from .terraform import Terraform, TerraformFailed
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 TARGET = PACKAGE_ROOT.parent / "target"
 E2E = PACKAGE_ROOT / "e2e"
+CHECK = "Run the module's own tests, which need no emulator."
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
     test_.add_argument("--quick", action="store_true", help="leave out what takes minutes")
     test_.add_argument("--keep", action="store_true", help="leave the emulator running")
     test_.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
+    check_ = commands.add_parser("check", help=CHECK, description=CHECK)
+    check_.add_argument("--state", type=Path, help="default: target/localstack/module")
+    check_.set_defaults(run=check, emulator="module")
     command("prepare", prepare, "Install LocalStack into its own environment under target/.")
     return out
 
@@ -97,6 +101,10 @@ def plan(options: argparse.Namespace) -> int:
 
 def destroy(options: argparse.Namespace) -> None:
     Terraform(options.state, Stack.load(options.state)).destroy()
+
+
+def check(options: argparse.Namespace) -> None:
+    print(Terraform(options.state).test_module())
 
 
 def prepare(options: argparse.Namespace) -> None:

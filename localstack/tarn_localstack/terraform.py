@@ -18,6 +18,10 @@ PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 INFRA = PACKAGE_ROOT.parent / "infra"
 
 
+# What Terraform writes beside a configuration.
+LEFT_BEHIND = shutil.ignore_patterns(".terraform*", "*.tfstate*")
+
+
 class TerraformFailed(RuntimeError):
     """Terraform ended with an error; the message is its output."""
 
@@ -67,7 +71,7 @@ class Terraform:
     def run(self, *arguments: str, root: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         terraform = shutil.which("terraform")
         if terraform is None:
-            raise TerraformFailed("terraform is not installed")
+            raise TerraformFailed("terraform 1.9 or later is not on PATH: https://developer.hashicorp.com/terraform/install")
         done = subprocess.run(
             [terraform, f"-chdir={root or self.root}", *arguments],
             env=self.environment(),
@@ -81,9 +85,16 @@ class Terraform:
 
     def init(self) -> None:
         # Its state and what it downloaded stay; the configuration is taken anew.
-        ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*")
-        shutil.copytree(INFRA, self.state / "infra", ignore=ignored, dirs_exist_ok=True)
+        shutil.copytree(INFRA, self.state / "infra", ignore=LEFT_BEHIND, dirs_exist_ok=True)
         self.run("init", "-no-color")
+
+    def test_module(self) -> str:
+        """The module's own tests, against mocks: nothing is deployed, and no emulator is needed. What they say."""
+        module = self.state / "infra"
+        shutil.rmtree(module, ignore_errors=True)
+        shutil.copytree(INFRA, module, ignore=LEFT_BEHIND)
+        self.run("init", "-no-color", root=module)
+        return self.run("test", "-no-color", root=module).stdout
 
     def apply(self) -> dict[str, Any]:
         """The outputs."""

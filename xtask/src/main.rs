@@ -1,8 +1,8 @@
 //! The workspace's checks and chores: `cargo xtask --help`.
 //!
 //! `test` is what CI runs and what a change must pass. It prepares whatever it needs (Python environments, an S3 server, cargo
-//! tools) under `target/`, so that a machine with Rust, a C++ compiler and Python 3 is enough. It does not touch anything
-//! outside the checkout.
+//! tools) under `target/`, so that a machine with Rust, a C++ compiler, Python 3.11 and Terraform is enough. It does not
+//! touch anything outside the checkout.
 
 #![allow(
     clippy::print_stdout,
@@ -12,6 +12,7 @@
 
 mod deps;
 mod e2e;
+mod infra;
 mod localstack;
 mod package;
 mod run;
@@ -54,6 +55,8 @@ enum Command {
         #[command(subcommand)]
         action: localstack::Action,
     },
+    /// The Terraform module alone: format, its tests against mocks, checkov.
+    Infra,
     /// Licences, bans and sources of all dependencies.
     Deny,
     /// Known vulnerabilities of all dependencies. Needs the RustSec database from the network.
@@ -70,6 +73,7 @@ fn main() -> Result<()> {
         }
         Command::Package { arch } => package::run(arch).map(drop),
         Command::Localstack { action } => localstack::run(action),
+        Command::Infra => infra::check(),
         Command::Deny => deps::deny(),
         Command::Advisories => deps::advisories(),
     }
@@ -84,6 +88,7 @@ fn test() -> Result<()> {
         deps::machete()?;
         deps::deny()
     })?;
+    steps.run("the Terraform module", infra::check)?;
     // One package selection for everything that compiles: another selection would unify features differently and rebuild.
     steps.run("build", || cargo(["build", "--workspace", "--all-targets"]))?;
     steps.run("unit and integration tests", || {
