@@ -46,12 +46,17 @@ class Api:
         answer = self._session.put(f"{self.url}/api/v1/data-sources/{name}/{VERSION}", json=definition, timeout=60)
         assert answer.ok, answer.text
 
-    def create_index(self, name: str, source: str, algorithm: str = "FaissIndex.L2") -> None:
-        definition = {
+    def create_index(self, name: str, source: str, algorithm: str = "FaissIndex.L2", shards: int = 1) -> None:
+        definition: dict[str, Any] = {
             "dataSourceId": {"name": source, "version": VERSION},
             "indexAlgorithm": {"type": algorithm},
             "idAttributes": ["id"],
         }
+        if shards > 1:
+            definition["shardsById"] = {
+                str(shard): {"shardsByAttributeKey": {"id": {"numberOfShards": shards, "shardValues": [str(shard)]}}}
+                for shard in range(shards)
+            }
         answer = self._session.put(f"{self.url}/api/v1/indices/{name}/{VERSION}", json=definition, timeout=60)
         assert answer.ok, answer.text
 
@@ -159,6 +164,28 @@ class Deployment:
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         found = self.sqs.get_queue_attributes(QueueUrl=self.queues[queue], AttributeNames=names)["Attributes"]
         return sum(int(found[name]) for name in names)
+
+    def redrive(self) -> None:
+        """Moves the dead letters of the drop queue back into it."""
+        if self.stack.emulator == "ministack":  # It has no message-moving tasks.
+            while messages := self._dead_letters():
+                for message in messages:
+                    self.sqs.send_message(QueueUrl=self.queues["drop"], MessageBody=message["Body"])
+                    self._throw_away(message)
+            return
+        arn = self.sqs.get_queue_attributes(QueueUrl=self.queues["drop_dead"], AttributeNames=["QueueArn"])
+        self.sqs.start_message_move_task(SourceArn=arn["Attributes"]["QueueArn"])
+
+    def take_out_dead_letters(self) -> None:
+        """The operator's other choice: look at them, and throw them away."""
+        for message in self._dead_letters():
+            self._throw_away(message)
+
+    def _dead_letters(self) -> list[dict[str, Any]]:
+        return self.sqs.receive_message(QueueUrl=self.queues["drop_dead"], MaxNumberOfMessages=10).get("Messages", [])
+
+    def _throw_away(self, message: dict[str, Any]) -> None:
+        self.sqs.delete_message(QueueUrl=self.queues["drop_dead"], ReceiptHandle=message["ReceiptHandle"])
 
     @contextmanager
     def impatient(self, queue: str, seconds: int) -> Iterator[None]:

@@ -23,6 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "enforced: needs an emulator that enforces IAM")
+    config.addinivalue_line("markers", "limited: needs an emulator that enforces Lambda's limit of a request")
     config.addinivalue_line("markers", "slow: left out of the quick form")
     config.addinivalue_line("markers", "last: ends the deployment")
 
@@ -33,7 +34,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     quick = config.getoption("quick")
 
     def applies(item: pytest.Item) -> bool:
-        return (enforces or not item.get_closest_marker("enforced")) and not (quick and item.get_closest_marker("slow"))
+        if item.get_closest_marker("limited" if enforces else "enforced"):
+            return False
+        return not (quick and item.get_closest_marker("slow"))
 
     left_out = [item for item in items if not applies(item)]
     if left_out:

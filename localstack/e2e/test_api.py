@@ -68,6 +68,22 @@ def test_an_update_and_a_tombstone_win(api: Api, deployment: Deployment, source:
     assert api.exported(source) == [n for n in range(10) if n != 3]
 
 
+def test_searches_of_many_shards_are_shared_out(api: Api, deployment: Deployment, source: str) -> None:
+    sharded = f"{source}-sharded"
+    api.create_index(sharded, source=source, shards=4)
+    api.upload(source, points(range(500)))
+    deployment.build()
+    api.upload(source, points(range(500, 510)))
+    numbers = (0, 77, 250, 499, 505)
+    alone = [api.search(sharded, number, k=7) for number in numbers]
+    with deployment.environment("query", TARN_LEAF_BYTES="1"):
+        before = set(deployment.processes("query"))
+        assert [api.search(sharded, number, k=7) for number in numbers] == alone
+        # One caller, one search at a time: a second process is a search's own invocation of the function.
+        assert len(set(deployment.processes("query")) - before) > 1
+    assert [found[0] for found in alone] == list(numbers)
+
+
 def test_errors_are_vektonns_through_the_gateway(api: Api, source: str) -> None:
     body = {"queryVectors": [{"isSparse": False, "coordinates": [1.0]}], "k": 0, "retrieveVectors": False}
     answer = api.call("POST", f"/api/v1/search/{source}/{VERSION}", body, expect=400).json()
@@ -93,6 +109,7 @@ def test_a_compressed_answer_survives_the_gateway(api: Api, source: str) -> None
     assert len(answer.text.splitlines()) == 200
 
 
+@pytest.mark.limited
 def test_a_body_that_lambda_cannot_take_is_413(api: Api, source: str) -> None:
     body = b"[" + b" " * (7 << 20) + b"]"
     answer = requests.post(f"{api.url}/api/v1/upload/{source}/{VERSION}", data=body, headers={"X-Api-Key": api.key}, timeout=60)

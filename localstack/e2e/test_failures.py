@@ -65,7 +65,7 @@ def test_a_poison_message_ends_in_the_dead_letter_queue(api: Api, deployment: De
         deployment.drop(source, "good.ndjson", ndjson(range(10)))
         assert api.settled(source, "good.ndjson")["state"] == "committed"
         wait_for("the message to be given up", lambda: deployment.waiting("drop_dead") == dead + 1, 120)
-    take_out_dead_letters(deployment)
+    deployment.take_out_dead_letters()
 
 
 def test_a_redrive_after_the_cause_is_mended_loses_nothing(api: Api, deployment: Deployment, source: str) -> None:
@@ -75,8 +75,7 @@ def test_a_redrive_after_the_cause_is_mended_loses_nothing(api: Api, deployment:
             deployment.drop(source, "late.ndjson", ndjson(range(30)))
             wait_for("the event to be given up", lambda: deployment.waiting("drop_dead") == dead + 1, 180)
         assert deployment.deltas(source) == []
-    arn = deployment.sqs.get_queue_attributes(QueueUrl=deployment.queues["drop_dead"], AttributeNames=["QueueArn"])
-    deployment.sqs.start_message_move_task(SourceArn=arn["Attributes"]["QueueArn"])
+    deployment.redrive()
     assert api.settled(source, "late.ndjson")["state"] == "committed"
     assert api.exported(source) == list(range(30))
 
@@ -142,10 +141,3 @@ def test_a_large_build_by_the_state_machine(api: Api, deployment: Deployment, so
     assert found["status"] == "SUCCEEDED", found
     assert deployment.keys(f"indices/{source}/1.0/manifests/")
     assert api.search(source, 2_500) == [2_500]
-
-
-def take_out_dead_letters(deployment: Deployment) -> None:
-    """The operator's other choice: look at it, and throw it away."""
-    url = deployment.queues["drop_dead"]
-    for message in deployment.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
-        deployment.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])

@@ -139,6 +139,8 @@ def variables(zips: Path) -> dict[str, object]:
         "build": {"debounce_s": 1, "schedule": "rate(1 hour)", "fan_out": 2},
         "functions": {"ingest_drop": {"timeout_s": 120}, "builder": {"timeout_s": 120}, "gc": {"timeout_s": 60}},
         "drop": {"attempts": 5, "max_concurrency": 4},
+        # More than any index of the tests has, but for the one that tests it.
+        "search": {"leaf_bytes": 64 << 20},
     }
 
 
