@@ -5,7 +5,7 @@
 use anyhow::{Context as _, Result, bail};
 
 use crate::run::{command, root};
-use crate::tools;
+use crate::{localstack, tools};
 
 /// Checks it all.
 pub(crate) fn check() -> Result<()> {
@@ -18,11 +18,7 @@ pub(crate) fn check() -> Result<()> {
     command("terraform", ["fmt", "-check", "-diff", "-recursive", "infra"])
         .run()
         .context("`terraform fmt -recursive infra` puts it right")?;
-    let python = tools::python_with("aws", &root().join("localstack").join("requirements.txt"))?;
-    command(python.join("bin").join("python"), ["-m", "tarn_localstack", "check"])
-        .env("PYTHONPATH", root().join("localstack"))
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .run()?;
+    localstack::in_python(&["-m", "tarn_localstack", "check"])?;
     let checkov = tools::python_with("checkov", &root().join("xtask").join("requirements-checkov.txt"))?;
     command(checkov.join("bin").join("checkov"), ["--config-file", "infra/.checkov.yaml"])
         .run()

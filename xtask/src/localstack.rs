@@ -1,10 +1,12 @@
 //! The deployment on emulators of AWS: packages the functions and runs `localstack/`'s own command.
 
+use std::path::Path;
+
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
 
 use crate::package::{self, Arch};
-use crate::run::{command, root};
+use crate::run::{command, root, target};
 use crate::tools;
 
 /// What to do.
@@ -41,25 +43,39 @@ pub(crate) enum Emulator {
 /// Does it.
 pub(crate) fn run(action: Action) -> Result<()> {
     let Action::Test { emulator, quick, packaged, pytest } = action;
-    if !packaged {
-        package::run(Arch::Host)?;
-    }
-    let python = tools::python_with("aws", &root().join("localstack").join("requirements.txt"))?;
-    let python = python.join("bin").join("python");
+    let zips = if packaged { target().join("lambda") } else { package::run(Arch::Host)? };
+    suite(emulator, &zips, quick, &pytest)
+}
+
+/// What every change must pass: the command's own tests, and the suite in its quick form, with the binaries of the dev profile.
+pub(crate) fn quick() -> Result<()> {
+    let zips = package::of_dev()?;
+    in_python(&["-m", "pytest", "-q", "localstack"])?;
+    suite(Emulator::All, &zips, true, &[])
+}
+
+fn suite(emulator: Emulator, zips: &Path, quick: bool, pytest: &[String]) -> Result<()> {
+    let zips = zips.to_string_lossy();
     for (choice, name) in [(Emulator::Localstack, "localstack"), (Emulator::Ministack, "ministack")] {
         if emulator == Emulator::All || emulator == choice {
             println!("the deployment on {name}");
-            let mut arguments = vec!["-m", "tarn_localstack", "test", "--emulator", name];
+            let mut arguments = vec!["-m", "tarn_localstack", "test", "--emulator", name, "--zips", &zips];
             arguments.extend(quick.then_some("--quick"));
             if !pytest.is_empty() {
                 arguments.push("--");
                 arguments.extend(pytest.iter().map(String::as_str));
             }
-            command(&python, arguments)
-                .env("PYTHONPATH", root().join("localstack"))
-                .env("PYTHONDONTWRITEBYTECODE", "1")
-                .run()?;
+            in_python(&arguments)?;
         }
     }
     Ok(())
+}
+
+/// Runs Python with the packages that `localstack/` needs.
+pub(crate) fn in_python(arguments: &[&str]) -> Result<()> {
+    let python = tools::python_with("aws", &root().join("localstack").join("requirements.txt"))?;
+    command(python.join("bin").join("python"), arguments)
+        .env("PYTHONPATH", root().join("localstack"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .run()
 }

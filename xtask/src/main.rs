@@ -106,6 +106,7 @@ fn test() -> Result<()> {
             .run()
     })?;
     steps.run("end to end", || e2e::run(e2e::StoreChoice::All))?;
+    steps.run("the deployment, on emulators of AWS", localstack::quick)?;
     steps.summary();
     Ok(())
 }

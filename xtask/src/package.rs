@@ -36,34 +36,57 @@ import sys, zipfile
 entry = zipfile.ZipInfo('bootstrap', (1980, 1, 1, 0, 0, 0))
 entry.external_attr, entry.compress_type, entry.create_system = 0o100755 << 16, zipfile.ZIP_DEFLATED, 3
 with open(sys.argv[1], 'rb') as binary, zipfile.ZipFile(sys.argv[2], 'w') as out:
-    out.writestr(entry, binary.read(), compresslevel=9)
+    out.writestr(entry, binary.read(), compresslevel=int(sys.argv[3]))
 ";
 
 /// Builds and zips all functions; gives the folder.
 pub(crate) fn run(arch: Arch) -> Result<PathBuf> {
+    let binaries = match arch {
+        Arch::Host => build_for_host()?,
+        Arch::Arm64 => build_for_aws("--arm64")?,
+        Arch::X86 => build_for_aws("--x86-64")?,
+    };
     let folder = target().join("lambda");
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    for (package, name) in FUNCTIONS {
-        // One at a time: what ships links the features that it needs, not those of its neighbours.
-        let binary = match arch {
-            Arch::Host => build_for_host(package)?,
-            Arch::Arm64 => build_for_aws(package, "--arm64")?,
-            Arch::X86 => build_for_aws(package, "--x86-64")?,
-        };
-        let zip = folder.join(format!("{name}.zip"));
-        command("python3", ["-c", ZIP, &binary.to_string_lossy(), &zip.to_string_lossy()]).run()?;
-        let bytes = std::fs::metadata(&zip).with_context(|| format!("cannot read {}", zip.display()))?.len();
-        println!("{:>6.2} MB  {}", bytes as f64 / 1e6, zip.display());
-        if name == "query-fn" && bytes > QUERY_ZIP_BYTES {
+    for ((_, name), binary) in FUNCTIONS.iter().zip(&binaries) {
+        let bytes = zip(binary, &folder, name, 9)?;
+        println!("{:>6.2} MB  {}", bytes as f64 / 1e6, folder.join(format!("{name}.zip")).display());
+        if *name == "query-fn" && bytes > QUERY_ZIP_BYTES {
             bail!(
-                "the search function's package may have {QUERY_ZIP_BYTES} bytes; `cargo tree -p {package}` shows what it links"
+                "the search function's package may have {QUERY_ZIP_BYTES} bytes; `cargo tree -p tarn-query-fn` shows what it links"
             );
         }
     }
     Ok(folder)
 }
 
-fn build_for_host(package: &str) -> Result<PathBuf> {
+/// Zips the functions of the dev profile, as the build step leaves them, for a look at the deployment that need not be fast.
+pub(crate) fn of_dev() -> Result<PathBuf> {
+    let folder = target().join("lambda-dev");
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    for (package, name) in FUNCTIONS {
+        let stripped = folder.join(package);
+        let built = target().join("debug").join(package);
+        command("strip", ["-o", &stripped.to_string_lossy(), &built.to_string_lossy()]).run()?;
+        zip(&stripped, &folder, name, 1)?;
+        std::fs::remove_file(&stripped).with_context(|| format!("cannot remove {}", stripped.display()))?;
+    }
+    Ok(folder)
+}
+
+/// Gives the size in bytes.
+fn zip(binary: &Path, folder: &Path, name: &str, level: u8) -> Result<u64> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let zip = folder.join(format!("{name}.zip"));
+    command("python3", ["-c", ZIP, &binary.to_string_lossy(), &zip.to_string_lossy(), &level.to_string()]).run()?;
+    Ok(std::fs::metadata(&zip).with_context(|| format!("cannot read {}", zip.display()))?.len())
+}
+
+/// All of them in one go: what they share is compiled once, and the linker drops what only a neighbour needs.
+fn building<'a>(how: &[&'a str]) -> Vec<&'a str> {
+    how.iter().copied().chain(FUNCTIONS.iter().flat_map(|&(package, _)| ["--package", package])).collect()
+}
+
+fn build_for_host() -> Result<Vec<PathBuf>> {
     let version = command("rustc", ["-vV"]).output()?;
     let triple = host(&version).context("`rustc -vV` does not name its host")?;
     let library = command("c++", ["-print-file-name=libstdc++.a"]).output()?;
@@ -71,11 +94,12 @@ fn build_for_host(package: &str) -> Result<PathBuf> {
     let folder = folder.context("the C++ compiler has no static libstdc++")?;
     // With the target named, the flags do not reach build scripts.
     let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", triple.to_uppercase().replace('-', "_"));
-    command("cargo", ["build", "--profile", "dist", "--package", package, "--target", triple])
+    command("cargo", building(&["build", "--profile", "dist", "--target", triple]))
         .env("CXXSTDLIB", "static=stdc++")
         .env(&flags, format!("-L native={}", folder.display()))
         .run()?;
-    Ok(target().join(triple).join("dist").join(package))
+    let built = target().join(triple).join("dist");
+    Ok(FUNCTIONS.iter().map(|(package, _)| built.join(package)).collect())
 }
 
 /// The host triple in what `rustc -vV` prints.
@@ -83,16 +107,16 @@ fn host(version: &str) -> Option<&str> {
     version.lines().find_map(|line| line.strip_prefix("host: "))
 }
 
-fn build_for_aws(package: &str, processor: &str) -> Result<PathBuf> {
+fn build_for_aws(processor: &str) -> Result<Vec<PathBuf>> {
     let tools = tools::python_with("lambda", &root().join("xtask").join("requirements-lambda.txt"))?.join("bin");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(tools.clone()).chain(std::env::split_paths(&path));
     let path = std::env::join_paths(folders).context("PATH cannot be extended")?;
     let folder = target().join("lambda").join(processor.trim_start_matches('-'));
     let out = folder.to_string_lossy();
-    let arguments = ["lambda", "build", processor, "--profile", "dist", "--package", package, "--lambda-dir", &out];
+    let arguments = building(&["lambda", "build", processor, "--profile", "dist", "--lambda-dir", &out]);
     command(tools.join("cargo-lambda"), arguments).env("PATH", path).run()?;
-    Ok(folder.join(package).join("bootstrap"))
+    Ok(FUNCTIONS.iter().map(|(package, _)| folder.join(package).join("bootstrap")).collect())
 }
 
 #[cfg(test)]
