@@ -1,4 +1,4 @@
-"""The command: `python -m tarn_localstack up|down|apply|plan|destroy|test|check|prepare`."""
+"""The command: `python -m tarn_localstack up|down|apply|plan|destroy|test|check|cold-start|prepare`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 
 from . import environments, localstack, ministack, processes
+from .cold_start import NotReady, measure
+from .cold_start import summary as measured
 from .environments import NoPython
 from .processes import DidNotStart
 from .stack import FILE, NoStack, Stack
@@ -20,6 +22,7 @@ from .terraform import Terraform, TerraformFailed
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 TARGET = PACKAGE_ROOT.parent / "target"
 E2E = PACKAGE_ROOT / "e2e"
+PACKAGES = ("ingest-fn.zip", "query-fn.zip", "builder.zip")
 CHECK = "Run the module's own tests, which need no emulator."
 
 
@@ -28,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.state = (options.state or TARGET / "localstack" / options.emulator).resolve()
     try:
         return int(options.run(options) or 0)
-    except (DidNotStart, NoPython, NoStack, TerraformFailed) as error:
+    except (DidNotStart, NoPython, NotReady, NoStack, TerraformFailed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -60,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
     check_ = commands.add_parser("check", help=CHECK, description=CHECK)
     check_.add_argument("--state", type=Path, help="default: target/localstack/module")
     check_.set_defaults(run=check, emulator="module")
+    cold_ = command("cold-start", cold_start, "Measure how long each function takes until it asks for its first event.", zips)
+    cold_.add_argument("--runs", type=int, default=30, help="default: 30")
     command("prepare", prepare, "Install LocalStack into its own environment under target/.")
     return out
 
@@ -115,8 +120,13 @@ def server_environment() -> Path:
     return environments.prepare(TARGET / "tools" / "python-localstack")
 
 
+def cold_start(options: argparse.Namespace) -> None:
+    for name in PACKAGES:
+        print(measured(name.removesuffix(".zip"), measure(options.zips / name, options.runs)))
+
+
 def test(options: argparse.Namespace) -> int:
-    missing = [name for name in ("ingest-fn.zip", "query-fn.zip", "builder.zip") if not (options.zips / name).is_file()]
+    missing = [name for name in PACKAGES if not (options.zips / name).is_file()]
     if missing:
         print(f"error: {options.zips} lacks {', '.join(missing)}: run `cargo xtask package` first", file=sys.stderr)
         return 1

@@ -50,7 +50,7 @@ pub(crate) fn run(action: Action) -> Result<()> {
 /// What every change must pass: the command's own tests, and the suite in its quick form, with the binaries of the dev profile.
 pub(crate) fn quick() -> Result<()> {
     let zips = package::of_dev()?;
-    in_python(&["-m", "pytest", "-q", "localstack"])?;
+    in_python(&["-m", "pytest", "-q", "localstack/tests"])?;
     suite(Emulator::All, &zips, true, &[])
 }
 

@@ -259,7 +259,10 @@ def _handler(api: RuntimeApi) -> type[BaseHTTPRequestHandler]:
 
         def gone(self) -> None:
             self.close_connection = True
-            self.answer(410)
+            try:
+                self.answer(410)
+            except ConnectionError:
+                pass  # The process that waited has ended, as it was meant to.
 
         do_PUT = do_POST
 
