@@ -72,9 +72,49 @@ pub const DROP_COMPRESSION_RATIO: u64 = 200;
 pub const DROP_UNCOMPRESSED_FLOOR: u64 = 64 * 1024 * 1024;
 /// Most chunks of one dropped file.
 pub const DROP_CHUNKS: u32 = 100_000;
+/// Most columns of a file of text: a coordinate each, and more than enough that feed nothing.
+pub const ROW_COLUMNS: usize = 100_000;
 /// Largest mapping beside a dropped file, in bytes.
 pub const DROP_MAPPING_BYTES: u64 = 1024 * 1024;
 /// Largest file that a presigned URL takes in one request, in bytes; S3's own limit.
 pub const PRESIGNED_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 /// How long a presigned URL is valid, in seconds.
 pub const PRESIGNED_SECONDS: u64 = 900;
+
+#[cfg(test)]
+mod tests {
+    /// Constants of the table, several to a row, against what it says they are.
+    macro_rules! documented {
+        ($page:expr, $([$($name:ident),+]),+ $(,)?) => {
+            $({
+                let names = [$(concat!("`", stringify!($name), "`")),+].join(", ");
+                let values = [$(super::$name.to_string()),+].join(", ");
+                assert!($page.contains(&format!("| {names} | {values} |")), "docs/security.md: {names} must be {values}");
+            })+
+        };
+    }
+
+    #[test]
+    fn the_page_on_security_says_what_the_limits_are() {
+        let page = include_str!("../../../docs/security.md");
+        documented!(
+            page,
+            [BODY_BYTES],
+            [BATCH_BYTES],
+            [BATCH_POINTS],
+            [DENSE_DIMENSION],
+            [SPARSE_COORDINATES],
+            [STRING_VALUE_BYTES],
+            [K],
+            [QUERY_VECTORS],
+            [FILTER_NODES, FILTER_DEPTH],
+            [REQUEST_TIMEOUT_MS],
+            [DROP_LINE_BYTES],
+            [DROP_COMPRESSION_RATIO, DROP_UNCOMPRESSED_FLOOR],
+            [DROP_CHUNKS],
+            [DROP_MAPPING_BYTES],
+            [PRESIGNED_BYTES],
+            [PRESIGNED_SECONDS],
+        );
+    }
+}
