@@ -44,8 +44,9 @@ locals {
       # The rest is for the process itself and for graphs under construction.
       TARN_BUILDER_MEMORY_MIB = tostring(floor(size.memory_mib * 0.6))
       TARN_BUILDER_TEMP_DIR   = "/tmp"
-      # A quarter of /tmp: copies share it with what is spilled and with files under construction.
+      # A quarter of /tmp each for copies of files and of deltas; the rest is for what is spilled and under construction.
       TARN_BUILDER_CACHE_MIB = tostring(floor(size.storage_mib / 4))
+      TARN_BUILDER_SPOOL_MIB = tostring(floor(size.storage_mib / 4))
     }
   }
 }

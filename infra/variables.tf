@@ -119,7 +119,7 @@ variable "functions" {
     }), {})
     ingest_drop = optional(object({
       memory_mib           = optional(number, 1769)
-      timeout_s            = optional(number, 600)
+      timeout_s            = optional(number, 900)
       storage_mib          = optional(number, 2048)
       reserved_concurrency = optional(number, -1)
       environment          = optional(map(string), {})

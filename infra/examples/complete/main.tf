@@ -1,6 +1,6 @@
 # A whole deployment. From the repository's root:
 #
-#   cargo xtask package
+#   cargo xtask package --arch arm64
 #   terraform -chdir=infra/examples/complete init
 #   terraform -chdir=infra/examples/complete apply
 #
