@@ -19,6 +19,7 @@ use ulid::Ulid;
 
 use crate::error::CompactError;
 use crate::progress::{Progress, Stage};
+use crate::scratch::Scratch;
 use crate::settings::BuilderSettings;
 
 /// Shared by the steps of a builder; cheap to clone behind its `Arc`.
@@ -27,7 +28,7 @@ pub(crate) struct Context {
     pub(crate) settings: BuilderSettings,
     progress: Arc<dyn Progress>,
     cache: SegmentCache,
-    scratch: TempDir,
+    scratch: Scratch,
     rng: Mutex<SmallRng>,
     verified: Mutex<HashSet<ObjectRef>>,
 }
@@ -53,11 +54,7 @@ impl Context {
             ));
         }
         let parent = settings.temp_dir.clone().unwrap_or_else(std::env::temp_dir);
-        std::fs::create_dir_all(&parent).map_err(|e| CompactError::local("create", &parent, e))?;
-        let scratch = tempfile::Builder::new()
-            .prefix("tarn-build-")
-            .tempdir_in(&parent)
-            .map_err(|e| CompactError::local("create a directory in", &parent, e))?;
+        let scratch = Scratch::new(&parent)?;
         let cache_dir = settings.cache_dir.clone().unwrap_or_else(|| scratch.path().join("cache"));
         let cache = SegmentCache::new(&cache_dir, settings.cache_bytes, store.clone())?;
         let rng = settings.seed.map_or_else(SmallRng::from_os_rng, SmallRng::seed_from_u64);
@@ -69,6 +66,16 @@ impl Context {
     pub(crate) fn new_id(&self) -> Ulid {
         let ms = u64::try_from(self.store.clock().now_ms()).unwrap_or(0);
         Ulid::from_parts(ms, self.rng.lock().random())
+    }
+
+    /// A list from some place in it on, and then what is before. Who goes through it like this and is cut short every time,
+    /// has begun somewhere else each time, so that all have their turn.
+    pub(crate) fn rotated<T>(&self, mut items: Vec<T>) -> Vec<T> {
+        if !items.is_empty() {
+            let first = self.rng.lock().random_range(0..items.len());
+            items.rotate_left(first);
+        }
+        items
     }
 
     /// A directory of its own for one step; removed when the step drops it.

@@ -3,7 +3,8 @@
 //! Protocol in one paragraph. A builder reads roots (the newest checkpoint of a data source, the newest manifest of an
 //! index), writes new data objects under unique names, and last of all creates the next root, which names everything that
 //! is live. Whoever creates a root first wins; the loser's objects are garbage that nobody names. A crash anywhere before the
-//! root leaves garbage too, so recovery is to run again. A run may be shared out among processes, see `tasks`. Garbage collection alone deletes; see `gc` for what it may take.
+//! root leaves garbage too, so recovery is to run again. A run may be shared out among processes, see `tasks`. Garbage
+//! collection alone deletes; see `gc` for what it may take.
 //!
 //! Owns `checkpoint-equals-fold`, `live-in-one-place`, `index-equals-checkpoint`, `parts-make-the-whole`,
 //! `a-part-has-one-result`, `named-objects-are-kept`.
@@ -21,6 +22,7 @@ mod outcome;
 mod progress;
 mod publish;
 mod rows;
+mod scratch;
 mod settings;
 mod tasks;
 mod verify;
