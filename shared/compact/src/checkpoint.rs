@@ -1,4 +1,6 @@
-//! A fold step: from the newest checkpoint and the deltas after its watermark to the next checkpoint.
+//! A fold: from the newest checkpoint and the deltas after its watermark to the next checkpoint. A long timeline takes
+//! several steps, each of which publishes (`spool_bytes_max`, `fold_deltas_max`): disk and time for one of them are bounded,
+//! and a builder that dies has lost no other.
 //!
 //! Old data files are never rewritten for a changed point: the row that is no longer live is added to the file's list of
 //! deleted rows, and the new row goes to a new file. Files are merged by size or when too many of their rows are dead.
@@ -13,7 +15,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use roaring::RoaringBitmap;
-use tarn_model::{Checkpoint, CheckpointFile, DataSource, DataSourceId, FORMAT, ObjectKey, ReadToken};
+use tarn_model::{Checkpoint, CheckpointFile, DataSource, DataSourceId, FORMAT, ObjectKey, ReadToken, limits};
 use tarn_store::{latest_checkpoint, load_source};
 use tarn_timeline::Timeline;
 
@@ -109,9 +111,9 @@ pub(crate) async fn plan(context: &Context, id: &DataSourceId) -> Result<FoldPla
     FoldPlan::new(context, id, None).await
 }
 
-/// Folds the timeline of a data source up to its head.
+/// Folds the timeline of a data source up to its head, or until somebody else is faster.
 pub(crate) async fn fold(context: &Arc<Context>, id: &DataSourceId) -> Result<FoldOutcome, CompactError> {
-    run(context, &plan(context, id).await?).await
+    run_while(context, plan(context, id).await?, |step| step.status == Status::Published).await
 }
 
 /// Folds the timeline of a data source until a checkpoint includes `up_to`, whoever publishes it.
@@ -120,14 +122,34 @@ pub(crate) async fn fold_up_to(
     id: &DataSourceId,
     up_to: &ReadToken,
 ) -> Result<FoldOutcome, CompactError> {
-    loop {
-        let plan = FoldPlan::new(context, id, Some(up_to.clone())).await?;
-        let outcome = run(context, &plan).await?;
-        // Whoever won a race moved the watermark, so this ends.
-        if outcome.watermark.includes(up_to) {
-            return Ok(outcome);
-        }
+    if let Some(lane) = up_to.lanes.get(usize::from(limits::LANES)..).and_then(|beyond| beyond.first()) {
+        return Err(CompactError::NotFound { what: format!("a lane of {id} with sequence {lane} in {up_to}") });
     }
+    let plan = FoldPlan::new(context, id, Some(up_to.clone())).await?;
+    // Each step moves the watermark, or whoever won its race has, so this ends.
+    run_while(context, plan, |_| true).await
+}
+
+/// Folds step by step up to where the plan says, as long as `goes_on` after a step.
+async fn run_while(
+    context: &Arc<Context>,
+    mut plan: FoldPlan,
+    goes_on: impl Fn(&FoldOutcome) -> bool,
+) -> Result<FoldOutcome, CompactError> {
+    let mut step = run(context, &plan).await?;
+    let mut all = step.clone();
+    while !step.watermark.includes(&plan.up_to) && goes_on(&step) {
+        plan = FoldPlan::new(context, &plan.source.id, Some(plan.up_to)).await?;
+        step = run(context, &plan).await?;
+        all = FoldOutcome {
+            status: if all.status == Status::Published { Status::Published } else { step.status },
+            deltas: all.deltas + step.deltas,
+            files_written: all.files_written + step.files_written,
+            spilled_bytes: all.spilled_bytes + step.spilled_bytes,
+            ..step.clone()
+        };
+    }
+    Ok(all)
 }
 
 async fn run(context: &Arc<Context>, plan: &FoldPlan) -> Result<FoldOutcome, CompactError> {
@@ -137,7 +159,7 @@ async fn run(context: &Arc<Context>, plan: &FoldPlan) -> Result<FoldOutcome, Com
     }
     let watermark = previous.map(|checkpoint| checkpoint.watermark.clone()).unwrap_or_default();
     let step = Step { context, source: &plan.source, subject: id.to_string(), begun: Begun::now(context) };
-    match step.run(previous, &watermark, plan.up_to.clone()).await {
+    match step.run(previous, &watermark, &plan.up_to).await {
         Ok(outcome) => Ok(outcome),
         // Deltas are collected only when newer roots exist: somebody was faster, by far.
         Err(error) => match latest_checkpoint(&context.store, id, None).await? {
@@ -178,15 +200,19 @@ impl Step<'_> {
         &self,
         previous: Option<&Checkpoint>,
         watermark: &ReadToken,
-        head: ReadToken,
+        up_to: &ReadToken,
     ) -> Result<FoldOutcome, CompactError> {
         let mut old = match previous {
             Some(previous) => load_files(self.context, previous).await?,
             None => Vec::new(),
         };
         let deleted_before: Vec<u64> = old.iter().map(|file| file.deleted.len()).collect();
-        let spool = DeltaSpool::new(self.context, self.source, &self.subject, watermark, &head)?;
+        // A source has one lane (limits::LANES).
+        let first = watermark.sequence(0);
+        let last = first.saturating_add(self.context.settings.fold_deltas_max.max(1)).min(up_to.sequence(0));
+        let spool = DeltaSpool::new(self.context, self.source, &self.subject, watermark, &ReadToken::single(last))?;
         let (winners, spilled_bytes) = self.find_winners(&spool, &mut old).await?;
+        let deltas = spool.reached() - first;
 
         let mut files = Vec::new();
         let (groups, new_rows_group) = self.plan(&old, &winners);
@@ -209,17 +235,17 @@ impl Step<'_> {
             source: self.source.id.clone(),
             generation: previous.map_or(0, |previous| previous.generation) + 1,
             commit_id: self.context.new_id(),
-            watermark: head,
+            watermark: ReadToken::single(spool.reached()),
             created_ms: self.context.store.clock().now_ms(),
             rows: files.iter().map(|file| file.rows - file.deleted_rows).sum(),
             files,
         };
         let written = checkpoint.files.len() - carried;
         let outcome = match publish_checkpoint(self.context, self.begun, &checkpoint, previous).await? {
-            Publication::Ours => outcome(Status::Published, Some(&checkpoint), spool.deltas(), written, carried),
+            Publication::Ours => outcome(Status::Published, Some(&checkpoint), deltas, written, carried),
             Publication::LostRace => {
                 let newest = latest_checkpoint(&self.context.store, &self.source.id, None).await?;
-                outcome(Status::LostRace, newest.as_ref(), spool.deltas(), written, carried)
+                outcome(Status::LostRace, newest.as_ref(), deltas, written, carried)
             }
         };
         Ok(FoldOutcome { spilled_bytes, ..outcome })
@@ -232,7 +258,9 @@ impl Step<'_> {
         old: &mut [LoadedFile],
     ) -> Result<(Winners, u64), CompactError> {
         let spill = self.context.scratch()?;
-        let mut newest = newest_writes(&self.context.settings, spill.path(), spool.writes()).await?;
+        let mut newest =
+            newest_writes(&self.context.settings, spill.path(), spool.writes(self.context.settings.spool_bytes_max))
+                .await?;
         let mut winners = Winners::default();
         let mut changed = KeySet::new(self.context.settings.memory_limit_bytes / 4);
         while let Some(writes) = newest.next().await {

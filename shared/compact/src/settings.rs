@@ -23,6 +23,11 @@ pub struct BuilderSettings {
     pub cache_dir: Option<PathBuf>,
     /// Most bytes of local copies.
     pub cache_bytes: u64,
+    /// Most bytes of copies of remote deltas while they are folded. A fold of more publishes a checkpoint there and goes on
+    /// from it: who dies has lost one such step. A build reads what is beyond from the store a second time.
+    pub spool_bytes_max: u64,
+    /// Most deltas that a fold takes in before it publishes a checkpoint and goes on from it.
+    pub fold_deltas_max: u64,
     /// Threads for folding and for building graphs.
     pub threads: usize,
     /// Largest segment, in bytes of vectors, keys and attributes.
@@ -50,6 +55,8 @@ impl Default for BuilderSettings {
             temp_dir: None,
             cache_dir: None,
             cache_bytes: 64 << 30,
+            spool_bytes_max: 16 << 30,
+            fold_deltas_max: 20_000,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             segment_bytes_max: 512 << 20,
             checkpoint_file_bytes_max: 1 << 30,

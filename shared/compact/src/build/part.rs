@@ -148,7 +148,7 @@ impl Part<'_> {
         let (after, up_to) = (&manifest.watermark, &self.checkpoint.watermark);
         let spool = DeltaSpool::new(self.context, self.source, self.subject, after, up_to)?;
         let spill = self.context.scratch()?;
-        let mut newest = newest_writes(&self.context.settings, spill.path(), spool.writes()).await?;
+        let mut newest = newest_writes(&self.context.settings, spill.path(), spool.writes(u64::MAX)).await?;
         let mut winners = Winners::default();
         while let Some(writes) = newest.next().await {
             let writes = writes?;

@@ -1,11 +1,13 @@
 //! The deltas of a fold: read and validated once for their keys, then once more for the rows that won.
 //!
-//! Between the two readings the bytes are local: the object itself on a store in a local directory, else a spooled copy.
-//! The second reading checks that they are still the bytes that were validated.
+//! Between the two readings the bytes are local: the object itself on a store in a local directory, else a spooled copy; those
+//! beyond `spool_bytes_max` are read from the store again. The second reading checks that they are still the bytes that were
+//! validated.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
 use bytes::Bytes;
@@ -37,10 +39,15 @@ pub(crate) struct DeltaSpool {
     after: u64,
     up_to: u64,
     validated: Mutex<BTreeMap<u64, Validated>>,
+    /// Bytes of what was spooled, and of what was not because there was no more room.
+    spooled: AtomicU64,
+    /// The last delta whose writes were given.
+    reached: AtomicU64,
 }
 
 struct Validated {
-    path: PathBuf,
+    /// `None`: no copy was kept.
+    path: Option<PathBuf>,
     crc32c: u32,
 }
 
@@ -62,39 +69,60 @@ impl DeltaSpool {
             after: after.sequence(0),
             up_to: up_to.sequence(0),
             validated: Mutex::default(),
+            spooled: AtomicU64::new(0),
+            reached: AtomicU64::new(after.sequence(0)),
         }))
     }
 
     /// How many there are.
-    pub(crate) fn deltas(&self) -> u64 {
+    fn deltas(&self) -> u64 {
         self.up_to.saturating_sub(self.after)
+    }
+
+    /// The last delta whose writes [`Self::writes`] has given.
+    pub(crate) fn reached(&self) -> u64 {
+        self.reached.load(Ordering::Relaxed)
     }
 
     fn key(&self, sequence: u64) -> ObjectKey {
         ObjectKey::Delta { source: self.source.id.clone(), lane: 0, sequence }
     }
 
-    /// Every write, as keys and ranks.
-    pub(crate) fn writes(self: &Arc<Self>) -> BoxStream<'static, Result<RecordBatch, CompactError>> {
-        let spool = Arc::clone(self);
+    /// The writes, as keys and ranks, of whole deltas from the first on, until `bytes_max` are spooled; at least of one.
+    pub(crate) fn writes(self: &Arc<Self>, bytes_max: u64) -> BoxStream<'static, Result<RecordBatch, CompactError>> {
+        let (spool, reader) = (Arc::clone(self), Arc::clone(self));
         futures::stream::iter(self.after + 1..=self.up_to)
             .map(move |sequence| {
-                let spool = Arc::clone(&spool);
-                async move { spool.read_keys(sequence).await }
+                let reader = Arc::clone(&reader);
+                async move { reader.read_keys(sequence).await }
             })
             .buffered(READ_AHEAD)
+            .scan(0_u64, move |bytes, read| {
+                let given = if *bytes >= bytes_max && spool.reached() > spool.after {
+                    None
+                } else {
+                    Some(read.map(|(batch, spooled)| {
+                        *bytes = bytes.saturating_add(spooled);
+                        spool.reached.fetch_add(1, Ordering::Relaxed);
+                        batch
+                    }))
+                };
+                std::future::ready(given)
+            })
             .boxed()
     }
 
-    async fn read_keys(self: &Arc<Self>, sequence: u64) -> Result<RecordBatch, CompactError> {
+    /// The keys and ranks of a delta, and its bytes unless the store has them in a local directory.
+    async fn read_keys(self: &Arc<Self>, sequence: u64) -> Result<(RecordBatch, u64), CompactError> {
         let key = self.key(sequence);
         let bytes = self.context.store.get(&key).await?.ok_or_else(|| missing(&key))?;
+        let spooled = if self.context.store.local_file(&key).is_some() { 0 } else { bytes.len() as u64 };
         let spool = Arc::clone(self);
         let batch = blocking(move || {
             let key = spool.key(sequence);
             let delta = decode_delta(&key.render(), &spool.source, 0, sequence, &bytes)?;
             let path = match spool.context.store.local_file(&key) {
-                Some(path) => path,
+                Some(path) => Some(path),
                 None => spool.keep(sequence, &bytes)?,
             };
             let crc32c = crc32c::crc32c(&bytes);
@@ -112,13 +140,19 @@ impl DeltaSpool {
         .await?;
         let done = self.validated.lock().len() as u64;
         self.context.report(&self.subject, Stage::Fold, done, self.deltas());
-        Ok(batch)
+        Ok((batch, spooled))
     }
 
-    fn keep(&self, sequence: u64, bytes: &Bytes) -> Result<PathBuf, CompactError> {
+    /// A copy, while there is room.
+    fn keep(&self, sequence: u64, bytes: &Bytes) -> Result<Option<PathBuf>, CompactError> {
+        let length = bytes.len() as u64;
+        let before = self.spooled.fetch_add(length, Ordering::Relaxed);
+        if before.saturating_add(length) > self.context.settings.spool_bytes_max {
+            return Ok(None);
+        }
         let path = self.directory.path().join(format!("{sequence:020}.parquet"));
         std::fs::write(&path, bytes).map_err(|e| CompactError::local("write", &path, e))?;
-        Ok(path)
+        Ok(Some(path))
     }
 
     /// Some rows of a delta that [`Self::writes`] has read, in their order, with the columns of a checkpoint file.
@@ -127,19 +161,33 @@ impl DeltaSpool {
         sequence: u64,
         rows: RoaringBitmap,
     ) -> Result<RecordBatch, CompactError> {
-        let spool = Arc::clone(self);
-        blocking(move || spool.rows_now(sequence, &rows)).await
-    }
-
-    fn rows_now(&self, sequence: u64, rows: &RoaringBitmap) -> Result<RecordBatch, CompactError> {
-        let name = self.key(sequence).render();
         let (path, crc) = {
             let validated = self.validated.lock();
             let found = validated.get(&sequence);
             let found = found.ok_or_else(|| CompactError::engine("folding", "rows of a delta that was not read"))?;
             (found.path.clone(), found.crc32c)
         };
-        let bytes = Bytes::from(std::fs::read(&path).map_err(|e| CompactError::local("read", &path, e))?);
+        let spool = Arc::clone(self);
+        let Some(path) = path else {
+            let key = self.key(sequence);
+            let bytes = self.context.store.get(&key).await?.ok_or_else(|| missing(&key))?;
+            return blocking(move || spool.rows_of(sequence, &rows, bytes, crc)).await;
+        };
+        blocking(move || {
+            let bytes = std::fs::read(&path).map_err(|e| CompactError::local("read", &path, e))?;
+            spool.rows_of(sequence, &rows, bytes.into(), crc)
+        })
+        .await
+    }
+
+    fn rows_of(
+        &self,
+        sequence: u64,
+        rows: &RoaringBitmap,
+        bytes: Bytes,
+        crc: u32,
+    ) -> Result<RecordBatch, CompactError> {
+        let name = self.key(sequence).render();
         let found = crc32c::crc32c(&bytes);
         if found != crc {
             let part = "CRC-32C".to_owned();

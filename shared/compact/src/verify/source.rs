@@ -169,7 +169,7 @@ async fn check_newest(findings: &mut Findings, newest: &Sound, collected: u64, w
     }
     let (after, watermark) = (ReadToken::single(collected.min(up_to)), checkpoint.watermark.clone());
     let spool = DeltaSpool::new(&context, source, &name, &after, &watermark)?;
-    let mut writes = newest_writes(&context.settings, spill.path(), spool.writes()).await?;
+    let mut writes = newest_writes(&context.settings, spill.path(), spool.writes(u64::MAX)).await?;
     let mut winners = Winners::default();
     while let Some(batch) = writes.next().await {
         let batch = batch?;

@@ -28,15 +28,22 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Room for all deltas, for about one at a time, and for none.
+fn spool() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(1 << 20), Just(6_000), Just(0)]
+}
+
 const GROUPS: [&str; 4] = ["a", "b", "c", "elsewhere"];
 
-async fn play(kind: VectorKind, steps: Vec<Step>) {
+async fn play(kind: VectorKind, spool_bytes_max: u64, steps: Vec<Step>) {
     let metric = if kind == VectorKind::Dense { Metric::L2 } else { Metric::SparseCosine };
     let (by_group, in_shards) = (index("flat", metric, false), sharded(index("shards", metric, false)));
     let graphs = index("graphs", metric, kind == VectorKind::Dense);
     let mut world = World::new(kind).await.with_index(&by_group).await.with_index(&in_shards).await;
     world = world.with_index(&graphs).await;
-    let mut builder = world.builder();
+    let mut settings = settings();
+    settings.spool_bytes_max = spool_bytes_max;
+    let mut builder = world.builder_with(settings.clone());
     let mut version = 0;
     let mut folded = world.points.clone();
     for step in steps {
@@ -67,7 +74,7 @@ async fn play(kind: VectorKind, steps: Vec<Step>) {
                     .await
                     .expect("collected");
             }
-            Step::Restart => builder = world.builder(),
+            Step::Restart => builder = world.builder_with(settings.clone()),
         }
         assert_eq!(world.checkpoint_points().await, folded);
     }
@@ -83,13 +90,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn checkpoint_equals_fold_and_index_equals_checkpoint_dense(steps in proptest::collection::vec(step(), 1..24)) {
-        runtime().block_on(play(VectorKind::Dense, steps));
+    fn checkpoint_equals_fold_and_index_equals_checkpoint_dense(
+        steps in proptest::collection::vec(step(), 1..24),
+        spool in spool(),
+    ) {
+        runtime().block_on(play(VectorKind::Dense, spool, steps));
     }
 
     #[test]
-    fn checkpoint_equals_fold_and_index_equals_checkpoint_sparse(steps in proptest::collection::vec(step(), 1..24)) {
-        runtime().block_on(play(VectorKind::Sparse, steps));
+    fn checkpoint_equals_fold_and_index_equals_checkpoint_sparse(
+        steps in proptest::collection::vec(step(), 1..24),
+        spool in spool(),
+    ) {
+        runtime().block_on(play(VectorKind::Sparse, spool, steps));
     }
 }
 
@@ -134,6 +147,46 @@ async fn a_fold_rewrites_what_changed_and_not_what_exists() {
     assert_eq!(after.files[0].deleted_rows, 2);
     assert_eq!(after.files[1].rows, 1);
     world.check(&[]).await;
+}
+
+#[tokio::test]
+async fn a_long_timeline_is_folded_in_steps_that_each_publish() {
+    for (spool_bytes_max, fold_deltas_max, checkpoints) in [(1 << 20, 100, 1), (1 << 20, 2, 3), (0, 100, 5)] {
+        let flat = index("flat", Metric::L2, false);
+        let mut world = World::new(VectorKind::Dense).await.with_index(&flat).await;
+        let mut settings = settings();
+        (settings.spool_bytes_max, settings.fold_deltas_max) = (spool_bytes_max, fold_deltas_max);
+        let builder = world.builder_with(settings);
+        for version in 1..=5 {
+            world.upload_range(0..20 * i64::from(version), "a", version).await;
+        }
+        let outcome = builder.fold(&world.source.id).await.expect("folded");
+        let found = (outcome.status, outcome.generation, outcome.deltas, outcome.watermark.sequence(0));
+        assert_eq!(found, (Status::Published, checkpoints, 5, 5));
+        builder.build(&flat.id).await.expect("built");
+        for version in 6..=8 {
+            world.upload_range(0..50, "a", version).await;
+        }
+        world.run(&builder).await;
+        world.check(&[&flat]).await;
+    }
+}
+
+#[tokio::test]
+async fn steps_before_one_that_fails_stay() {
+    let mut world = World::new(VectorKind::Dense).await;
+    for version in 1..=3 {
+        world.upload_range(0..5, "a", version).await;
+    }
+    let key = tarn_model::ObjectKey::Delta { source: world.source.id.clone(), lane: 0, sequence: 3 };
+    world.store.delete(&key).await.expect("deleted");
+    world.store.put_unique(&key, "damaged".into()).await.expect("put");
+    let mut settings = settings();
+    settings.fold_deltas_max = 1;
+    let error = world.builder_with(settings).fold(&world.source.id).await.expect_err("refused");
+    assert!(error.to_string().contains(&key.render()), "{error}");
+    let checkpoint = latest_checkpoint(&world.store, &world.source.id, None).await.expect("read").expect("there");
+    assert_eq!((checkpoint.generation, checkpoint.watermark.sequence(0)), (2, 2));
 }
 
 #[tokio::test]
