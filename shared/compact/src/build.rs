@@ -138,8 +138,8 @@ impl Step {
 
     /// Publishes all parts as one manifest. A second call finds the manifest of the first to be its own.
     pub(crate) async fn publish(&self, parts: Vec<PartResult>) -> Result<BuildOutcome, CompactError> {
-        let written = parts.iter().map(|part| part.segments_written).sum();
-        let carried = parts.iter().map(|part| part.segments_carried).sum();
+        let written = total(parts.iter().map(|part| part.segments_written));
+        let carried = total(parts.iter().map(|part| part.segments_carried));
         let mut shards: Vec<ShardEntry> = parts.into_iter().flat_map(|part| part.shards).collect();
         shards.sort_by(|a, b| a.shard.cmp(&b.shard));
         check_whole(&self.order, &self.index, &shards)?;
@@ -147,11 +147,11 @@ impl Step {
         let manifest = Manifest {
             format: FORMAT,
             index: self.index.id.clone(),
-            generation: self.order.base + 1,
+            generation: self.order.generation(),
             commit_id: self.order.id,
             watermark: self.checkpoint.watermark.clone(),
             created_ms: self.context.store.clock().now_ms(),
-            rows: shards.iter().map(|entry| entry.rows).sum(),
+            rows: total(shards.iter().map(|entry| entry.rows)),
             shards,
         };
         check_rows(&self.index, &self.checkpoint, &manifest)?;
@@ -163,6 +163,11 @@ impl Step {
             }
         }
     }
+}
+
+/// Of numbers that another process has written down.
+fn total(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
 }
 
 /// `parts-make-the-whole`: together the parts have every shard of the definition, each once.

@@ -32,10 +32,11 @@ impl Builder {
         Ok(Self { context: Context::new(store, settings, progress)? })
     }
 
-    /// Folds the timeline of a data source up to its head into a new checkpoint.
+    /// Folds the timeline of a data source up to its head into a new checkpoint; into several, one after the other, when it
+    /// has grown by more than the settings allow to one.
     ///
     /// # Errors
-    /// [`CompactError`]; nothing was published then.
+    /// [`CompactError`]; what was published until then stays.
     pub async fn fold(&self, source: &DataSourceId) -> Result<FoldOutcome, CompactError> {
         checkpoint::fold(&self.context, source).await
     }
@@ -48,20 +49,23 @@ impl Builder {
         build::build(&self.context, index).await
     }
 
-    /// Folds every data source and builds every index. A failure is an item of the summary and does not stop the others.
+    /// Folds every data source and builds every index. A failure is an item of the summary and does not stop the others. Each
+    /// run begins at another data source and index, so that one that takes longer than a process may live does not keep
+    /// those after it from ever being built.
     ///
     /// # Errors
     /// The data sources and indices could not be listed.
     pub async fn run(&self) -> Result<RunSummary, CompactError> {
         let mut summary = RunSummary::default();
-        for source in list_sources(&self.context.store).await? {
+        for source in self.context.rotated(list_sources(&self.context.store).await?) {
             let outcome = self.fold(&source.id).await;
             summary.items.push(RunItem::Fold(source.id.clone(), outcome));
         }
-        for index in list_indices(&self.context.store).await? {
+        for index in self.context.rotated(list_indices(&self.context.store).await?) {
             let outcome = self.build(&index.id).await;
             summary.items.push(RunItem::Build(index.id.clone(), outcome));
         }
+        summary.items.sort_by(RunItem::in_reports);
         Ok(summary)
     }
 

@@ -72,11 +72,23 @@ pub enum RunItem {
     Build(IndexId, Result<BuildOutcome, CompactError>),
 }
 
+impl RunItem {
+    /// Folds before builds; each by id.
+    pub(crate) fn in_reports(&self, other: &Self) -> std::cmp::Ordering {
+        match (self, other) {
+            (Self::Fold(a, _), Self::Fold(b, _)) => a.cmp(b),
+            (Self::Build(a, _), Self::Build(b, _)) => a.cmp(b),
+            (Self::Fold(..), Self::Build(..)) => std::cmp::Ordering::Less,
+            (Self::Build(..), Self::Fold(..)) => std::cmp::Ordering::Greater,
+        }
+    }
+}
+
 /// What became of a run over everything. One item's failure does not stop the others.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct RunSummary {
-    /// In the order in which they ran.
+    /// Folds, then builds; each by id.
     pub items: Vec<RunItem>,
 }
 

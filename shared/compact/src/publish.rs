@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tarn_model::{Boundary, Checkpoint, Manifest, ObjectKey};
+use tarn_model::{Boundary, Checkpoint, IndexId, Manifest, ObjectKey};
 use tarn_store::{Created, latest_index_boundary, latest_source_boundary};
 use ulid::Ulid;
 
@@ -95,8 +95,13 @@ pub(crate) async fn publish_manifest(
     if create(context, &manifest.key(), manifest, manifest.commit_id, id).await? == Publication::LostRace {
         return Ok(Publication::LostRace);
     }
-    let boundary = latest_index_boundary(&context.store, &manifest.index, None).await?;
-    Ok(unless_collected(boundary.as_ref(), manifest.generation))
+    stands(context, &manifest.index, manifest.generation).await
+}
+
+/// Whether a manifest of ours that is there counts: `zombies-do-not-publish`.
+pub(crate) async fn stands(context: &Context, index: &IndexId, generation: u64) -> Result<Publication, CompactError> {
+    let boundary = latest_index_boundary(&context.store, index, None).await?;
+    Ok(unless_collected(boundary.as_ref(), generation))
 }
 
 async fn create<T: Serialize + DeserializeOwned>(

@@ -9,9 +9,12 @@
 //! each index together.
 //!
 //! **Tasks are idempotent.** A fold is done when a checkpoint includes the watermark that it names. The result of a
-//! part is created if absent: whoever comes second throws away what he has built (`a-part-has-one-result`). The order's id
-//! is the manifest's commit id, so a second publication finds its own. A task that dies leaves garbage, and so does a
-//! plan that nobody carries out; garbage collection takes both.
+//! part is created if absent: whoever comes second throws away what they have built (`a-part-has-one-result`). The order's id
+//! is the manifest's commit id, so a second publication finds its own, however late. A task that dies leaves garbage, and so
+//! does a plan that nobody carries out; garbage collection takes both.
+//!
+//! **Tasks that come out of order** are answered and change nothing: a build before its fold finds no checkpoint, a
+//! publication before its builds no result.
 //!
 //! **Two at once**, state machines or builders of any kind, race for generations as ever. A fold that loses goes on from
 //! the winner's checkpoint; a build that loses has lost its work.
@@ -27,16 +30,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tarn_model::{Corrupt, DataSourceId, FORMAT, Index, IndexId, ObjectKey, ReadToken};
+use tarn_model::{Corrupt, DataSourceId, FORMAT, Index, IndexId, Manifest, ObjectKey, ReadToken};
 use tarn_store::{Created, latest_manifest, list_indices, list_sources, load_source};
 use ulid::Ulid;
 
-use crate::build::{BuildOrder, PartResult, Step, Target, order};
+use crate::build::{BuildOrder, PartResult, Step, Target, order, outcome};
 use crate::checkpoint;
 use crate::context::Context;
 use crate::error::CompactError;
-use crate::outcome::{RunItem, RunSummary, Status};
-use crate::publish::{Begun, to_json};
+use crate::outcome::{BuildOutcome, RunItem, RunSummary, Status};
+use crate::publish::{Begun, Publication, stands, to_json};
 use budget::Budget;
 
 /// Most parts of one index; an index with more shards has several in a part.
@@ -126,25 +129,16 @@ pub struct TaskSummary {
 pub(crate) async fn plan(context: &Arc<Context>) -> Result<TaskPlan, CompactError> {
     let mut planner =
         Planner { context, plan: TaskPlan::default(), budget: Budget::default(), targets: BTreeMap::new() };
-    // Each plan begins somewhere else, so that what did not fit into one has its turn.
-    let turn = context.new_id().random();
-    for source in rotated(list_sources(&context.store).await?, turn) {
+    // So that what did not fit into one plan has its turn in another.
+    for source in context.rotated(list_sources(&context.store).await?) {
         let planned = planner.fold(&source.id).await;
         planner.note(&source.id, planned)?;
     }
-    for index in rotated(list_indices(&context.store).await?, turn) {
+    for index in context.rotated(list_indices(&context.store).await?) {
         let planned = planner.build(&index).await;
         planner.note(&index.id, planned)?;
     }
     Ok(planner.plan)
-}
-
-fn rotated<T>(mut items: Vec<T>, turn: u128) -> Vec<T> {
-    if !items.is_empty() {
-        let by = usize::try_from(turn % items.len() as u128).unwrap_or(0);
-        items.rotate_left(by);
-    }
-    items
 }
 
 struct Planner<'a> {
@@ -269,7 +263,7 @@ async fn build_part(
 
 /// Whether the generation that an order is to have is there.
 async fn is_taken(context: &Context, order: &BuildOrder) -> Result<bool, CompactError> {
-    let key = ObjectKey::Manifest { index: order.index.clone(), generation: order.base + 1 };
+    let key = ObjectKey::Manifest { index: order.index.clone(), generation: order.generation() };
     Ok(context.store.size(&key).await?.is_some())
 }
 
@@ -301,25 +295,33 @@ pub(crate) async fn publish(
     summary
 }
 
-async fn publish_order(
-    context: &Arc<Context>,
-    index: &IndexId,
-    order: Ulid,
-) -> Result<crate::outcome::BuildOutcome, CompactError> {
+async fn publish_order(context: &Arc<Context>, index: &IndexId, order: Ulid) -> Result<BuildOutcome, CompactError> {
     let order = load_order(context, index, order).await?;
+    if let Some(outcome) = published_before(context, &order).await? {
+        return Ok(outcome);
+    }
     let mut parts = Vec::with_capacity(order.parts.len());
     for part in (0_u32..).take(order.parts.len()) {
         let key = order.part_key(part);
-        match context.store.get(&key).await? {
-            Some(bytes) => parts.push(parse_part(&key, &bytes, &order, part)?),
-            None if is_taken(context, &order).await? => {
-                let newest = latest_manifest(&context.store, index, None).await?;
-                return Ok(crate::build::outcome(Status::LostRace, newest.as_ref(), 0, 0));
-            }
-            None => return Err(CompactError::NotFound { what: format!("what part {part} of {index} has built") }),
-        }
+        let bytes = context.store.get(&key).await?.ok_or_else(|| CompactError::NotFound {
+            what: format!("the result of part {part} of {index}, which must be built before it is published,"),
+        })?;
+        parts.push(parse_part(&key, &bytes, &order, part)?);
     }
     Step::resume(context, order).await?.publish(parts).await
+}
+
+/// How the publication of an order ended, if somebody has published its generation.
+async fn published_before(context: &Context, order: &BuildOrder) -> Result<Option<BuildOutcome>, CompactError> {
+    let generation = order.generation();
+    let key = ObjectKey::Manifest { index: order.index.clone(), generation };
+    let Some(bytes) = context.store.get(&key).await? else { return Ok(None) };
+    let manifest = Manifest::parse(&key.render(), &bytes, &order.index, generation)?;
+    if manifest.commit_id == order.id && stands(context, &order.index, generation).await? == Publication::Ours {
+        return Ok(Some(outcome(Status::Published, Some(&manifest), 0, 0)));
+    }
+    let newest = latest_manifest(&context.store, &order.index, None).await?;
+    Ok(Some(outcome(Status::LostRace, newest.as_ref(), 0, 0)))
 }
 
 async fn load_order(context: &Context, index: &IndexId, id: Ulid) -> Result<BuildOrder, CompactError> {
@@ -333,7 +335,8 @@ async fn load_order(context: &Context, index: &IndexId, id: Ulid) -> Result<Buil
 
 fn parse_part(key: &ObjectKey, bytes: &[u8], order: &BuildOrder, part: u32) -> Result<PartResult, CompactError> {
     let result: PartResult = parse(key, bytes, "the result of a part")?;
-    check(key, result.format == FORMAT && result.order == order.id && result.part == part)?;
+    let named = result.format == FORMAT && result.order == order.id && result.part == part;
+    check(key, named && result.shards.iter().map(|entry| &entry.shard).eq(order.shards_of(part)?))?;
     Ok(result)
 }
 
@@ -342,7 +345,7 @@ fn parse<'a, T: Deserialize<'a>>(key: &ObjectKey, bytes: &'a [u8], what: &str) -
 }
 
 fn check(key: &ObjectKey, holds: bool) -> Result<(), Corrupt> {
-    let expected = format!("format {FORMAT}, and what its key says");
+    let expected = format!("format {FORMAT}, and what its key and its order say");
     if holds { Ok(()) } else { Err(corrupt(key, "owner", &expected, "something else".to_owned())) }
 }
 

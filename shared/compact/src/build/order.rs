@@ -57,6 +57,11 @@ impl BuildOrder {
         ObjectKey::BuildOrder { index: self.index.clone(), id: self.id }
     }
 
+    /// The generation that it is to have.
+    pub(crate) fn generation(&self) -> u64 {
+        self.base.saturating_add(1)
+    }
+
     pub(crate) fn part_key(&self, part: u32) -> ObjectKey {
         ObjectKey::BuildPart { index: self.index.clone(), order: self.id, part }
     }
@@ -87,7 +92,10 @@ impl Target {
         loop {
             let key = ObjectKey::Checkpoint { source: source.clone(), generation };
             let Some(bytes) = context.store.get(&key).await? else {
-                let what = format!("a checkpoint of {source} that includes {}", self.watermark);
+                let what = format!(
+                    "a checkpoint of {source} that includes {}, which its fold must publish first,",
+                    self.watermark
+                );
                 return Err(CompactError::NotFound { what });
             };
             let checkpoint = Checkpoint::parse(&key.render(), &bytes, source, generation)?;

@@ -1,5 +1,6 @@
 //! What an index build writes, carries, promotes and packs.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tarn_compact::Status;
@@ -7,7 +8,7 @@ use tarn_model::{KeyPrefix, Metric, ObjectKey, Update, VectorKind};
 use tarn_segment::SegmentKind;
 use tarn_store::latest_manifest;
 
-use crate::common::{World, gc, index, settings, sharded};
+use crate::common::{World, faulty, gc, index, settings, sharded};
 
 #[tokio::test]
 async fn without_a_checkpoint_there_is_nothing_to_build() {
@@ -214,4 +215,23 @@ async fn one_failure_does_not_stop_the_others() {
     assert_eq!(failures, [orphan.id.to_string()]);
     assert!(summary.published());
     assert_eq!(world.index_points(&definition).await, world.points);
+}
+
+/// An index that takes longer than a process may live keeps no other from being built for good.
+#[tokio::test]
+async fn every_run_begins_somewhere_else() {
+    let (store, faults) = faulty();
+    let mut world = World::over(store, VectorKind::Dense).await;
+    for name in ["a", "b", "c"] {
+        world = world.with_index(&index(name, Metric::L2, false)).await;
+    }
+    let mut first = BTreeSet::new();
+    for _ in 0..64 {
+        let before = faults.log().len();
+        world.run(&world.builder()).await;
+        let log = faults.log();
+        let manifests = log[before..].iter().find(|(_, path)| path.contains("/manifests"));
+        first.insert(manifests.expect("a manifest was looked for").1.clone());
+    }
+    assert_eq!(first.len(), 3, "{first:?}");
 }

@@ -14,6 +14,7 @@ use tarn_model::{
 };
 use tarn_segment::{Catalog, CatalogSegment, Segment};
 use tarn_store::{Clock, Listed, Store, SystemClock, create_index, create_source, latest_checkpoint, latest_manifest};
+use tarn_testkit::{FaultStore, Faults};
 use tarn_timeline::{AppendOptions, LiveOptions, PointBatch, Timeline, live, row_attributes, row_vector};
 
 pub(crate) type Points = BTreeMap<Vec<u8>, (Attributes, Vector)>;
@@ -53,6 +54,17 @@ pub(crate) struct World {
     pub(crate) clock: Arc<Ahead>,
     pub(crate) source: Arc<DataSource>,
     pub(crate) points: Points,
+}
+
+/// A store in memory, and what makes it fail.
+pub(crate) fn faulty() -> (Store, Faults) {
+    let mut handle = None;
+    let store = Store::memory().layer(|below| {
+        let (store, faults) = FaultStore::new(below);
+        handle = Some(faults);
+        Arc::new(store)
+    });
+    (store, handle.expect("layered"))
 }
 
 pub(crate) const DIMENSION: u32 = 4;

@@ -1,10 +1,9 @@
 //! A crash after, or during, any request of a build leaves garbage and nothing else; the next run makes it good.
 
 use tarn_model::{Index, Metric, VectorKind};
-use tarn_store::Store;
-use tarn_testkit::{Fault, FaultStore, Faults, Operation};
+use tarn_testkit::{Fault, Faults, Operation};
 
-use crate::common::{World, index, sharded};
+use crate::common::{World, faulty, index, sharded};
 
 struct Shaky {
     world: World,
@@ -15,12 +14,7 @@ struct Shaky {
 /// A world that has been built once and has changed since.
 async fn shaky() -> Shaky {
     let indices = [index("graphs", Metric::L2, true), sharded(index("shards", Metric::L2, false))];
-    let mut handle = None;
-    let store = Store::memory().layer(|below| {
-        let (store, faults) = FaultStore::new(below);
-        handle = Some(faults);
-        std::sync::Arc::new(store)
-    });
+    let (store, faults) = faulty();
     let mut world = World::over(store, VectorKind::Dense).await.with_index(&indices[0]).await;
     world = world.with_index(&indices[1]).await;
     world.upload_range(0..30, "a", 1).await;
@@ -28,7 +22,7 @@ async fn shaky() -> Shaky {
     world.run(&world.builder()).await;
     world.upload_range(20..60, "a", 2).await;
     world.upload(&[world.delete(1, "a"), world.upsert(2, "b", 2)]).await;
-    Shaky { world, faults: handle.expect("layered"), indices }
+    Shaky { world, faults, indices }
 }
 
 async fn crash_everywhere(crash: impl Fn(&Faults, u64)) {

@@ -6,12 +6,12 @@ use std::time::Duration;
 use tarn_compact::{BuilderSettings, CompactError, GcOptions};
 use tarn_model::{KeyPrefix, Metric, ObjectKey, VectorKind};
 use tarn_store::{
-    Store, create_source, delete_index, delete_source, latest_index_boundary, latest_manifest, latest_source_boundary,
+    create_source, delete_index, delete_source, latest_index_boundary, latest_manifest, latest_source_boundary,
 };
-use tarn_testkit::{FaultStore, Faults, Operation};
+use tarn_testkit::{Faults, Operation};
 use tarn_timeline::MIN_COLLECTION_GRACE;
 
-use crate::common::{World, gc, index, settings};
+use crate::common::{World, faulty, gc, index, settings};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -248,12 +248,7 @@ fn the_defaults_are_safe_together() {
 
 /// A world as [`aged`] makes it, two hours later, over a store whose requests can be held up.
 async fn aged_with_faults() -> (World, tarn_model::Index, Faults) {
-    let mut handle = None;
-    let store = Store::memory().layer(|below| {
-        let (store, faults) = FaultStore::new(below);
-        handle = Some(faults);
-        std::sync::Arc::new(store)
-    });
+    let (store, faults) = faulty();
     let definition = index("flat", Metric::L2, false);
     let mut world = World::over(store, VectorKind::Dense).await.with_index(&definition).await;
     for version in 1..=3 {
@@ -261,7 +256,7 @@ async fn aged_with_faults() -> (World, tarn_model::Index, Faults) {
         world.run(&world.builder()).await;
     }
     world.clock.advance(HOUR * 2);
-    (world, definition, handle.expect("layered"))
+    (world, definition, faults)
 }
 
 #[tokio::test]

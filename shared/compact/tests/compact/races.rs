@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tarn_compact::Status;
 use tarn_model::{KeyPrefix, Metric, VectorKind};
-use tarn_store::{Store, latest_checkpoint, latest_manifest};
-use tarn_testkit::{FaultStore, Operation};
+use tarn_store::{latest_checkpoint, latest_manifest};
+use tarn_testkit::Operation;
 
-use crate::common::{World, gc, index};
+use crate::common::{World, faulty, gc, index};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_builders_one_publishes_and_the_other_says_that_it_lost() {
@@ -66,13 +66,7 @@ async fn builders_and_writers_at_once_lose_nothing() {
 /// So the put succeeds; the look at the boundary afterwards alone tells.
 #[tokio::test]
 async fn a_builder_that_slept_takes_its_root_for_lost() {
-    let mut handle = None;
-    let store = Store::memory().layer(|below| {
-        let (store, faults) = FaultStore::new(below);
-        handle = Some(faults);
-        std::sync::Arc::new(store)
-    });
-    let faults = handle.expect("layered");
+    let (store, faults) = faulty();
     let definition = index("flat", Metric::L2, false);
     let mut world = World::over(store, VectorKind::Dense).await.with_index(&definition).await;
     world.upload_range(0..10, "a", 1).await;

@@ -8,15 +8,15 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tarn_compact::{CompactError, RunItem, Status, Task, TaskAnswer, TaskPlan, TaskSummary};
+use tarn_compact::{Builder, CompactError, RunItem, Status, Task, TaskAnswer, TaskPlan, TaskSummary};
 use tarn_model::{
     AttributeValue, Index, IndexId, KeyPrefix, Manifest, Metric, ObjectKey, ReadToken, Shard, ShardCondition,
     VectorKind,
 };
-use tarn_store::{Store, create_index, latest_manifest};
-use tarn_testkit::{FaultStore, Faults, Operation};
+use tarn_store::{Store, create_index, latest_checkpoint, latest_manifest};
+use tarn_testkit::{Faults, Operation};
 
-use crate::common::{World, gc, index, sharded};
+use crate::common::{World, faulty, gc, index, settings, sharded};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -31,13 +31,24 @@ async fn plan(world: &World) -> TaskPlan {
 
 /// Carries out a fold or a build in a process of its own.
 async fn attempt(world: &World, task: &Task) -> Result<TaskAnswer, CompactError> {
-    let builder = world.builder();
+    attempt_by(&world.builder(), task).await
+}
+
+async fn attempt_by(builder: &Builder, task: &Task) -> Result<TaskAnswer, CompactError> {
     let answer = match through_json(task) {
         Task::Fold { source, up_to } => builder.fold_task(&source, &up_to).await?,
         Task::Build { index, order, part } => builder.build_task(&index, order, part).await?,
         other => panic!("{other:?} is no item of a plan"),
     };
     Ok(through_json(&answer))
+}
+
+/// Carries out a task that cannot be carried out; why.
+async fn refusal(world: &World, task: &Task) -> String {
+    match attempt(world, task).await.expect("answered") {
+        TaskAnswer::Failed(why) => why,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Carries out tasks, all of which must succeed.
@@ -125,63 +136,61 @@ async fn tasks_in_any_order_and_twice_equal_the_run_of_one_process() {
     }
 }
 
-/// Repeats a task whose process has died.
-async fn persist<T>(faults: &Faults, died: &mut bool, attempt: impl AsyncFn() -> Result<T, CompactError>) -> T {
-    match attempt().await {
-        Ok(done) => done,
-        Err(error) => {
-            assert!(faults.has_crashed() && error.is_retryable(), "{error}");
-            faults.heal();
-            *died = true;
-            attempt().await.expect("carried out at the second attempt")
+/// The process that carries out a task dies at its first request, the next one at its second, and so on, until one lives.
+struct Mortal<'a> {
+    faults: &'a Faults,
+    kill: fn(&Faults, u64),
+    deaths: u64,
+}
+
+impl Mortal<'_> {
+    async fn carry_out<T>(&mut self, attempt: impl AsyncFn() -> Result<T, CompactError>) -> T {
+        let mut requests = 0;
+        loop {
+            (self.kill)(self.faults, requests);
+            let attempted = attempt().await;
+            let died = self.faults.has_crashed();
+            self.faults.heal();
+            match attempted {
+                Ok(done) => return done,
+                Err(error) => assert!(died && error.is_retryable(), "{error}"),
+            }
+            self.deaths += 1;
+            requests += 1;
         }
     }
 }
 
-async fn die_everywhere(crash: impl Fn(&Faults, u64)) {
-    let mut deaths = 0;
-    for operations in 0.. {
-        let mut handle = None;
-        let store = Store::memory().layer(|below| {
-            let (store, faults) = FaultStore::new(below);
-            handle = Some(faults);
-            std::sync::Arc::new(store)
-        });
-        let faults = handle.expect("layered");
-        let indices = indices();
-        let mut world = world_over(store, &indices).await;
-        world.upload_range(0..30, "a", 1).await;
-        world.upload_range(0..30, "b", 1).await;
-        world.run(&world.builder()).await;
-        world.upload_range(20..60, "a", 2).await;
-        world.upload(&[world.delete(1, "a"), world.upsert(2, "b", 2)]).await;
+async fn die_everywhere(kill: fn(&Faults, u64)) {
+    let (store, faults) = faulty();
+    let indices = indices();
+    let mut world = world_over(store, &indices).await;
+    world.upload_range(0..30, "a", 1).await;
+    world.upload_range(0..30, "b", 1).await;
+    world.run(&world.builder()).await;
+    world.upload_range(20..60, "a", 2).await;
+    world.upload(&[world.delete(1, "a"), world.upsert(2, "b", 2)]).await;
 
-        let mut died = false;
-        crash(&faults, operations);
-        let plan = persist(&faults, &mut died, async || world.builder().plan_tasks().await).await;
-        for task in plan.folds.iter().chain(&plan.builds) {
-            let answer = persist(&faults, &mut died, async || attempt(&world, task).await).await;
-            assert_eq!(answer, TaskAnswer::Done, "{task:?}");
-        }
-        let mut published = publish(&world, &plan).await;
-        if published.run.failures().next().is_some() {
-            assert!(faults.has_crashed(), "{}", failures(&published));
-            faults.heal();
-            died = true;
-            published = publish(&world, &plan).await;
-        }
-        faults.heal();
-        assert_eq!(statuses(&published), [Status::Published; 2]);
-        for index in &indices {
-            assert_eq!(manifest(&world, index).await.generation, 2, "it was published once");
-        }
-        world.check(&[&indices[0], &indices[1]]).await;
-        if !died {
-            break;
-        }
-        deaths += 1;
+    // The clock goes on while a dying process waits for a store that does not answer it.
+    let mut settings = settings();
+    settings.longest_build = HOUR * 1000;
+    let builder = || world.builder_with(settings.clone());
+    let mut mortal = Mortal { faults: &faults, kill, deaths: 0 };
+    let plan = mortal.carry_out(async || builder().plan_tasks().await).await;
+    for task in plan.folds.iter().chain(&plan.builds) {
+        assert_eq!(mortal.carry_out(async || attempt_by(&builder(), task).await).await, TaskAnswer::Done, "{task:?}");
     }
-    assert!(deaths > 40, "all tasks together make more than {deaths} requests");
+    let published = async || {
+        let summary = builder().publish_tasks(&plan, &[]).await;
+        let failure = summary.run.failures().next().map(|(_, error)| error.clone());
+        failure.map_or(Ok(summary), Err)
+    };
+    assert_eq!(statuses(&mortal.carry_out(published).await), [Status::Published; 2]);
+    for index in &indices {
+        assert_eq!(manifest(&world, index).await.generation, 2, "it was published once");
+    }
+    world.check(&[&indices[0], &indices[1]]).await;
+    assert!(mortal.deaths > 60, "all tasks together make more than {} requests", mortal.deaths);
 }
 
 #[tokio::test]
@@ -218,13 +227,7 @@ async fn of_two_state_machines_at_once_one_publishes_each_index() {
 /// The second of two who build one part at once finds the result of the first.
 #[tokio::test]
 async fn a_part_has_one_result() {
-    let mut handle = None;
-    let store = Store::memory().layer(|below| {
-        let (store, faults) = FaultStore::new(below);
-        handle = Some(faults);
-        std::sync::Arc::new(store)
-    });
-    let faults = handle.expect("layered");
+    let (store, faults) = faulty();
     let definition = index("flat", Metric::L2, false);
     let mut world = World::over(store, VectorKind::Dense).await.with_index(&definition).await;
     world.upload_range(0..10, "a", 1).await;
@@ -322,6 +325,125 @@ async fn what_no_attempt_makes_better_is_an_answer_and_publish_tells_of_it() {
     let summary = world.builder().publish_tasks(&plan, &answers).await;
     assert_eq!((summary.failures.len(), summary.run.failures().count()), (2, 1), "{}", failures(&summary));
     assert!(latest_manifest(&world.store, &definition.id, None).await.expect("read").is_none());
+}
+
+#[tokio::test]
+async fn a_task_that_comes_before_its_turn_is_answered_and_changes_nothing() {
+    let indices = indices();
+    let mut world = world_over(Store::memory(), &indices).await;
+    world.upload_range(0..30, "a", 1).await;
+    world.upload_range(0..30, "b", 1).await;
+    let plan = plan(&world).await;
+    let before = world.objects().await;
+    for task in &plan.builds {
+        let why = refusal(&world, task).await;
+        assert!(why.contains("which its fold must publish first, does not exist"), "{why}");
+    }
+    let why = failures(&publish(&world, &plan).await);
+    assert!(why.contains("must be built before it is published, does not exist"), "{why}");
+    assert_eq!(world.objects().await, before);
+
+    perform(&world, &plan.folds).await;
+    let is_missing = |task: &Task| matches!(task, Task::Build { index, part: 1, .. } if *index == indices[1].id);
+    let (missing, some): (Vec<Task>, Vec<Task>) = plan.builds.iter().cloned().partition(is_missing);
+    perform(&world, &some).await;
+    let published = publish(&world, &plan).await;
+    assert_eq!(published.run.failures().count(), 1, "the other index has all its parts");
+    assert!(failures(&published).contains("the result of part 1 of "), "{}", failures(&published));
+    assert!(latest_manifest(&world.store, &indices[1].id, None).await.expect("read").is_none());
+
+    perform(&world, &missing).await;
+    assert_eq!(statuses(&publish(&world, &plan).await), [Status::Published; 2]);
+    world.check(&[&indices[0], &indices[1]]).await;
+}
+
+/// A result is believed for the order and the part that it was built for, and no other.
+#[tokio::test]
+async fn results_of_other_parts_and_orders_are_not_published() {
+    let definition = sharded(index("shards", Metric::L2, false));
+    let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+    world.upload_range(0..30, "a", 1).await;
+    world.upload_range(0..30, "b", 1).await;
+    let (plan, other) = (plan(&world).await, plan(&world).await);
+    perform(&world, &plan.folds).await;
+    perform(&world, &plan.builds).await;
+    perform(&world, &other.builds).await;
+    let keys = |plan: &TaskPlan| -> Vec<ObjectKey> {
+        let key = |task: &Task| match task.clone() {
+            Task::Build { index, order, part } => ObjectKey::BuildPart { index, order, part },
+            other => panic!("{other:?} is no build"),
+        };
+        plan.builds.iter().map(key).collect()
+    };
+    let (ours, theirs) = (keys(&plan), keys(&other));
+    let sound = world.store.get(&ours[1]).await.expect("read").expect("there");
+    let read = async |key: &ObjectKey| world.store.get(key).await.expect("read").expect("there");
+    let put = async |bytes| {
+        world.store.delete(&ours[1]).await.expect("deleted");
+        world.store.put_unique(&ours[1], bytes).await.expect("put");
+    };
+    let text = String::from_utf8(read(&ours[0]).await.to_vec()).expect("text");
+    let renumbered = text.replace("\"part\": 0", "\"part\": 1");
+    assert_ne!(renumbered, text);
+    for foreign in [read(&ours[0]).await, read(&theirs[1]).await, renumbered.into(), "{".into()] {
+        put(foreign).await;
+        let why = failures(&publish(&world, &plan).await);
+        assert!(why.contains(&ours[1].render()), "{why}");
+        assert!(latest_manifest(&world.store, &definition.id, None).await.expect("read").is_none());
+    }
+    put(sound).await;
+    assert_eq!(statuses(&publish(&world, &plan).await), [Status::Published]);
+    world.check(&[&definition]).await;
+}
+
+#[tokio::test]
+async fn a_publication_that_is_repeated_late_finds_its_own() {
+    let definition = index("flat", Metric::L2, false);
+    let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+    world.upload_range(0..5, "a", 1).await;
+    let plan = plan(&world).await;
+    perform(&world, &plan.folds).await;
+    perform(&world, &plan.builds).await;
+    assert_eq!(statuses(&publish(&world, &plan).await), [Status::Published]);
+    world.clock.advance(HOUR);
+    assert_eq!(statuses(&publish(&world, &plan).await), [Status::Published]);
+    perform(&world, &plan.folds).await;
+    perform(&world, &plan.builds).await;
+    assert_eq!(manifest(&world, &definition).await.generation, 1);
+}
+
+#[tokio::test]
+async fn a_fold_to_where_no_timeline_goes_is_refused_and_publishes_nothing() {
+    let mut world = World::new(VectorKind::Dense).await;
+    world.upload_range(0..5, "a", 1).await;
+    let fold = |lanes: &[u64]| Task::Fold { source: world.source.id.clone(), up_to: ReadToken { lanes: lanes.into() } };
+    let why = refusal(&world, &fold(&[1, 1])).await;
+    assert!(why.contains("a lane of "), "{why}");
+    let why = refusal(&world, &fold(&[7])).await;
+    assert!(
+        why.contains(&ObjectKey::Delta { source: world.source.id.clone(), lane: 0, sequence: 2 }.render()),
+        "{why}"
+    );
+    assert!(latest_checkpoint(&world.store, &world.source.id, None).await.expect("read").is_none());
+}
+
+/// A fold in steps publishes checkpoints between the one that is there and the one that the order means.
+#[tokio::test]
+async fn the_builds_of_a_plan_find_the_checkpoint_of_a_fold_in_steps() {
+    let indices = indices();
+    let mut world = world_over(Store::memory(), &indices).await;
+    for version in 1..=3 {
+        world.upload_range(0..30, "a", version).await;
+        world.upload_range(0..30, "b", version).await;
+    }
+    let plan = plan(&world).await;
+    let mut settings = settings();
+    settings.fold_deltas_max = 4;
+    assert_eq!(attempt_by(&world.builder_with(settings), &plan.folds[0]).await.expect("folded"), TaskAnswer::Done);
+    perform(&world, &plan.builds).await;
+    assert_eq!(statuses(&publish(&world, &plan).await), [Status::Published; 2]);
+    assert_eq!(manifest(&world, &indices[0]).await.watermark, ReadToken::single(6));
+    world.check(&[&indices[0], &indices[1]]).await;
 }
 
 #[tokio::test]
