@@ -26,12 +26,17 @@ pub(crate) enum Answer {
     Gc(Collected),
 }
 
-/// Carries out an event. What failed and may be tried again is an error: a failed event is delivered again, and every task is
-/// idempotent.
+/// Carries out an event. A step whose failure another attempt may mend is an error, so that its event is delivered again; every
+/// task is idempotent. A run or a publication in which anything failed is an error too, after it has done everything else, so
+/// that somebody hears of it.
 pub(crate) async fn answer(builder: &Builder, event: Value) -> Result<Answer, Failure> {
     match Event::decode(event)? {
         Event::Run => Report::of(&builder.run().await?).into_answer(),
-        Event::Gc(options) => Ok(Answer::Gc(Collected::of(builder.collect_garbage(&options).await?))),
+        Event::Gc(options) => {
+            let collected = Collected::of(builder.collect_garbage(&options).await?);
+            collected.log();
+            Ok(Answer::Gc(collected))
+        }
         Event::Step(Task::Plan) => Ok(Answer::Plan(builder.plan_tasks().await?)),
         Event::Step(Task::Fold { source, up_to }) => Ok(Answer::Task(builder.fold_task(&source, &up_to).await?)),
         Event::Step(Task::Build { index, order, part }) => {
@@ -81,7 +86,9 @@ impl Report {
         }
     }
 
+    /// Nobody reads the answer to a schedule or a queue: what was done is in the log.
     fn into_answer(self) -> Result<Answer, Failure> {
+        self.log();
         if self.failures.is_empty() { Ok(Answer::Report(self)) } else { Err(self.failures.join("; ").into()) }
     }
 }
@@ -104,6 +111,13 @@ impl Collected {
         let mut objects = report.objects;
         objects.truncate(GARBAGE_LISTED_MAX);
         Self { dry_run: report.dry_run, count, bytes: report.bytes, notes: report.notes, objects }
+    }
+
+    fn log(&self) {
+        for note in &self.notes {
+            tracing::warn!("{note}");
+        }
+        tracing::info!(dry_run = self.dry_run, count = self.count, bytes = self.bytes, "collected garbage");
     }
 }
 

@@ -1,12 +1,14 @@
-//! `tarn-builder`: folds timelines and builds indices, once, at an interval, or as the function of events.
+//! `tarn-builder`: folds timelines and builds indices, once, at an interval, or task by task.
 //!
 //! Decode, one library call, encode: everything else is in `tarn-compact`. Inside Lambda (`AWS_LAMBDA_RUNTIME_API` is set)
-//! each event is one task, see `event`; settings come from the environment alone there.
+//! each event is one task, see `event`; settings come from the environment alone there. `--event` carries out the same tasks
+//! where there is more disk and time than in a function.
 
 mod event;
 mod function;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,6 +31,9 @@ struct Arguments {
     /// Run once and exit; with a failure status when anything failed.
     #[arg(long, conflicts_with = "interval")]
     once: bool,
+    /// Carry out one task and print its answer, as the function does for the same event: '{"task": "plan"}'.
+    #[arg(long, value_name = "JSON", conflicts_with_all = ["once", "interval"])]
+    event: Option<String>,
     /// How long to wait between runs, as in 5s, 2m or 1h.
     #[arg(long, value_parser = parse_duration, default_value = "5s")]
     interval: Duration,
@@ -44,12 +49,18 @@ struct Arguments {
     /// Most bytes of such copies, in MiB; 65536 if not given, 2048 inside Lambda.
     #[arg(long, env = "TARN_BUILDER_CACHE_MIB")]
     cache_mib: Option<u64>,
+    /// Most bytes of deltas to copy for one fold, in MiB, before it publishes a checkpoint and goes on; 16384 if not given,
+    /// 2048 inside Lambda.
+    #[arg(long, env = "TARN_BUILDER_SPOOL_MIB")]
+    spool_mib: Option<u64>,
 }
 
 /// The only directory of a Lambda function that can be written to.
 const LAMBDA_TEMP_DIR: &str = "/tmp";
-/// Spills and files under construction share `/tmp` with the copies.
+/// Copies of deltas, spills and files under construction share `/tmp` with the copies of files.
 const LAMBDA_CACHE_MIB: u64 = 2048;
+/// The checkpoint files of a fold's step lie beside the deltas that they are made of.
+const LAMBDA_SPOOL_MIB: u64 = 2048;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -88,6 +99,9 @@ fn settings(arguments: &Arguments, in_lambda: bool) -> BuilderSettings {
     if let Some(mib) = arguments.cache_mib.or(in_lambda.then_some(LAMBDA_CACHE_MIB)) {
         settings.cache_bytes = mib.saturating_mul(1 << 20);
     }
+    if let Some(mib) = arguments.spool_mib.or(in_lambda.then_some(LAMBDA_SPOOL_MIB)) {
+        settings.spool_bytes_max = mib.saturating_mul(1 << 20);
+    }
     settings
 }
 
@@ -96,6 +110,11 @@ async fn run(arguments: Arguments, in_lambda: bool) -> Result<ExitCode, Failure>
     let builder = Builder::new(store.clone(), settings(&arguments, in_lambda), Arc::new(Silent))?;
     if in_lambda {
         function::serve(&builder).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(event) = &arguments.event {
+        let answer = function::answer(&builder, serde_json::from_str(event)?).await?;
+        writeln!(std::io::stdout().lock(), "{}", serde_json::to_string(&answer)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     if arguments.once {
@@ -149,6 +168,7 @@ mod tests {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
         }
     }
+
     #[test]
     fn inside_lambda_arguments_are_not_ours() {
         let given = ["/var/task/bootstrap", "bootstrap", "--frobnicate"].map(OsString::from);
@@ -164,9 +184,12 @@ mod tests {
         };
         let inside = settings(&parse(&[]), true);
         assert_eq!((inside.temp_dir, inside.cache_bytes), (Some(PathBuf::from("/tmp")), 2 << 30));
-        let told = settings(&parse(&["--temp-dir", "/mnt", "--cache-mib", "7"]), true);
+        assert_eq!(inside.spool_bytes_max, 2 << 30);
+        let told = settings(&parse(&["--temp-dir", "/mnt", "--cache-mib", "7", "--spool-mib", "9"]), true);
         assert_eq!((told.temp_dir, told.cache_bytes), (Some(PathBuf::from("/mnt")), 7 << 20));
+        assert_eq!(told.spool_bytes_max, 9 << 20);
         let outside = settings(&parse(&[]), false);
-        assert_eq!((outside.temp_dir, outside.cache_bytes), (None, BuilderSettings::default().cache_bytes));
+        let (defaults, found) = (BuilderSettings::default(), (outside.cache_bytes, outside.spool_bytes_max));
+        assert_eq!((outside.temp_dir, found), (None, (defaults.cache_bytes, defaults.spool_bytes_max)));
     }
 }
