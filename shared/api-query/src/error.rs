@@ -12,6 +12,13 @@ pub(crate) fn to_api(error: SearchError) -> ApiError {
         SearchError::Invalid(error) => error.into(),
         SearchError::NotYet { .. } => ApiError::conflict(vec![error.to_string()]),
         SearchError::Store(error) => error.into(),
+        SearchError::Leaf(_) => {
+            tracing::warn!(%error, "a leaf is unavailable");
+            ApiError::unavailable(
+                "A part of the index could not be searched, because too much runs at once or a function failed; repeat the \
+                 request in a moment, or send deadlineMs and take what the other parts have",
+            )
+        }
         SearchError::Corrupt(error) => error.into(),
         error => {
             tracing::error!(%error, "search failed");

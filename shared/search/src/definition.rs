@@ -56,6 +56,11 @@ impl Definition {
         typed.filter_map(|name| Some((name.clone(), *self.source.attribute_types.get(name)?))).collect()
     }
 
+    /// The attributes that a found point carries, in wire order, each with its column in a segment. `None`: all.
+    pub(crate) fn columns<'a>(&'a self, wanted: Option<&'a [String]>) -> impl Iterator<Item = &'a (String, usize)> {
+        self.wire_order.iter().filter(move |(name, _)| wanted.is_none_or(|wanted| wanted.contains(name)))
+    }
+
     /// The position of a shard.
     pub(crate) fn shard_position(&self, shard: &str) -> Option<u32> {
         self.positions.get(shard).copied()

@@ -27,6 +27,7 @@ use crate::filter::FilterCache;
 use crate::generation::{Files, Generation};
 use crate::group::groups;
 use crate::leaf::{LeafAnswer, LeafRequest, LeafSearch};
+use crate::open_files::OpenFiles;
 use crate::plan::{Origin, Part, Unit, plan};
 use crate::points::{self, PointsPage, PointsRequest};
 use crate::pool::{Abandoned, Pool};
@@ -100,7 +101,8 @@ impl Engine {
 
     fn start(store: Store, settings: EngineSettings, leaves: Option<Arc<dyn LeafSearch>>) -> Result<Self, SearchError> {
         let cache = Arc::new(SegmentCache::new(&settings.cache_dir, settings.cache_bytes, store.clone())?);
-        let files = Files { store, cache, pool: Pool::new(settings.threads)? };
+        let open = Arc::new(OpenFiles::new(settings.cache_bytes));
+        let files = Files { store, cache, open, pool: Pool::new(settings.threads)? };
         let filters = Arc::new(FilterCache::new(settings.filter_cache_bytes));
         let (readers, missed) = (RwLock::default(), Mutex::default());
         let inner = Inner { files, settings: Arc::new(settings), filters, readers, leaves, missed };
@@ -290,23 +292,26 @@ impl Engine {
         self.on_snapshot(id, Consistency::Strong, None, warm).await
     }
 
-    /// Fetches and opens the files that searches with a deadline have done without, as of the last such search of each index.
-    /// Whoever is frozen between requests calls it before it lets itself be.
+    /// Fetches and opens the files that searches with a deadline have done without, as of the last such search of each index;
+    /// no more of them than the cache holds. Whoever is frozen between requests calls it before it lets itself be.
     ///
     /// # Errors
     /// The first failure, after all have been tried. A failed file is fetched when a search needs it.
     pub async fn hydrate(&self) -> Result<(), SearchError> {
         let missed = std::mem::take(&mut *self.inner.missed.lock());
-        let mut outcome = Ok(());
+        let (mut outcome, mut room) = (Ok(()), self.inner.settings.cache_bytes);
         for Missed { definition, generation, files } in missed.into_values() {
             let Some(generation) = generation.upgrade() else { continue };
             let (definition, generation) = (&definition, &generation);
-            let opening = futures::stream::iter(files).map(|(shard, segment)| async move {
-                match generation.segment(shard, segment) {
-                    Some(base) => base.open(&self.inner.files, definition).await.map(drop),
-                    None => Ok(()),
-                }
+            let files = files.iter().filter_map(|&(shard, segment)| generation.segment(shard, segment));
+            // More would push out what has just been fetched.
+            let files = files.map_while(|base| {
+                room = room.checked_sub(base.file.object.bytes)?;
+                Some(base)
             });
+            let files: Vec<_> = files.collect();
+            let opening = futures::stream::iter(files)
+                .map(|base| async move { base.open(&self.inner.files, definition).await.map(drop) });
             let opened: Vec<_> = opening.buffer_unordered(OPENS_AT_ONCE).collect().await;
             outcome = opened.into_iter().fold(outcome, Result::and);
         }
@@ -367,7 +372,7 @@ impl Engine {
         for unit in units {
             match unit.origin {
                 Origin::Tail(_) => opened.units.push((unit, None)),
-                Origin::Base { shard, segment } => match base(shard, segment)?.opened() {
+                Origin::Base { shard, segment } => match base(shard, segment)?.opened(&self.inner.files) {
                     Some(segment) => opened.units.push((unit, Some(segment))),
                     None => closed.push((unit, shard, segment)),
                 },
@@ -471,10 +476,7 @@ fn answer(
     let merged = execute::search(&units, &queries, request.k as usize, effort, threads, stop)?;
     let allowed = merged.allowed + late_rows * queries.len() as u64;
     let searched = clock.monotonic();
-    let columns: Vec<(String, usize)> = match &request.attributes {
-        None => definition.wire_order.clone(),
-        Some(names) => definition.wire_order.iter().filter(|(name, _)| names.contains(name)).cloned().collect(),
-    };
+    let columns: Vec<(String, usize)> = definition.columns(request.attributes.as_deref()).cloned().collect();
     let found = |candidates: &Vec<_>| execute::fetch(snapshot, &units, candidates, &columns, request.retrieve_vectors);
     let results = merged.candidates.iter().map(found).collect::<Result<Vec<_>, _>>()?;
     let fetched = clock.monotonic();

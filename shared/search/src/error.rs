@@ -1,5 +1,8 @@
 //! Why a search gave no answer. A kind exists only where callers act differently.
 
+use std::error::Error;
+use std::sync::Arc;
+
 use tarn_model::{Corrupt, DataSourceId, IndexId, ReadToken, ValidationError};
 use tarn_store::StoreError;
 
@@ -35,6 +38,9 @@ pub enum SearchError {
     /// The object store failed. 503 when retryable.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A leaf could not be asked, or could not read: throttled, out of reach, dead. Retryable. 503.
+    #[error("a group of shards could not be searched: {0}")]
+    Leaf(Arc<dyn Error + Send + Sync>),
     /// A stored object does not say what it must; the error names it. 500. Never a silently partial answer.
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
@@ -46,6 +52,15 @@ pub enum SearchError {
 impl SearchError {
     /// Whether the same search may succeed if it is simply asked again.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Store(error) if error.is_retryable())
+        match self {
+            Self::Store(error) => error.is_retryable(),
+            Self::Leaf(_) => true,
+            _ => false,
+        }
+    }
+
+    /// That a leaf could not be asked, or could not read.
+    pub fn unavailable_leaf(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Leaf(Arc::from(cause.into()))
     }
 }

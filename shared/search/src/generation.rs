@@ -1,24 +1,26 @@
 //! A generation: one manifest with its catalogs, and the segment files they name.
 //!
-//! Files are fetched and mapped when a query first needs them. A generation that follows another shares the catalogs and the
-//! open files that both name; whoever holds a generation keeps its open files mapped and cached.
+//! Files are fetched and mapped when a query needs them. A generation that follows another shares the catalogs and the open
+//! files that both name. A file stays open until nobody holds a generation that names it, or until it is idle and others need
+//! its space (`OpenFiles`).
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::future::try_join_all;
+use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 use tarn_model::{Corrupt, IndexId, Manifest, ObjectKey, ObjectRef, ReadToken};
 use tarn_segment::{Catalog, CatalogSegment, Segment, SegmentError, SegmentKind};
 use tarn_store::{LocalFile, SegmentCache, Store, StoreError};
-use tokio::sync::OnceCell;
 use ulid::Ulid;
 
 use crate::column::check_columns;
 use crate::definition::Definition;
 use crate::error::SearchError;
+use crate::open_files::{OpenFiles, Space};
 use crate::pool::Pool;
 use crate::splits::{Directory, SplitEntry};
 use crate::tail::segment_number;
@@ -77,23 +79,29 @@ pub(crate) struct BaseSegment {
     pub(crate) file: Arc<SegmentFile>,
 }
 
-/// A segment file: fetched and opened once, by whoever needs it first.
+/// A segment file: fetched and opened by whoever needs it and finds it closed.
 #[derive(Debug)]
 pub(crate) struct SegmentFile {
     /// What the file must be.
     pub(crate) object: ObjectRef,
     /// Unique in the process.
     pub(crate) number: u64,
-    open: OnceCell<OpenFile>,
+    open: RwLock<Option<OpenFile>>,
+    /// Held by whoever is opening it.
+    opening: tokio::sync::Mutex<()>,
+    last_use: AtomicU64,
     /// Whether a local copy that had gone bad was already thrown away.
     fetched_again: AtomicBool,
 }
 
 #[derive(Debug)]
 struct OpenFile {
+    /// A search that uses it has a handle of its own.
     segment: Arc<Segment>,
     /// Keeps the cache from evicting what is mapped.
     _pin: LocalFile,
+    /// `None` when the file is the store's own.
+    space: Option<Space>,
 }
 
 /// Where files come from and who opens them.
@@ -103,6 +111,8 @@ pub(crate) struct Files {
     pub(crate) store: Store,
     /// The local copies.
     pub(crate) cache: Arc<SegmentCache>,
+    /// Which of them are open.
+    pub(crate) open: Arc<OpenFiles>,
     /// Who verifies and maps.
     pub(crate) pool: Pool,
 }
@@ -248,7 +258,9 @@ impl ShardCatalog {
                 None => Arc::new(SegmentFile {
                     object,
                     number: segment_number(),
-                    open: OnceCell::new(),
+                    open: RwLock::default(),
+                    opening: tokio::sync::Mutex::default(),
+                    last_use: AtomicU64::new(0),
                     fetched_again: AtomicBool::new(false),
                 }),
             };
@@ -269,25 +281,60 @@ impl SegmentFile {
         self.key(definition).render()
     }
 
+    /// Whether it is open. That may have changed by the time the answer is read.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.read().is_some()
+    }
+
+    /// When it was used last; see [`OpenFiles::next_use`].
+    pub(crate) fn last_use(&self) -> u64 {
+        self.last_use.load(Ordering::Relaxed)
+    }
+
+    /// Closes it unless a search uses it; says whether it did.
+    pub(crate) fn close_if_idle(&self) -> bool {
+        let mut open = self.open.write();
+        // Nobody gets another handle while the lock is held.
+        let closed = open.take_if(|open| Arc::strong_count(&open.segment) == 1);
+        drop(open);
+        closed.is_some()
+    }
+
+    /// The segment, if it is open.
+    fn opened(&self, files: &Files) -> Option<Arc<Segment>> {
+        let segment = self.open.read().as_ref().map(|open| Arc::clone(&open.segment))?;
+        self.last_use.store(files.open.next_use(), Ordering::Relaxed);
+        Some(segment)
+    }
+
     async fn open(
-        &self,
+        self: &Arc<Self>,
         files: &Files,
         definition: &Arc<Definition>,
         rows: u32,
         kind: SegmentKind,
     ) -> Result<Arc<Segment>, SearchError> {
-        let open = self.open.get_or_try_init(|| async {
-            match self.fetch(files, definition, rows, kind).await {
-                // The cache verified its copy once; a disk can go bad since. What the store has may be sound. Once, because
-                // a file that was written wrong stays wrong.
-                Err(SearchError::Corrupt(_)) if !self.fetched_again.swap(true, Ordering::Relaxed) => {
-                    files.cache.discard(&self.object);
-                    self.fetch(files, definition, rows, kind).await
-                }
-                fetched => fetched,
+        let _turn = self.opening.lock().await;
+        if let Some(segment) = self.opened(files) {
+            return Ok(segment);
+        }
+        let open = match self.fetch(files, definition, rows, kind).await {
+            // The cache verified its copy once; a disk can go bad since. What the store has may be sound. Once, because
+            // a file that was written wrong stays wrong.
+            Err(SearchError::Corrupt(_)) if !self.fetched_again.swap(true, Ordering::Relaxed) => {
+                files.cache.discard(&self.object);
+                self.fetch(files, definition, rows, kind).await?
             }
-        });
-        Ok(Arc::clone(&open.await?.segment))
+            fetched => fetched?,
+        };
+        let segment = Arc::clone(&open.segment);
+        self.last_use.store(files.open.next_use(), Ordering::Relaxed);
+        let counts = open.space.is_some();
+        *self.open.write() = Some(open);
+        if counts {
+            files.open.add(self);
+        }
+        Ok(segment)
     }
 
     async fn fetch(
@@ -298,6 +345,7 @@ impl SegmentFile {
         kind: SegmentKind,
     ) -> Result<OpenFile, SearchError> {
         let key = self.key(definition);
+        let space = files.store.local_file(&key).is_none().then(|| files.open.make_room(self.object.bytes));
         let local = files.cache.fetch(&key, &self.object).await?;
         let (path, object, name) = (local.path().to_owned(), self.object.clone(), key.render());
         let definition = Arc::clone(definition);
@@ -307,7 +355,7 @@ impl SegmentFile {
             Ok(Arc::new(segment))
         };
         let segment = files.pool.run(move |_| verify()).await?;
-        Ok(OpenFile { segment, _pin: local })
+        Ok(OpenFile { segment, _pin: local, space })
     }
 }
 
@@ -339,8 +387,8 @@ impl BaseSegment {
     }
 
     /// The segment, if it is open.
-    pub(crate) fn opened(&self) -> Option<Arc<Segment>> {
-        self.file.open.get().map(|open| Arc::clone(&open.segment))
+    pub(crate) fn opened(&self, files: &Files) -> Option<Arc<Segment>> {
+        self.file.opened(files)
     }
 }
 

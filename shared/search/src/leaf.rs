@@ -8,7 +8,6 @@
 //! A leaf has no clock in common with its root: it is told how long it may take. What it has not found by then its answer
 //! leaves out and says so. Leaves keep nothing that matters; asking one again is always safe.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,6 +17,7 @@ use tarn_segment::compare_hits;
 use tarn_store::StoreError;
 use ulid::Ulid;
 
+use crate::definition::Definition;
 use crate::engine::Engine;
 use crate::error::SearchError;
 use crate::execute::keep_first;
@@ -154,20 +154,46 @@ impl From<LeafError> for SearchError {
     }
 }
 
-impl SearchError {
-    /// That a leaf could not be asked, or could not read; retryable.
-    pub fn unavailable_leaf(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        let cause = Arc::from(cause.into());
-        Self::Store(StoreError::Unavailable { operation: "search", object: "a group of shards".to_owned(), cause })
+/// `leaf-answers-fit`: an answer is one to this request, whoever gives it. Another release's may not be.
+///
+/// # Errors
+/// [`SearchError::Internal`] says what is wrong.
+pub(crate) fn check_answer(
+    answer: &LeafAnswer,
+    request: &SearchRequest,
+    definition: &Definition,
+) -> Result<(), SearchError> {
+    let wrong = |what: String| Err(SearchError::Internal(format!("a leaf's answer does not fit its request: {what}")));
+    let (results, queries) = (answer.results.len(), request.queries.len());
+    if results != queries {
+        return wrong(format!("{results} results of {queries} queries"));
     }
+    if let Some(hits) = answer.results.iter().find(|hits| hits.len() > request.k as usize) {
+        return wrong(format!("{} points, and k is {}", hits.len(), request.k));
+    }
+    if answer.considered > answer.allowed {
+        return wrong(format!("{} rows considered of {}", answer.considered, answer.allowed));
+    }
+    let mut hits = answer.results.iter().flatten();
+    if hits.clone().any(|hit| hit.found.distance.is_nan()) {
+        return wrong("a distance that is no number".to_owned());
+    }
+    // Points of one answer are alike.
+    let Some(LeafHit { found, .. }) = hits.next() else { return Ok(()) };
+    let names = found.attributes.iter().map(|(name, _)| name);
+    let wanted = definition.columns(request.attributes.as_deref()).map(|(name, _)| name);
+    if !names.eq(wanted) || found.vector.is_some() != request.retrieve_vectors {
+        return wrong("other attributes than were asked for, or a vector too many or too few".to_owned());
+    }
+    Ok(())
 }
 
 /// Puts answers about different rows together.
 pub(crate) fn merge(metric: Metric, k: usize, queries: usize, answers: Vec<LeafAnswer>) -> LeafAnswer {
     let mut merged = LeafAnswer { results: vec![Vec::new(); queries], ..LeafAnswer::default() };
     for answer in answers {
-        merged.allowed += answer.allowed;
-        merged.considered += answer.considered;
+        merged.allowed = merged.allowed.saturating_add(answer.allowed);
+        merged.considered = merged.considered.saturating_add(answer.considered);
         merged.timings = merged.timings.longest(&answer.timings);
         for (all, hits) in merged.results.iter_mut().zip(answer.results) {
             all.extend(hits);

@@ -15,6 +15,7 @@ mod generation;
 mod group;
 mod leaf;
 mod moment;
+mod open_files;
 mod plan;
 mod points;
 mod pool;

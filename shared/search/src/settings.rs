@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct EngineSettings {
     /// Where segment files of a remote store are kept. Unused for a store that is a local directory.
     pub cache_dir: PathBuf,
-    /// Size bound of `cache_dir`, in bytes. Files that a snapshot pins may exceed it for as long as they are pinned.
+    /// Size bound of `cache_dir`, in bytes. Files that searches under way use may exceed it for as long as they do.
     pub cache_bytes: u64,
     /// Threads that compute distances; 0 means one per processor.
     pub threads: usize,

@@ -6,6 +6,8 @@
 mod answers;
 #[path = "search/corruption.rs"]
 mod corruption;
+#[path = "search/files.rs"]
+mod files;
 #[path = "search/freshness.rs"]
 mod freshness;
 #[path = "search/leaves.rs"]

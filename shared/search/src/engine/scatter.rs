@@ -10,7 +10,7 @@ use tarn_store::Clock;
 use super::Engine;
 use crate::error::SearchError;
 use crate::group::Group;
-use crate::leaf::{LeafAnswer, LeafRequest, LeafSearch, Pin, merge};
+use crate::leaf::{LeafAnswer, LeafRequest, LeafSearch, Pin, check_answer, merge};
 use crate::plan::Unit;
 use crate::request::{GroupFailure, SearchRequest};
 use crate::snapshot::Snapshot;
@@ -67,7 +67,7 @@ impl Engine {
         let (metric, k) = (snapshot.definition.index.algorithm.metric, request.k as usize);
         let merging = move |_: &_| Ok(merge(metric, k, queries, answers));
         let mut merged = self.inner.files.pool.run(merging).await?;
-        merged.allowed += lost;
+        merged.allowed = merged.allowed.saturating_add(lost);
         // The leaves' own waits for files are among it.
         merged.timings.search = self.monotonic().saturating_sub(began).saturating_sub(merged.timings.fetch);
         Ok((merged, failures))
@@ -98,10 +98,9 @@ impl Engine {
             };
             let Some(answer) = before(leaves.search(asked), clock, left()).await else { return late() };
             match answer {
-                Ok(answer) if answer.results.len() == request.queries.len() => return Ok(Outcome::Answered(answer)),
                 Ok(answer) => {
-                    let (answers, queries) = (answer.results.len(), request.queries.len());
-                    return Err(SearchError::Internal(format!("a leaf gave {answers} answers to {queries} queries")));
+                    check_answer(&answer, request, &snapshot.definition)?;
+                    return Ok(Outcome::Answered(answer));
                 }
                 Err(error) if error.is_retryable() && attempt < ATTEMPTS => {
                     attempt += 1;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use parking_lot::Mutex;
 use tarn_model::{Corrupt, Index};
 use tarn_search::{
@@ -389,6 +390,53 @@ async fn a_leaf_reads_the_catalogs_of_its_own_shards_alone() {
     assert!(warm.iter().all(|&gets| gets == 0), "{warm:?}");
 }
 
+/// What a test makes of a right answer.
+type Bend = fn(&mut LeafAnswer);
+
+/// A leaf that gives a bent answer.
+struct Bends(Engine, Bend);
+
+#[async_trait]
+impl LeafSearch for Bends {
+    async fn search(&self, request: LeafRequest) -> Result<LeafAnswer, SearchError> {
+        let mut answer = self.0.search_leaf(request).await?;
+        self.1(&mut answer);
+        Ok(travel(&answer))
+    }
+}
+
+#[tokio::test]
+async fn leaf_answers_fit() {
+    let mut scattered = Scattered::new(31).await;
+    let bends: [(Bend, &str); 7] = [
+        (|answer| answer.results.push(Vec::new()), "results of"),
+        (
+            |answer| {
+                let first = answer.results[0][0].clone();
+                answer.results[0].resize(6, first);
+            },
+            "6 points, and k is 5",
+        ),
+        (|answer| answer.considered = answer.allowed + 1, "rows considered"),
+        (|answer| answer.results[0][0].found.distance = f64::NAN, "no number"),
+        (|answer| answer.results.iter_mut().flatten().for_each(|hit| hit.found.attributes.clear()), "attributes"),
+        (|answer| answer.results.iter_mut().flatten().for_each(|hit| hit.found.vector = None), "vector"),
+        (|answer| answer.allowed = u64::MAX, ""),
+    ];
+    for (bend, expected) in bends {
+        let leaf = Arc::new(Bends(scattered.world.engine(), bend));
+        let settings = EngineSettings { leaf_bytes: 1, ..scattered.world.settings() };
+        let root = Engine::with_leaves(scattered.world.store.clone(), settings, leaf).unwrap();
+        let request = SearchRequest { retrieve_vectors: true, ..scattered.world.request(5) };
+        match root.search(&scattered.index.id, request).await {
+            Err(error) => assert!(!expected.is_empty() && error.to_string().contains(expected), "{error}"),
+            Ok(response) => {
+                assert!(expected.is_empty() && response.coverage < 1.0, "{expected}: {}", response.coverage)
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn hydration_fetches_what_a_deadline_left_out() {
     let (mut world, faults) = World::faulty(Scenario::dense(), 30).await;
@@ -409,4 +457,18 @@ async fn hydration_fetches_what_a_deadline_left_out() {
     engine.hydrate().await.unwrap();
     request.deadline = None;
     world.check(&engine, &index, request).await;
+}
+
+#[tokio::test]
+async fn hydration_fetches_no_more_than_the_cache_holds() {
+    let (mut world, faults) = World::faulty(Scenario::dense(), 32).await;
+    let index = world.index("exact-l2");
+    world.upload_random(100).await;
+    world.publish(&index, 1, false).await;
+    let held = faults.hold(tarn_testkit::Operation::Get, "/segments/");
+    let engine = Engine::new(world.store.clone(), EngineSettings { cache_bytes: 1, ..world.settings() }).unwrap();
+    let request = SearchRequest { deadline: Some(Duration::from_secs(600)), ..world.request(5) };
+    assert!(engine.search(&index.id, request).await.unwrap().coverage < 1.0);
+    held.arrived().await;
+    assert!(matches!(engine.hydrate().now_or_never(), Some(Ok(()))), "it waits for a file that does not fit");
 }
