@@ -3,20 +3,20 @@
 //! | variable | |
 //! |---|---|
 //! | `TARN_STORE` | the store, as `s3://bucket/prefix` |
-//! | `TARN_CACHE_BYTES` | bounds the segment files in the temporary directory; half of what a function has unless it is given more |
+//! | `TARN_CACHE_BYTES` | bounds the segment files in the temporary directory; unless set, half of what it has space for |
 //! | `TARN_LEAF_BYTES` | searches of more bytes of files than this are shared out among invocations; unset: none is |
+//! | `TARN_LEAVES_MAX` | most invocations that one search is shared out among; 64 unless set |
 //! | `TARN_LEAF_FUNCTION` | the function that is invoked for that; this one unless set |
 //! | `TARN_LOG` | what is logged |
 //! | `AWS_ENDPOINT_URL_LAMBDA`, `AWS_ENDPOINT_URL` | where Lambda is, unless it is where AWS has it |
 
-/// Half of a function's default 512 MiB: a file that is being replaced and its replacement may both be there for a while.
-const CACHE_BYTES: u64 = 256 << 20;
+use std::num::NonZeroUsize;
 
 /// The configuration.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Config {
     pub(crate) store: String,
-    pub(crate) cache_bytes: u64,
+    pub(crate) cache_bytes: Option<u64>,
     pub(crate) scale_out: Option<ScaleOut>,
     /// Host and port of the runtime API.
     pub(crate) runtime_api: Option<String>,
@@ -26,6 +26,7 @@ pub(crate) struct Config {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ScaleOut {
     pub(crate) leaf_bytes: u64,
+    pub(crate) leaves_max: Option<NonZeroUsize>,
     pub(crate) function: String,
     /// The published version to invoke. A leaf of another release would not understand.
     pub(crate) version: Option<String>,
@@ -55,13 +56,16 @@ impl Config {
                 if !function.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
                     return Err("TARN_LEAF_FUNCTION must be a function's name, not its ARN".to_owned());
                 }
+                let leaves_max = variable("TARN_LEAVES_MAX").map(|text| text.parse::<NonZeroUsize>()).transpose();
+                let leaves_max =
+                    leaves_max.map_err(|_| "TARN_LEAVES_MAX must be a number of invocations, at least 1")?;
                 let endpoint = variable("AWS_ENDPOINT_URL_LAMBDA").or_else(|| variable("AWS_ENDPOINT_URL"));
-                Some(ScaleOut { leaf_bytes, function, version, endpoint })
+                Some(ScaleOut { leaf_bytes, leaves_max, function, version, endpoint })
             }
         };
         Ok(Self {
             store: variable("TARN_STORE").ok_or("TARN_STORE must name the store, as s3://bucket/prefix")?,
-            cache_bytes: bytes("TARN_CACHE_BYTES")?.unwrap_or(CACHE_BYTES),
+            cache_bytes: bytes("TARN_CACHE_BYTES")?,
             scale_out,
             runtime_api: variable("AWS_LAMBDA_RUNTIME_API"),
         })
@@ -82,8 +86,8 @@ mod tests {
     #[test]
     fn a_store_is_enough() {
         let config = read(&[STORE]).unwrap();
-        assert_eq!((config.store.as_str(), config.cache_bytes, config.scale_out), ("s3://bucket", CACHE_BYTES, None));
-        assert_eq!(read(&[STORE, ("TARN_CACHE_BYTES", "7")]).unwrap().cache_bytes, 7);
+        assert_eq!((config.store.as_str(), config.cache_bytes, config.scale_out), ("s3://bucket", None, None));
+        assert_eq!(read(&[STORE, ("TARN_CACHE_BYTES", "7")]).unwrap().cache_bytes, Some(7));
         assert!(read(&[]).unwrap_err().contains("TARN_STORE"));
         assert!(read(&[STORE, ("TARN_CACHE_BYTES", "1 GB")]).unwrap_err().contains("TARN_CACHE_BYTES"));
     }
@@ -100,6 +104,9 @@ mod tests {
         let other = of(&[("AWS_LAMBDA_FUNCTION_VERSION", "12"), ("TARN_LEAF_FUNCTION", "leaf")]).unwrap();
         assert_eq!((other.function.as_str(), other.version), ("leaf", None));
         assert!(of(&[("TARN_LEAF_FUNCTION", "arn:aws:lambda:x")]).unwrap_err().contains("ARN"));
+        assert_eq!(own.leaves_max, None);
+        assert_eq!(of(&[("TARN_LEAVES_MAX", "8")]).unwrap().leaves_max, NonZeroUsize::new(8));
+        assert!(of(&[("TARN_LEAVES_MAX", "0")]).unwrap_err().contains("TARN_LEAVES_MAX"));
         let endpoint =
             of(&[("AWS_ENDPOINT_URL", "http://a"), ("AWS_ENDPOINT_URL_LAMBDA", "http://b")]).unwrap().endpoint;
         assert_eq!(endpoint.as_deref(), Some("http://b"));

@@ -2,29 +2,40 @@
 //!
 //! A leaf request is told by its first key, which no event of an HTTP API has: what a client sends is inside such an event and
 //! cannot become one. Whoever may invoke the function directly may search everything; IAM says who that is.
+//!
+//! Work ends before the invocation's time does: a function that is ended from outside loses what it has mapped and cached, and
+//! its caller learns nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
+use lambda_http::http::{HeaderMap, HeaderName, HeaderValue};
 use lambda_http::request::LambdaRequest;
 use lambda_http::tower::ServiceExt as _;
-use lambda_http::{Adapter, Error, LambdaEvent};
+use lambda_http::{Error, LambdaEvent, Request, RequestExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use tarn_search::{Engine, LeafAnswer, LeafError, LeafRequest};
+use tarn_store::Clock;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::http_reply::http_reply;
 
 /// Most bytes of a request or a response: 6 MB, less what surrounds them.
 pub(crate) const PAYLOAD_BYTES: usize = 6_000_000;
 
-/// How every leaf event begins.
-const LEAF_EVENT: &str = r#"{"tarnLeaf":"#;
+/// The first key of every leaf event.
+const LEAF_KEY: &str = r#""tarnLeaf""#;
+/// Left of the invocation's time when the work ends: to answer.
+const RESERVE: Duration = Duration::from_secs(1);
+const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("request-timeout");
 
-/// What invokes a leaf.
+/// What invokes a leaf. Written by whoever borrows the request, read by whoever gets it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct LeafEvent {
+pub(crate) struct LeafEvent<R = LeafRequest> {
     #[serde(rename = "tarnLeaf")]
-    pub(crate) request: LeafRequest,
+    pub(crate) request: R,
 }
 
 /// What a leaf replies.
@@ -69,20 +80,53 @@ impl Handler {
     pub(crate) async fn handle(self, event: LambdaEvent<Box<RawValue>>) -> Result<Box<RawValue>, Error> {
         let _responded = Responded(Arc::clone(&self.responses));
         let LambdaEvent { payload, context } = event;
-        if payload.get().trim_start().starts_with(LEAF_EVENT) {
-            return leaf(&self.engine, payload.get()).await;
+        let left = time_left(&**self.engine.store().clock(), context.deadline);
+        if is_leaf_event(payload.get()) {
+            return leaf(&self.engine, payload.get(), left).await;
         }
         let request: LambdaRequest = serde_json::from_str(payload.get())?;
-        let response = Adapter::from(self.router).oneshot(LambdaEvent { payload: request, context }).await?;
-        Ok(to_raw_value(&response)?)
+        let mut request = Request::from(request).with_lambda_context(context);
+        bound(request.headers_mut(), left);
+        http_reply(self.router.oneshot(request).await?).await
     }
 }
 
-async fn leaf(engine: &Engine, event: &str) -> Result<Box<RawValue>, Error> {
+fn is_leaf_event(payload: &str) -> bool {
+    payload.trim_start().strip_prefix('{').is_some_and(|rest| rest.trim_start().starts_with(LEAF_KEY))
+}
+
+/// How long the work may take. `ends_ms`: when the invocation is ended, in milliseconds since the Unix epoch. A short time-out is
+/// shared out evenly.
+fn time_left(clock: &dyn Clock, ends_ms: u64) -> Duration {
+    let left = Duration::from_millis(ends_ms.saturating_sub(u64::try_from(clock.now_ms()).unwrap_or(0)));
+    left.saturating_sub(RESERVE.min(left / 2))
+}
+
+/// Bounds a request by the time that is left. A header that is no time stays, to be refused.
+fn bound(headers: &mut HeaderMap, left: Duration) {
+    let left = left.as_secs_f64().max(0.001);
+    let asked = headers.get(REQUEST_TIMEOUT).map(|value| value.to_str().ok()?.trim().parse::<f64>().ok());
+    let is_longer = match asked {
+        None => true,
+        Some(asked) => asked.is_some_and(|asked| asked.is_finite() && asked > left),
+    };
+    if let Ok(left) = HeaderValue::from_str(&format!("{left:.3}"))
+        && is_longer
+    {
+        headers.insert(REQUEST_TIMEOUT, left);
+    }
+}
+
+async fn leaf(engine: &Engine, event: &str, left: Duration) -> Result<Box<RawValue>, Error> {
     let reply = match serde_json::from_str::<LeafEvent>(event) {
-        Ok(LeafEvent { request }) => match engine.search_leaf(request).await {
-            Ok(answer) => LeafReply::Answer(answer),
-            Err(error) => LeafReply::Error(error.into()),
+        Ok(LeafEvent { request }) => tokio::select! {
+            biased;
+            answered = engine.search_leaf(request) => {
+                answered.map_or_else(|error| LeafReply::Error(error.into()), LeafReply::Answer)
+            }
+            () = engine.store().clock().sleep(left) => LeafReply::Error(LeafError::Unavailable(
+                "a leaf ran out of its function's time; give the function more, or its leaves fewer bytes".to_owned(),
+            )),
         },
         Err(error) => LeafReply::Error(LeafError::Failed(format!("not a leaf request of this release: {error}"))),
     };
@@ -95,26 +139,42 @@ async fn leaf(engine: &Engine, event: &str) -> Result<Box<RawValue>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use axum::routing::{get, post};
     use lambda_http::Context;
+    use lambda_http::http::StatusCode;
+    use serde_json::json;
     use tarn_api::{ApiSettings, AppState};
     use tarn_api_query::{QueryState, query_router};
-    use tarn_search::EngineSettings;
-    use tarn_store::Store;
+    use tarn_model::{ReadToken, Vector};
+    use tarn_search::{EngineSettings, Pin, SearchRequest};
+    use tarn_store::{Store, SystemClock};
+    use tarn_testkit::{Operation, Scenario};
 
     use super::*;
 
-    async fn handle(event: &str) -> (Result<Box<RawValue>, Error>, UnboundedReceiver<()>) {
-        let (store, cache) = (Store::memory(), tempfile::tempdir().unwrap());
+    fn engine(store: Store) -> (Engine, tempfile::TempDir) {
+        let cache = tempfile::tempdir().unwrap();
         let settings = EngineSettings { cache_dir: cache.path().to_owned(), threads: 1, ..EngineSettings::default() };
-        let engine = Engine::new(store.clone(), settings).unwrap();
+        (Engine::new(store, settings).unwrap(), cache)
+    }
+
+    /// An event with so many milliseconds left.
+    fn event(payload: &str, left_ms: u64) -> LambdaEvent<Box<RawValue>> {
+        let mut context = Context::default();
+        context.deadline = u64::try_from(SystemClock.now_ms()).unwrap() + left_ms;
+        LambdaEvent { payload: RawValue::from_string(payload.to_owned()).unwrap(), context }
+    }
+
+    async fn handle(payload: &str) -> (Result<Box<RawValue>, Error>, UnboundedReceiver<()>) {
+        let store = Store::memory();
+        let (engine, _cache) = engine(store.clone());
         let app = AppState::new(store, ApiSettings::default());
         let (handler, responses) = Handler::new(query_router(QueryState::new(app, engine.clone())), engine);
-        let payload = RawValue::from_string(event.to_owned()).unwrap();
-        (handler.handle(LambdaEvent { payload, context: Context::default() }).await, responses)
+        (handler.handle(event(payload, 60_000)).await, responses)
     }
 
     fn http(path: &str, body: &str) -> String {
-        serde_json::json!({
+        json!({
             "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": "",
             "headers": {"host": "a", "content-type": "application/json"}, "body": body, "isBase64Encoded": false,
             "requestContext": {"accountId": "1", "apiId": "a", "stage": "$default", "timeEpoch": 0,
@@ -135,7 +195,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_leaf_request_of_another_release_is_an_error_and_not_half_an_answer() {
-        let (answered, mut responses) = handle(r#"{"tarnLeaf":{"shards":[],"newField":1}}"#).await;
+        let (answered, mut responses) = handle(r#" { "tarnLeaf": {"shards":[],"newField":1}}"#).await;
         let reply: LeafReply = serde_json::from_str(answered.unwrap().get()).unwrap();
         assert!(matches!(&reply, LeafReply::Error(LeafError::Failed(text)) if text.contains("release")), "{reply:?}");
         responses.try_recv().unwrap();
@@ -146,5 +206,70 @@ mod tests {
         let (answered, mut responses) = handle(r#"{"Records": []}"#).await;
         assert!(answered.is_err());
         responses.try_recv().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_request_is_told_the_invocations_time_and_an_answer_that_is_too_large_is_413() {
+        let told = |headers: HeaderMap| async move { headers[REQUEST_TIMEOUT].to_str().unwrap().to_owned() };
+        let large = || async { (StatusCode::OK, "x".repeat(PAYLOAD_BYTES)) };
+        let router = Router::new().route("/told", post(told)).route("/large", post(large)).route("/", get(|| async {}));
+        let (engine, _cache) = engine(Store::memory());
+        let (handler, _responses) = Handler::new(router, engine);
+        let ask = async |path: &str| {
+            let reply = handler.clone().handle(event(&http(path, ""), 11_000)).await.unwrap();
+            serde_json::from_str::<serde_json::Value>(reply.get()).unwrap()
+        };
+        let told: f64 = ask("/told").await["body"].as_str().unwrap().parse().unwrap();
+        assert!(told > 5.0 && told <= 10.0, "{told}");
+        let large = ask("/large").await;
+        assert_eq!(large["statusCode"], 413);
+        assert!(large["body"].as_str().unwrap().contains("fewer"), "{large}");
+    }
+
+    #[test]
+    fn a_time_limit_is_only_ever_shortened() {
+        for (asked, expected) in [(None, "9.500"), (Some("2"), "2"), (Some("60"), "9.500"), (Some("never"), "never")] {
+            let mut headers = HeaderMap::new();
+            headers.extend(asked.map(|asked| (REQUEST_TIMEOUT, HeaderValue::from_static(asked))));
+            bound(&mut headers, Duration::from_millis(9_500));
+            assert_eq!(headers[REQUEST_TIMEOUT], expected);
+        }
+    }
+
+    #[test]
+    fn a_short_time_is_shared_out() {
+        let now = u64::try_from(SystemClock.now_ms()).unwrap();
+        let left = |after_ms| time_left(&SystemClock, now + after_ms).as_millis();
+        assert!((28_000 - 500..=28_000).contains(&left(29_000)));
+        assert!((500 - 250..=500).contains(&left(1_000)));
+        assert_eq!(time_left(&SystemClock, 0), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn a_leaf_that_has_no_time_left_says_so() {
+        let scenario = Scenario::dense();
+        let mut faults = tarn_testkit::Faults::default();
+        let store = Store::memory().layer(|objects| {
+            let (store, handle) = tarn_testkit::FaultStore::new(objects);
+            faults = handle;
+            Arc::new(store)
+        });
+        let _held = faults.hold(Operation::Get, "/manifests/");
+        let (engine, _cache) = engine(store);
+        let (handler, _responses) = Handler::new(Router::new(), engine);
+        let pin =
+            Pin { generation: 1, commit_id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(), head: ReadToken::single(0) };
+        let request = LeafRequest {
+            index: (*scenario.indices[0]).clone(),
+            source: (*scenario.source).clone(),
+            pin,
+            shards: Vec::new(),
+            search: SearchRequest::new(vec![Vector::Dense(vec![0.5; scenario.source.vector_dimension as usize])], 1),
+            remaining: None,
+        };
+        let payload = serde_json::to_string(&LeafEvent { request: &request }).unwrap();
+        let reply = handler.handle(event(&payload, 20)).await.unwrap();
+        let reply: LeafReply = serde_json::from_str(reply.get()).unwrap();
+        assert!(matches!(&reply, LeafReply::Error(LeafError::Unavailable(text)) if text.contains("time")), "{reply:?}");
     }
 }

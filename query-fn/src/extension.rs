@@ -7,10 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use lambda_http::Error;
-use lambda_http::http::Request;
-use object_store::ClientOptions;
-use object_store::client::{HttpClient, HttpConnector, HttpRequestBody, ReqwestConnector};
+use lambda_http::http::{Request, Uri};
+use lambda_runtime_api_client::PooledClient;
+use lambda_runtime_api_client::body::Body;
 use serde::Deserialize;
 use tarn_store::Clock;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -19,6 +20,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 const NAME: &str = "tarn-hydrate";
 const NAME_HEADER: &str = "lambda-extension-name";
 const IDENTIFIER_HEADER: &str = "lambda-extension-identifier";
+const REGISTER: &str = "/2020-01-01/extension/register";
+const NEXT: &str = "/2020-01-01/extension/event/next";
 /// Left of the invocation's time when the work ends: to ask for the next event.
 const RESERVE: Duration = Duration::from_secs(1);
 /// A runtime API that does not answer must not hold up the function.
@@ -27,8 +30,8 @@ const REGISTRATION: Duration = Duration::from_secs(1);
 /// A registered extension.
 #[derive(Debug)]
 pub(crate) struct Extension {
-    http: HttpClient,
-    next: String,
+    /// The runtime's own, which knows no TLS and no time limit: the next event may be hours away.
+    api: PooledClient,
     identifier: String,
     clock: Arc<dyn Clock>,
 }
@@ -48,21 +51,17 @@ impl Extension {
     /// # Errors
     /// When the API refuses, does not know extensions, or takes too long. The function does without, then.
     pub(crate) async fn register(api: &str, clock: Arc<dyn Clock>) -> Result<Self, Error> {
-        // The next event may be hours away.
-        let options = ClientOptions::new().with_allow_http(true).with_timeout_disabled();
-        let http = ReqwestConnector::default().connect(&options)?;
-        let base = format!("http://{api}/2020-01-01/extension");
-        let request = Request::post(format!("{base}/register"))
-            .header(NAME_HEADER, NAME)
-            .body(HttpRequestBody::from(r#"{"events":["INVOKE"]}"#.to_owned()))?;
+        let endpoint: Uri = format!("http://{api}").parse()?;
+        let api = PooledClient::builder().with_endpoint(endpoint).build();
+        let request = Request::post(REGISTER).header(NAME_HEADER, NAME).body(Body::from(r#"{"events":["INVOKE"]}"#))?;
         let response = tokio::select! {
-            response = http.execute(request) => response?,
+            response = api.call(request) => response?,
             () = clock.sleep(REGISTRATION) => return Err("the extensions API does not answer".into()),
         };
         let identifier = response.headers().get(IDENTIFIER_HEADER).filter(|_| response.status().is_success());
         let refused = || format!("the extension was not registered: {}", response.status());
         let identifier = identifier.ok_or_else(refused)?.to_str()?.to_owned();
-        Ok(Self { http, next: format!("{base}/event/next"), identifier, clock })
+        Ok(Self { api, identifier, clock })
     }
 
     /// For each invocation waits for the response, then works as long as there is time.
@@ -90,11 +89,10 @@ impl Extension {
     }
 
     async fn next(&self) -> Result<Event, Error> {
-        let request =
-            Request::get(&self.next).header(IDENTIFIER_HEADER, &self.identifier).body(HttpRequestBody::empty())?;
-        let response = self.http.execute(request).await?;
+        let request = Request::get(NEXT).header(IDENTIFIER_HEADER, &self.identifier).body(Body::empty())?;
+        let response = self.api.call(request).await?;
         let status = response.status();
-        let body = response.into_body().bytes().await?;
+        let body = response.into_body().collect().await?.to_bytes();
         if !status.is_success() {
             return Err(format!("the next event was refused: {status}").into());
         }
@@ -126,7 +124,7 @@ mod tests {
             assert_eq!((headers[NAME_HEADER].to_str().unwrap(), body.as_str()), (NAME, r#"{"events":["INVOKE"]}"#));
             [(IDENTIFIER_HEADER, "me")]
         };
-        Router::new().route("/2020-01-01/extension/register", post(register))
+        Router::new().route(REGISTER, post(register))
     }
 
     /// One invocation, then a refusal.
@@ -142,7 +140,7 @@ mod tests {
                 }
             }
         };
-        registering().route("/2020-01-01/extension/event/next", get(next))
+        registering().route(NEXT, get(next))
     }
 
     async fn registered(api: Router) -> Extension {
@@ -183,7 +181,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_registration_is_an_error_to_go_on_without() {
-        let refuse = Router::new().route("/2020-01-01/extension/register", post(|| async { StatusCode::FORBIDDEN }));
+        let refuse = Router::new().route(REGISTER, post(|| async { StatusCode::FORBIDDEN }));
         for api in [refuse, Router::new()] {
             let refused = Extension::register(&serve(api).await, Arc::new(SystemClock)).await.unwrap_err();
             assert!(refused.to_string().contains("not registered"), "{refused}");

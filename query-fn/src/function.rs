@@ -104,6 +104,7 @@ mod tests {
     fn a_function_is_invoked_where_its_bucket_is() {
         let named = |version: Option<&str>, endpoint: Option<&str>| ScaleOut {
             leaf_bytes: 1,
+            leaves_max: None,
             function: "leaf".to_owned(),
             version: version.map(str::to_owned),
             endpoint: endpoint.map(str::to_owned),

@@ -1,4 +1,5 @@
-//! Leaves as invocations of a function: one for each group of shards, and more when an answer is larger than a response.
+//! Leaves as invocations of a function: one for each group of shards, and more when a request or an answer is larger than what
+//! an invocation carries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +12,21 @@ use tarn_store::Clock;
 use crate::events::{LeafEvent, LeafReply, PAYLOAD_BYTES};
 use crate::function::Invoke;
 
+/// Most bytes of one group's replies together. A search that finds more of one group alone has an answer that no client gets
+/// through the function, compressed or not; so it ends before it has filled the memory.
+const REPLIES_BYTES: usize = 4 * PAYLOAD_BYTES;
+
 /// Leaves behind something that is invoked.
 pub(crate) struct LambdaLeaves<I> {
     function: I,
     clock: Arc<dyn Clock>,
+}
+
+/// What came of one invocation.
+enum Asked {
+    Replied(LeafReply, usize),
+    /// It was not made: the request has so many bytes.
+    RequestTooLarge(usize),
 }
 
 impl<I: Invoke> LambdaLeaves<I> {
@@ -24,14 +36,16 @@ impl<I: Invoke> LambdaLeaves<I> {
     }
 
     /// One invocation.
-    async fn ask(&self, request: LeafRequest) -> Result<LeafReply, SearchError> {
+    async fn ask(&self, request: &LeafRequest) -> Result<Asked, SearchError> {
         let failed = |what: &str, error: serde_json::Error| SearchError::Internal(format!("{what} a leaf: {error}"));
         let payload = serde_json::to_vec(&LeafEvent { request }).map_err(|error| failed("cannot ask", error))?;
         if payload.len() > PAYLOAD_BYTES {
-            return Ok(LeafReply::TooLarge(payload.len()));
+            return Ok(Asked::RequestTooLarge(payload.len()));
         }
         let reply = self.function.invoke(payload.into()).await?;
-        serde_json::from_slice(&reply).map_err(|error| failed("not the reply of", error))
+        let bytes = reply.len();
+        let reply = serde_json::from_slice(&reply).map_err(|error| failed("not the reply of", error))?;
+        Ok(Asked::Replied(reply, bytes))
     }
 }
 
@@ -40,39 +54,57 @@ impl<I: Invoke> LeafSearch for LambdaLeaves<I> {
     async fn search(&self, mut request: LeafRequest) -> Result<LeafAnswer, SearchError> {
         let began = self.clock.monotonic();
         let remaining = request.remaining;
-        let mut whole = LeafAnswer::default();
-        // The last batch is the next one.
-        let mut batches: Vec<Vec<Vector>> = vec![std::mem::take(&mut request.search.queries)];
-        while let Some(queries) = batches.pop() {
-            let mut batch = request.clone();
-            batch.search.queries.clone_from(&queries);
+        let (mut whole, mut whole_bytes) = (LeafAnswer::default(), 0);
+        // The last piece is the next one.
+        let mut pieces: Vec<Vec<Vector>> = vec![std::mem::take(&mut request.search.queries)];
+        while let Some(queries) = pieces.pop() {
+            request.search.queries = queries;
             let spent = self.clock.monotonic().saturating_sub(began);
-            batch.remaining = remaining.map(|remaining| remaining.saturating_sub(spent));
-            match self.ask(batch).await? {
-                LeafReply::Answer(answer) => append(&mut whole, answer),
-                LeafReply::Error(error) => return Err(error.into()),
-                LeafReply::TooLarge(_) if queries.len() > 1 => {
-                    let (first, second) = queries.split_at(queries.len() / 2);
-                    batches.extend([second.to_vec(), first.to_vec()]);
+            request.remaining = remaining.map(|remaining| remaining.saturating_sub(spent));
+            let (bytes, what) = match self.ask(&request).await? {
+                Asked::Replied(LeafReply::Answer(answer), bytes) => {
+                    let (results, queries) = (answer.results.len(), request.search.queries.len());
+                    if results != queries {
+                        let message = format!("a leaf gave {results} results of {queries} queries");
+                        return Err(SearchError::Internal(message));
+                    }
+                    whole_bytes += bytes;
+                    if whole_bytes > REPLIES_BYTES {
+                        return Err(too_large(whole_bytes, "what is found takes", REPLIES_BYTES));
+                    }
+                    append(&mut whole, answer);
+                    continue;
                 }
-                LeafReply::TooLarge(bytes) => {
-                    return Err(SearchError::Invalid(ValidationError::one(format!(
-                        "what is found for one query vector takes {bytes} bytes, more than the {PAYLOAD_BYTES} that a \
-                         function answers; ask for fewer points, fewer attributes, or with retrieveVectors false"
-                    ))));
+                Asked::Replied(LeafReply::Error(error), _) => return Err(error.into()),
+                Asked::Replied(LeafReply::TooLarge(bytes), _) => (bytes, "what is found for one query vector takes"),
+                Asked::RequestTooLarge(bytes) => {
+                    (bytes, "one query vector with its filter and the index's definition take")
                 }
+            };
+            if request.search.queries.len() == 1 {
+                return Err(too_large(bytes, what, PAYLOAD_BYTES));
             }
+            let queries = std::mem::take(&mut request.search.queries);
+            let each = queries.len().div_ceil(bytes.div_ceil(PAYLOAD_BYTES).max(2));
+            pieces.extend(queries.chunks(each).rev().map(<[Vector]>::to_vec));
         }
         Ok(whole)
     }
+}
+
+fn too_large(bytes: usize, what: &str, most: usize) -> SearchError {
+    SearchError::Invalid(ValidationError::one(format!(
+        "{what} {bytes} bytes, more than the {most} that searching a large index takes; ask for fewer points or queries at once, \
+         fewer attributes, with retrieveVectors false, or with a smaller filter"
+    )))
 }
 
 /// Adds the answer to further queries.
 fn append(whole: &mut LeafAnswer, answer: LeafAnswer) {
     let LeafAnswer { results, allowed, considered, timings } = answer;
     whole.results.extend(results);
-    whole.allowed += allowed;
-    whole.considered += considered;
+    whole.allowed = whole.allowed.saturating_add(allowed);
+    whole.considered = whole.considered.saturating_add(considered);
     let add = |a: Duration, b: Duration| a.saturating_add(b);
     whole.timings = Timings {
         snapshot: add(whole.timings.snapshot, timings.snapshot),
@@ -87,7 +119,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use bytes::Bytes;
-    use tarn_model::ReadToken;
+    use tarn_model::{AttributeValue, ReadToken};
     use tarn_search::{Found, LeafError, LeafHit, Pin, SearchRequest};
     use tarn_testkit::{ManualClock, Scenario};
 
@@ -106,7 +138,7 @@ mod tests {
         async fn invoke(&self, payload: Bytes) -> Result<Bytes, SearchError> {
             self.calls.fetch_add(1, Ordering::SeqCst);
             self.clock.advance(Duration::from_secs(1));
-            let LeafEvent { request } = serde_json::from_slice(&payload).unwrap();
+            let LeafEvent { request } = serde_json::from_slice::<LeafEvent>(&payload).unwrap();
             assert!(payload.starts_with(br#"{"tarnLeaf":"#));
             self.told.lock().unwrap().push(request.remaining);
             let queries = &request.search.queries;
@@ -170,28 +202,70 @@ mod tests {
         assert_eq!(echo.calls.load(Ordering::SeqCst), 2);
     }
 
+    /// Replies to every request alike, whatever it asks.
+    struct Replies(LeafReply);
+
+    #[async_trait]
+    impl Invoke for Replies {
+        async fn invoke(&self, _: Bytes) -> Result<Bytes, SearchError> {
+            Ok(serde_json::to_vec(&self.0).unwrap().into())
+        }
+    }
+
+    fn replies(reply: LeafReply) -> LambdaLeaves<Replies> {
+        LambdaLeaves::new(Replies(reply), Arc::new(ManualClock::new()))
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_other_queries_is_no_answer() {
+        let answer = LeafAnswer { results: vec![Vec::new()], ..LeafAnswer::default() };
+        let error = replies(LeafReply::Answer(answer)).search(request(2)).await.unwrap_err();
+        assert!(error.to_string().contains("1 results of 2 queries"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn more_than_a_client_could_get_is_not_gathered() {
+        /// Half a payload for each query, and room for one.
+        struct Heavy(AtomicUsize);
+        #[async_trait]
+        impl Invoke for Arc<Heavy> {
+            async fn invoke(&self, payload: Bytes) -> Result<Bytes, SearchError> {
+                self.0.fetch_add(1, Ordering::SeqCst);
+                let LeafEvent { request } = serde_json::from_slice::<LeafEvent>(&payload).unwrap();
+                let attributes = vec![("a".to_owned(), AttributeValue::String("x".repeat(PAYLOAD_BYTES / 2)))];
+                let hit = LeafHit { key: Vec::new(), found: Found { attributes, vector: None, distance: 0.0 } };
+                let reply = match request.search.queries.len() {
+                    1 => LeafReply::Answer(LeafAnswer { results: vec![vec![hit]], ..LeafAnswer::default() }),
+                    queries => LeafReply::TooLarge(queries * PAYLOAD_BYTES / 2),
+                };
+                Ok(serde_json::to_vec(&reply).unwrap().into())
+            }
+        }
+        let heavy = Arc::new(Heavy(AtomicUsize::new(0)));
+        let leaves = LambdaLeaves::new(Arc::clone(&heavy), Arc::new(ManualClock::new()));
+        let error = leaves.search(request(1000)).await.unwrap_err();
+        assert!(matches!(&error, SearchError::Invalid(error) if error.messages[0].contains("fewer")), "{error}");
+        let calls = heavy.0.load(Ordering::SeqCst);
+        assert!(calls < 16, "{calls} invocations");
+    }
+
     #[tokio::test]
     async fn a_request_beyond_the_limit_is_never_sent() {
         let (leaves, echo) = echo(1);
-        let mut request = request(1);
-        request.search.queries = vec![Vector::Dense(vec![0.5; PAYLOAD_BYTES / 5])];
-        assert!(matches!(leaves.search(request).await, Err(SearchError::Invalid(_))));
+        let large = || Vector::Dense(vec![0.5; PAYLOAD_BYTES / 5]);
+        let error = leaves.search(LeafRequest { search: SearchRequest::new(vec![large()], 1), ..request(1) }).await;
+        let error = error.unwrap_err();
+        assert!(matches!(&error, SearchError::Invalid(error) if error.messages[0].contains("filter")), "{error}");
         assert_eq!(echo.calls.load(Ordering::SeqCst), 0);
+        let half = || Vector::Dense(vec![0.5; PAYLOAD_BYTES / 8]);
+        let several = SearchRequest::new((0..3).map(|_| half()).collect(), 1);
+        let answer = leaves.search(LeafRequest { search: several, ..request(1) }).await.unwrap();
+        assert_eq!((answer.results.len(), echo.calls.load(Ordering::SeqCst)), (3, 3));
     }
 
     #[tokio::test]
     async fn a_leafs_error_keeps_its_kind() {
-        struct Fails(LeafError);
-        #[async_trait]
-        impl Invoke for Fails {
-            async fn invoke(&self, _: Bytes) -> Result<Bytes, SearchError> {
-                Ok(serde_json::to_vec(&LeafReply::Error(self.0.clone())).unwrap().into())
-            }
-        }
-        let fails = async |error| {
-            let leaves = LambdaLeaves::new(Fails(error), Arc::new(ManualClock::new()));
-            leaves.search(request(1)).await.unwrap_err()
-        };
+        let fails = async |error| replies(LeafReply::Error(error)).search(request(1)).await.unwrap_err();
         assert!(fails(LeafError::Unavailable("busy".into())).await.is_retryable());
         let missing = fails(LeafError::Missing("manifest".into())).await;
         assert!(matches!(missing, SearchError::Store(tarn_store::StoreError::Missing { .. })), "{missing}");

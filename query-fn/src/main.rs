@@ -10,8 +10,11 @@ mod config;
 mod events;
 mod extension;
 mod function;
+mod http_reply;
 mod leaves;
+mod temporary;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lambda_http::{Error, LambdaEvent, lambda_runtime, service_fn};
@@ -20,7 +23,10 @@ use tarn_api::{ApiSettings, AppState, AuthMode, counted};
 use tarn_api_query::{QueryState, query_router};
 use tarn_search::{Engine, EngineSettings};
 use tarn_store::{Store, StoreOptions};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::Config;
 use crate::events::Handler;
@@ -30,9 +36,7 @@ use crate::leaves::LambdaLeaves;
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    let filter = EnvFilter::try_from_env("TARN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    // CloudWatch has a time for each line.
-    tracing_subscriber::fmt().json().with_env_filter(filter).with_ansi(false).without_time().init();
+    log(std::env::var("TARN_LOG").ok().as_deref());
     let config = Config::read(|name| std::env::var(name).ok())?;
     let (store, requests) = counted(&Store::open(&config.store, &StoreOptions::default())?);
     let engine = engine(&config, &store)?;
@@ -62,13 +66,26 @@ async fn main() -> Result<(), Error> {
     }
 }
 
+/// Logs what `filter` names: levels, of everything or of targets. Not what it could name besides, spans and fields: telling those
+/// takes regular expressions, which would be a tenth of a megabyte more to load.
+fn log(filter: Option<&str>) {
+    let filter = filter.and_then(|filter| filter.parse().ok());
+    let filter: Targets = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    // CloudWatch has a time for each line.
+    let lines = tracing_subscriber::fmt::layer().json().with_ansi(false).without_time();
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+}
+
 fn engine(config: &Config, store: &Store) -> Result<Engine, Error> {
-    let settings = EngineSettings { cache_bytes: config.cache_bytes, ..EngineSettings::default() };
+    let cache_bytes = config.cache_bytes.unwrap_or_else(|| temporary::cache_bytes(&std::env::temp_dir()));
+    let settings = EngineSettings { cache_bytes, ..EngineSettings::default() };
     let Some(scale_out) = &config.scale_out else { return Ok(Engine::new(store.clone(), settings)?) };
     let bucket = store.bucket().ok_or("TARN_LEAF_BYTES needs a store on S3")?;
     let function = Function::new(scale_out, bucket)?;
     let leaves = Arc::new(LambdaLeaves::new(function, Arc::clone(store.clock())));
-    Ok(Engine::with_leaves(store.clone(), EngineSettings { leaf_bytes: scale_out.leaf_bytes, ..settings }, leaves)?)
+    let leaves_max = scale_out.leaves_max.map_or(settings.leaves_max, NonZeroUsize::get);
+    let settings = EngineSettings { leaf_bytes: scale_out.leaf_bytes, leaves_max, ..settings };
+    Ok(Engine::with_leaves(store.clone(), settings, leaves)?)
 }
 
 async fn hydrate(engine: Engine) {
