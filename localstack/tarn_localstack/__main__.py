@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     test_.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
     check_ = commands.add_parser("check", help=CHECK, description=CHECK)
     check_.add_argument("--state", type=Path, help="default: target/localstack/module")
+    check_.add_argument("--real-provider", action="store_true", help="download the AWS provider, instead of using the stand-in")
     check_.set_defaults(run=check, emulator="module")
     cold_ = command("cold-start", cold_start, "Measure how long each function takes until it asks for its first event.", zips)
     cold_.add_argument("--runs", type=int, default=30, help="default: 30")
@@ -109,7 +110,7 @@ def destroy(options: argparse.Namespace) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    print(Terraform(options.state).test_module())
+    print(Terraform(options.state, real_provider=options.real_provider).test_module())
 
 
 def prepare(options: argparse.Namespace) -> None:

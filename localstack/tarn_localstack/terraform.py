@@ -1,4 +1,4 @@
-"""Terraform with the stand-in provider, or with the real one where a registry answers."""
+"""Terraform with the stand-in provider; for the module's own tests also with the real one, where a registry answers."""
 
 from __future__ import annotations
 
