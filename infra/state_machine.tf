@@ -1,16 +1,18 @@
-# Building what is too large for one invocation: plan → fold parts → build shards → publish, fanned out by Step Functions.
+# Building what is too large for one invocation: plan → folds → parts of builds → publish, fanned out by Step Functions.
 #
 # The plan's answer is `{"folds": [...], "builds": [...], ...}`; every item is a complete event for the builder. Tasks are
-# idempotent and named by their inputs, so anything may be retried. The builder gets the plan and the answers of all tasks
-# back in `publish`. Step Functions bounds them together: 256 KiB.
+# idempotent and named by their inputs, so anything may be retried. One that is given up all the same is a failed answer, so
+# that it takes nothing with it but its own index. The builder gets the plan and the answers of all tasks back in `publish`.
+# Step Functions bounds them together: 256 KiB.
 
 locals {
   retry_of_tasks = [
     {
-      ErrorEquals     = ["Lambda.TooManyRequestsException", "Lambda.ServiceException", "Lambda.SdkClientException"]
+      ErrorEquals = ["Lambda.TooManyRequestsException", "Lambda.ServiceException", "Lambda.SdkClientException"]
+      # As long as a builder may take: then there is room for one more.
       IntervalSeconds = 2
       BackoffRate     = 2
-      MaxAttempts     = 8
+      MaxAttempts     = 40
       MaxDelaySeconds = 60
       JitterStrategy  = "FULL"
     },
@@ -45,8 +47,15 @@ locals {
         States = {
           "${step}One" = merge(local.builder_task, {
             Parameters = { FunctionName = local.function_arns.builder, "Payload.$" = "$" }
+            Catch      = [{ ErrorEquals = ["States.ALL"], ResultPath = "$.error", Next = "${step}Failed" }]
             End        = true
           })
+          # An answer like the builder's own: publish publishes everything else, and then fails.
+          "${step}Failed" = {
+            Type       = "Pass"
+            Parameters = { "failed.$" = "States.Format('a ${lower(step)} was given up: {}', $.error.Error)" }
+            End        = true
+          }
         }
       }
     }

@@ -62,9 +62,9 @@ run "builders_share_their_disk" {
   assert {
     condition = alltrue([
       for key in ["builder", "gc"] :
-      tonumber(aws_lambda_function.tarn[key].environment[0].variables.TARN_BUILDER_CACHE_MIB) < aws_lambda_function.tarn[key].ephemeral_storage[0].size
+      2 * sum([for name in ["CACHE", "SPOOL"] : tonumber(aws_lambda_function.tarn[key].environment[0].variables["TARN_BUILDER_${name}_MIB"])]) <= aws_lambda_function.tarn[key].ephemeral_storage[0].size
     ])
-    error_message = "a builder's copies do not fit into /tmp"
+    error_message = "a builder's copies leave less than half of /tmp to what it builds"
   }
 }
 
@@ -175,6 +175,14 @@ run "large_builds_fan_out" {
       local.build_definition.States[step].ItemProcessor.ProcessorConfig.Mode == "DISTRIBUTED" && local.build_definition.States[step].MaxConcurrency == 5
     ])
     error_message = "the state machine does not fan out, or without bounds"
+  }
+
+  assert {
+    condition = alltrue([
+      for step in ["Fold", "Build"] :
+      one(local.build_definition.States[step].ItemProcessor.States["${step}One"].Catch).Next == "${step}Failed" && can(local.build_definition.States[step].ItemProcessor.States["${step}Failed"].Parameters["failed.$"])
+    ])
+    error_message = "a task that is given up takes the whole build with it"
   }
 
   assert {
