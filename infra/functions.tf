@@ -23,6 +23,7 @@ locals {
         { TARN_CACHE_BYTES = tostring(var.functions.query.storage_mib * 1024 * 1024 / 2) },
         # Without it the function shares out no search. Its leaves are invocations of itself.
         { for bytes in var.search.leaf_bytes[*] : "TARN_LEAF_BYTES" => tostring(bytes) },
+        { for leaves in var.search.leaves_max[*] : "TARN_LEAVES_MAX" => tostring(leaves) },
       )
     }
     builder = {

@@ -171,9 +171,10 @@ variable "functions" {
 }
 
 variable "search" {
-  description = "Searches of more than `leaf_bytes` of index files are shared out: one invocation of the search function for each group of shards of about that size. null shares out none."
+  description = "Searches of more than `leaf_bytes` of index files are shared out: one invocation of the search function for each group of shards of about that size, at most `leaves_max` of them (null: as many as the function thinks right). null shares out none."
   type = object({
     leaf_bytes = optional(number)
+    leaves_max = optional(number)
   })
   default  = {}
   nullable = false
@@ -182,6 +183,11 @@ variable "search" {
     # Below a megabyte an invocation costs more than the scan that it saves.
     condition     = var.search.leaf_bytes == null || try(var.search.leaf_bytes >= 1048576 && floor(var.search.leaf_bytes) == var.search.leaf_bytes, false)
     error_message = "search.leaf_bytes: whole bytes, at least 1048576, or null."
+  }
+
+  validation {
+    condition     = var.search.leaves_max == null || try(var.search.leaves_max >= 1 && floor(var.search.leaves_max) == var.search.leaves_max, false)
+    error_message = "search.leaves_max: a whole number, at least 1, or null."
   }
 }
 

@@ -81,12 +81,12 @@ run "large_searches_are_shared_out" {
   command = plan
 
   variables {
-    search = { leaf_bytes = 536870912 }
+    search = { leaf_bytes = 536870912, leaves_max = 8 }
   }
 
   assert {
-    condition     = aws_lambda_function.tarn["query"].environment[0].variables.TARN_LEAF_BYTES == "536870912"
-    error_message = "the search function is not told from where on to share out"
+    condition     = [for name in ["TARN_LEAF_BYTES", "TARN_LEAVES_MAX"] : aws_lambda_function.tarn["query"].environment[0].variables[name]] == ["536870912", "8"]
+    error_message = "the search function is not told from where on to share out, and how far"
   }
 }
 

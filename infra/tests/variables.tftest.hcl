@@ -80,6 +80,12 @@ run "tiny_leaves" {
   variables { search = { leaf_bytes = 1000 } }
 }
 
+run "no_leaves" {
+  command         = plan
+  expect_failures = [var.search]
+  variables { search = { leaf_bytes = 1073741824, leaves_max = 0 } }
+}
+
 run "debounce" {
   command         = plan
   expect_failures = [var.build]
