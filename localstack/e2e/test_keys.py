@@ -34,7 +34,8 @@ def test_a_key_does_what_its_scopes_say(api: Api, deployment: Deployment, source
 
 
 def test_both_headers_work(api: Api) -> None:
-    for headers in ({"Authorization": f"Bearer {api.key}"}, {"X-Api-Key": api.key}):
+    gateways = {"Authorization": "Bearer a.token.of-the-gateway", "X-Api-Key": api.key}
+    for headers in ({"Authorization": f"Bearer {api.key}"}, {"X-Api-Key": api.key}, gateways):
         assert requests.get(f"{api.url}/api/v1/data-sources", headers=headers, timeout=60).status_code == 200
 
 
