@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
-use crate::run::{command, root, target};
+use crate::run::{Command, command, root, target};
 use crate::tools;
 
 /// For which processor.
@@ -29,6 +29,28 @@ const FUNCTIONS: [(&str, &str); 3] =
     [("tarn-ingest-fn", "ingest-fn"), ("tarn-query-fn", "query-fn"), ("tarn-builder", "builder")];
 /// Most bytes of the search function's zip: it is fetched and unpacked before the first answer.
 const QUERY_ZIP_BYTES: u64 = 8_000_000;
+
+/// Instruction sets for which the graph library has no distance of ours (dot and squared L2 of bf16), but much else that would be
+/// linked.
+const INSTRUCTIONS_UNUSED: [&str; 17] = [
+    "ALDER",
+    "DIAMOND",
+    "GRANITEAMX",
+    "NEONFP8",
+    "SAPPHIREAMX",
+    "SIERRA",
+    "SME",
+    "SME2",
+    "SME2P1",
+    "SMEBF16",
+    "SMEBI32",
+    "SMEF64",
+    "SMEFA64",
+    "SMEHALF",
+    "SMELUT2",
+    "SVE2P1",
+    "TURIN",
+];
 
 /// Equal bytes make equal zips, so that Terraform deploys only what changed.
 const ZIP: &str = "
@@ -86,6 +108,11 @@ fn building<'a>(how: &[&'a str]) -> Vec<&'a str> {
     how.iter().copied().chain(FUNCTIONS.iter().flat_map(|&(package, _)| ["--package", package])).collect()
 }
 
+/// Tells the graph library's build to leave them out.
+fn without_unused_instructions(building: Command) -> Command {
+    INSTRUCTIONS_UNUSED.iter().fold(building, |building, name| building.env(&format!("NK_TARGET_{name}"), "0"))
+}
+
 fn build_for_host() -> Result<Vec<PathBuf>> {
     let version = command("rustc", ["-vV"]).output()?;
     let triple = host(&version).context("`rustc -vV` does not name its host")?;
@@ -94,7 +121,7 @@ fn build_for_host() -> Result<Vec<PathBuf>> {
     let folder = folder.context("the C++ compiler has no static libstdc++")?;
     // With the target named, the flags do not reach build scripts.
     let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", triple.to_uppercase().replace('-', "_"));
-    command("cargo", building(&["build", "--profile", "dist", "--target", triple]))
+    without_unused_instructions(command("cargo", building(&["build", "--profile", "dist", "--target", triple])))
         .env("CXXSTDLIB", "static=stdc++")
         .env(&flags, format!("-L native={}", folder.display()))
         .run()?;
@@ -115,7 +142,7 @@ fn build_for_aws(processor: &str) -> Result<Vec<PathBuf>> {
     let folder = target().join("lambda").join(processor.trim_start_matches('-'));
     let out = folder.to_string_lossy();
     let arguments = building(&["lambda", "build", processor, "--profile", "dist", "--lambda-dir", &out]);
-    command(tools.join("cargo-lambda"), arguments).env("PATH", path).run()?;
+    without_unused_instructions(command(tools.join("cargo-lambda"), arguments)).env("PATH", path).run()?;
     Ok(FUNCTIONS.iter().map(|(package, _)| folder.join(package).join("bootstrap")).collect())
 }
 
