@@ -137,7 +137,7 @@ locals {
     for queue in ["drop", "build"] : queue => {
       Sid      = "Receive"
       Effect   = "Allow"
-      Action   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility"]
+      Action   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]
       Resource = [local.queue_arns[queue]]
     }
   }
