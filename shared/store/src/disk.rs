@@ -8,7 +8,8 @@
 //! opens the directory removes it; listings never show it.
 //!
 //! The directory must be on one file system, with hard links and advisory locks. Reading goes through object_store's
-//! `LocalFileSystem`, whose put does not sync, whose listing is not sorted, and which refuses to delete what is not there.
+//! `LocalFileSystem`, whose put does not sync, whose listing is not sorted and ends at the first name that is no key, and which
+//! refuses to delete what is not there.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
@@ -33,6 +34,7 @@ use parking_lot::Mutex;
 use crate::error::StoreError;
 
 mod staging;
+mod walk;
 use staging::Staged;
 
 /// Where writers keep what is not complete yet, below the root.
@@ -168,7 +170,10 @@ impl ObjectStore for DiskStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        sorted(self.reads.list(prefix))
+        let (store, prefix) = (self.clone(), prefix.cloned());
+        let listed = async move { store.blocking(move |disk| walk::walk(&disk.root, prefix.as_ref())).await };
+        let listed = listed.map_ok(|found| futures::stream::iter(found.into_iter().map(Ok)));
+        sorted(listed.into_stream().try_flatten().boxed())
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {

@@ -17,6 +17,9 @@ const PART_BYTES: u64 = 16 << 20;
 /// Parts under way at once, which bounds the memory of a copy.
 const PARTS_IN_FLIGHT: usize = 2;
 
+/// How S3 calls what was written while versions were not kept; a later one has the same name.
+const NO_VERSION: &str = "null";
+
 /// One version of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectVersion {
@@ -43,7 +46,7 @@ impl Store {
                 bytes: found.meta.size,
                 modified_ms: found.meta.last_modified.timestamp_millis(),
                 e_tag: found.meta.e_tag,
-                version: found.meta.version,
+                version: found.meta.version.filter(|name| name != NO_VERSION),
             })),
             Err(Below::NotFound { .. }) => Ok(None),
             Err(error) => Err(StoreError::from_below("look at", path.as_ref(), error)),
