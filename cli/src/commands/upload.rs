@@ -190,7 +190,8 @@ async fn upload_file(
     while let Some(Batch { points, position }) = batches.recv().await {
         let deletions = (0..points.rows()).filter(|&row| points.is_deleted(row)).count() as u64;
         let rows = points.rows() as u64;
-        let options = AppendOptions { idempotency_key: key.as_ref().map(|key| format!("{key}/{number}")) };
+        let key = key.as_ref().map(|key| format!("{key}/{number}"));
+        let options = key.map_or_else(AppendOptions::default, AppendOptions::idempotent);
         let appended = timeline.append(points, options).await?;
         number += 1;
         report.points += rows - deletions;

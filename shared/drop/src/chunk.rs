@@ -10,7 +10,7 @@ use tarn_model::{DataSource, Update, VectorKind, limits};
 use tarn_timeline::{ColumnMapping, DeltaBuilder, PointBatch};
 
 use crate::error::DropError;
-use crate::records::ChunkPlan;
+use crate::records::{ChunkPlan, Place};
 use crate::report::DropReport;
 
 /// Bytes of text that make about one byte of columns.
@@ -70,6 +70,9 @@ pub(crate) fn rows_at_a_time(source: &DataSource) -> usize {
     ((4 << 20) / point_bytes(source)).clamp(16, 1_024)
 }
 
+/// Takes a full chunk, what to plan for it, and where the next one begins.
+pub(crate) type Deliver<'a> = &'a mut dyn FnMut(PointBatch, ChunkPlan, Place) -> Result<(), Stop>;
+
 /// Collects rows, and hands over each chunk when it is full.
 pub(crate) struct Chunker<'a> {
     source: Arc<DataSource>,
@@ -78,32 +81,28 @@ pub(crate) struct Chunker<'a> {
     limit: usize,
     rows: usize,
     bytes: usize,
-    offset: u64,
+    /// Where the chunk under way begins.
+    start: Place,
+    /// Offset and line after the last row of text.
+    end: (u64, u64),
     builder: Option<DeltaBuilder>,
     pieces: Vec<PointBatch>,
-    /// Rows of the file before the chunk under way.
-    before: u64,
-    deliver: &'a mut dyn FnMut(PointBatch, ChunkPlan) -> Result<(), Stop>,
+    deliver: Deliver<'a>,
 }
 
 impl<'a> Chunker<'a> {
-    /// `before` rows of the file come before the first one, which begins at `offset`.
-    pub(crate) fn new(
-        source: Arc<DataSource>,
-        bounds: Bounds,
-        before: u64,
-        deliver: &'a mut dyn FnMut(PointBatch, ChunkPlan) -> Result<(), Stop>,
-    ) -> Self {
+    /// The first row is at `start`.
+    pub(crate) fn new(source: Arc<DataSource>, bounds: Bounds, start: Place, deliver: Deliver<'a>) -> Self {
         let mut chunker = Self {
             source,
             bounds,
             limit: 0,
             rows: 0,
             bytes: 0,
-            offset: 0,
+            start,
+            end: (start.offset, start.line),
             builder: None,
             pieces: Vec::new(),
-            before,
             deliver,
         };
         chunker.next_limit();
@@ -119,16 +118,17 @@ impl<'a> Chunker<'a> {
 
     /// The number of the next row, from 1.
     pub(crate) fn next_row(&self) -> u64 {
-        self.before + self.rows as u64 + 1
+        self.start.row + self.rows as u64 + 1
     }
 
-    /// Where the text of the first chunk begins.
-    pub(crate) fn start_at(&mut self, offset: u64) {
-        self.offset = offset;
+    /// The text of the first row begins only here: a header was before it.
+    pub(crate) fn start_at(&mut self, offset: u64, line: u64) {
+        (self.start.offset, self.start.line) = (offset, line);
+        self.end = (offset, line);
     }
 
-    /// Adds an update whose text is `bytes` long; the next one begins at `end`.
-    pub(crate) fn push(&mut self, update: &Update, bytes: usize, end: u64, line: u64) -> Result<(), Stop> {
+    /// Adds an update whose text is `bytes` long and begins on `line`; what follows begins at offset and line `end`.
+    pub(crate) fn push(&mut self, update: &Update, bytes: usize, end: (u64, u64), line: u64) -> Result<(), Stop> {
         self.expect_room()?;
         let builder = self.builder.get_or_insert_with(|| DeltaBuilder::new(Arc::clone(&self.source), 1_024));
         if let Err(error) = builder.push(update) {
@@ -136,7 +136,8 @@ impl<'a> Chunker<'a> {
         }
         self.rows += 1;
         self.bytes += bytes / TEXT_BYTES;
-        self.cut(end)
+        self.end = end;
+        self.cut()
     }
 
     /// Adds rows of columns.
@@ -163,7 +164,7 @@ impl<'a> Chunker<'a> {
             self.bytes += piece.estimated_bytes();
             self.pieces.push(piece);
             at += rows;
-            self.cut(0)?;
+            self.cut()?;
         }
         Ok(())
     }
@@ -176,15 +177,15 @@ impl<'a> Chunker<'a> {
         Err(DropError::local("follow the plan of the file", "it has more rows than it had").into())
     }
 
-    fn cut(&mut self, end: u64) -> Result<(), Stop> {
+    fn cut(&mut self) -> Result<(), Stop> {
         let full = match &self.bounds {
             Bounds::Measured { rows, bytes } => self.rows >= *rows || self.bytes >= *bytes,
             Bounds::Planned(_) => self.rows >= self.limit,
         };
-        if full { self.hand_over(end) } else { Ok(()) }
+        if full { self.hand_over() } else { Ok(()) }
     }
 
-    fn hand_over(&mut self, end: u64) -> Result<(), Stop> {
+    fn hand_over(&mut self) -> Result<(), Stop> {
         let failed = |error: tarn_model::ValidationError| DropError::local("collect a chunk", error);
         if let Some(builder) = self.builder.take() {
             self.pieces.push(builder.finish().map_err(failed)?);
@@ -192,11 +193,12 @@ impl<'a> Chunker<'a> {
         let batch = PointBatch::concat(&std::mem::take(&mut self.pieces)).map_err(failed)?;
         let deletions = (0..batch.rows()).filter(|&row| batch.is_deleted(row)).count();
         let count = |rows: usize| u32::try_from(rows).unwrap_or(u32::MAX);
-        let plan = ChunkPlan { rows: count(self.rows), deletions: count(deletions), offset: self.offset };
-        self.before += self.rows as u64;
-        (self.rows, self.bytes, self.offset) = (0, 0, end);
+        let plan = ChunkPlan { rows: count(self.rows), deletions: count(deletions), offset: self.start.offset };
+        let (offset, line) = self.end;
+        self.start = Place { row: self.start.row + self.rows as u64, offset, line };
+        (self.rows, self.bytes) = (0, 0);
         self.next_limit();
-        (self.deliver)(batch, plan)
+        (self.deliver)(batch, plan, self.start)
     }
 
     /// Hands over what is left.
@@ -207,6 +209,6 @@ impl<'a> Chunker<'a> {
         if matches!(self.bounds, Bounds::Planned(_)) {
             return Err(DropError::local("follow the plan of the file", "it has fewer rows than it had").into());
         }
-        self.hand_over(0)
+        self.hand_over()
     }
 }

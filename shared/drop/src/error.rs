@@ -1,6 +1,6 @@
 //! What can go wrong that is not the file's fault: try again later.
 
-use tarn_model::Corrupt;
+use tarn_model::{Corrupt, ReadToken};
 use tarn_store::StoreError;
 use tarn_timeline::AppendError;
 
@@ -23,6 +23,17 @@ pub enum DropError {
     Changed {
         /// The file's key.
         key: String,
+    },
+    /// Whether a chunk was appended can no longer be told.
+    #[error(
+        "whether all of {key} was committed can no longer be told: it was left half way, and the timeline up to {collected} was \
+         collected since; nothing was written now. Drop the file again: its points are written once more, over the same ones"
+    )]
+    Expired {
+        /// The file's key.
+        key: String,
+        /// Everything up to here is collected.
+        collected: ReadToken,
     },
     /// This process could not do it.
     #[error("cannot {what}: {cause}")]

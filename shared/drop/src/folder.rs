@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt, TryStreamExt};
 use tarn_model::{DataSource, DataSourceId, DropPath, FORMAT, ObjectKey, ReadToken};
 use tarn_store::{ObjectVersion, Store, load_source};
 use tarn_timeline::{AppendError, AppendOptions, PointBatch, Timeline};
@@ -14,14 +15,16 @@ use crate::chunk::Stop;
 use crate::error::DropError;
 use crate::identity::Identity;
 use crate::mapping;
-use crate::read::{self, Job};
-use crate::records::{self, ChunkRecord, Commit, DropStatus, FileRecord, Plan, Settled, Verdict};
+use crate::read::{self, Job, Measured};
+use crate::records::{self, ChunkRecord, Commit, DropStatus, FileRecord, Plan, Settled, Survey, Verdict};
 use crate::refuse;
 use crate::report::DropReport;
 use crate::settings::DropSettings;
 
 /// Chunks that are read ahead of the one being appended.
 const READ_AHEAD: usize = 1;
+/// Records that are read at the same time.
+const RECORDS_AT_ONCE: usize = 16;
 /// Names that programs give to what they have not finished writing.
 const UNFINISHED: [&str; 5] = [".part", ".partial", ".tmp", ".crdownload", ".filepart"];
 
@@ -72,6 +75,14 @@ impl File {
 
     fn plan_key(&self) -> ObjectKey {
         ObjectKey::DropPlan { source: self.source.clone(), identity: self.identity.0 }
+    }
+
+    fn survey_key(&self, chunks: u32) -> ObjectKey {
+        ObjectKey::DropSurvey { source: self.source.clone(), identity: self.identity.0, chunks }
+    }
+
+    fn receipt_key(&self, number: u32) -> ObjectKey {
+        ObjectKey::DropReceipt { source: self.source.clone(), identity: self.identity.0, number }
     }
 
     fn chunk_key(&self, number: u32) -> ObjectKey {
@@ -139,7 +150,10 @@ impl DropFolder {
         }
         let object = ObjectKey::Dropped { source: source.clone(), path: path.clone() };
         let current = self.store.version(&object, None).await?;
-        let is_current = |current: &ObjectVersion| version.is_none() || current.version.as_deref() == version;
+        // What has no version name, although the event had one, came later: it is processed as what it is.
+        let is_current = |current: &ObjectVersion| {
+            version.is_none() || current.version.is_none() || current.version.as_deref() == version
+        };
         let file = match (current.filter(is_current), version) {
             (Some(current), _) => {
                 let identity = Identity::of(key, &current);
@@ -211,33 +225,51 @@ impl DropFolder {
         Job { remote, source, settings: Arc::clone(&self.settings) }
     }
 
-    /// Reads the file and writes down what is to be done with it; `None` when the time is up.
+    /// Reads the file and writes down what is to be done with it; when the time is up, how far it came, and gives `None`.
     async fn plan(
         &self,
         file: &File,
         source: Option<&Arc<DataSource>>,
         deadline: Option<Duration>,
     ) -> Result<Option<Plan>, DropError> {
-        let verdict = match source {
-            None => Verdict::Refuse(no_such_source(&file.source)),
-            Some(source) => match mapping::load(&self.store, source, &file.path).await? {
-                Err(report) => Verdict::Refuse(report),
-                Ok(mapping) => {
-                    let job = self.job(file, Arc::clone(source));
-                    let clock = Arc::clone(self.store.clock());
-                    let go_on = move || deadline.is_none_or(|deadline| clock.monotonic() < deadline);
-                    match read::measure(&job, file.path.file_name(), mapping, go_on).await {
-                        Ok(commit) => Verdict::Commit(commit),
-                        Err(Stop::Refused(report)) => Verdict::Refuse(*report),
-                        Err(Stop::Failed(error)) => return Err(error),
-                        Err(Stop::Ended) => return Ok(None),
-                    }
-                }
-            },
+        let measured = match source {
+            None => Err(no_such_source(&file.source).into()),
+            Some(source) => self.measure(file, source, deadline).await,
+        };
+        let verdict = match measured {
+            Ok(Measured::Whole(commit)) => Verdict::Commit(commit),
+            Ok(Measured::Part(survey)) => {
+                let chunks = u32::try_from(survey.commit.chunks.len()).unwrap_or(u32::MAX);
+                records::create(&self.store, &file.survey_key(chunks), survey).await?;
+                return Ok(None);
+            }
+            Err(Stop::Refused(report)) => Verdict::Refuse(*report),
+            Err(Stop::Failed(error)) => return Err(error),
+            Err(Stop::Ended) => return Ok(None),
         };
         let planned_ms = self.store.clock().now_ms();
         let plan = Plan { format: FORMAT, file: file.record(), planned_ms, verdict };
         records::create(&self.store, &file.plan_key(), plan).await.map(Some)
+    }
+
+    /// Validates the file from where an earlier run ended.
+    async fn measure(
+        &self,
+        file: &File,
+        source: &Arc<DataSource>,
+        deadline: Option<Duration>,
+    ) -> Result<Measured, Stop> {
+        let job = self.job(file, Arc::clone(source));
+        let survey: Survey = match records::survey(&self.store, &file.source, file.identity).await? {
+            Some(survey) => survey,
+            None => {
+                let mapping = mapping::load(&self.store, source, &file.path).await??;
+                read::begin(&job, file.path.file_name(), mapping).await?
+            }
+        };
+        let clock = Arc::clone(self.store.clock());
+        let go_on = move || deadline.is_none_or(|deadline| clock.monotonic() < deadline);
+        read::measure(&job, survey, go_on).await
     }
 
     /// Appends what is not committed yet, chunk by chunk.
@@ -289,24 +321,26 @@ impl DropFolder {
     }
 
     async fn append(&self, file: &File, timeline: &Timeline, number: u32, batch: PointBatch) -> Result<(), DropError> {
-        let key = format!("drop/{}/{number}", file.identity);
-        let appended = timeline.append(batch, AppendOptions::idempotent(key)).await?;
+        let appended = timeline.append(batch, AppendOptions::receipt_at(file.receipt_key(number))).await;
+        let appended = appended.map_err(|error| match error {
+            AppendError::KeyExpired { collected } => DropError::Expired { key: file.key().render(), collected },
+            error => error.into(),
+        })?;
         let record = ChunkRecord { format: FORMAT, token: appended.token };
         records::create(&self.store, &file.chunk_key(number), record).await?;
         Ok(())
     }
 
     async fn settle(&self, file: &File, commit: &Commit) -> Result<Outcome, DropError> {
-        let mut version = ReadToken::default();
-        let mut sequences = Vec::with_capacity(commit.chunks.len());
-        for at in 0..commit.chunks.len() {
+        let record = |at: usize| async move {
             let key = file.chunk_key(u32::try_from(at).unwrap_or(u32::MAX));
             let record: Option<ChunkRecord> = records::load(&self.store, &key).await?;
-            let record =
-                record.ok_or_else(|| DropError::local("settle the file", format!("{} is gone", key.render())))?;
-            sequences.push(record.token.sequence(0));
-            version = version.max(&record.token);
-        }
+            record.ok_or_else(|| DropError::local("settle the file", format!("{} is gone", key.render())))
+        };
+        let records = stream::iter(0..commit.chunks.len()).map(record).buffered(RECORDS_AT_ONCE);
+        let records: Vec<ChunkRecord> = records.try_collect().await?;
+        let sequences = records.iter().map(|record| record.token.sequence(0)).collect();
+        let version = records.iter().fold(ReadToken::default(), |version, record| version.max(&record.token));
         let settled = Settled::Committed { rows: commit.rows(), deletions: commit.deletions(), sequences, version };
         let settled_ms = self.store.clock().now_ms();
         let status = DropStatus { format: FORMAT, file: file.record(), settled_ms, settled };

@@ -38,7 +38,7 @@ impl Identity {
     /// From 64 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
         let mut identity = [0; 32];
-        if text.len() != 64 || !text.is_ascii() {
+        if text.len() != 64 || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             return None;
         }
         for (at, byte) in identity.iter_mut().enumerate() {
@@ -95,6 +95,8 @@ mod tests {
         assert_ne!(Identity::of_named("a", "bc"), Identity::of_named("ab", "c"));
         let one = of(None, None);
         assert_eq!(Identity::parse(&one.to_string()), Some(one));
-        assert_eq!(Identity::parse("é"), None);
+        for wrong in ["é".to_owned(), "+f".repeat(32), one.to_string().to_uppercase()] {
+            assert_eq!(Identity::parse(&wrong), None, "{wrong}");
+        }
     }
 }

@@ -79,7 +79,8 @@ struct Candidate {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Settled(Identity),
-    Planned(Identity),
+    /// It has a plan, or a survey alone.
+    Begun(Identity),
     File(DropPath),
 }
 
@@ -98,15 +99,15 @@ pub async fn list_drops(
         Some(Some(after)) => Some(after),
         None => None,
     };
-    let (mut candidates, known) = candidates(store, source).await?;
+    let (mut candidates, settled) = candidates(store, source).await?;
     candidates.sort_unstable_by(|a, b| b.cmp(a));
     let beyond = |candidate: &Candidate| {
         after.as_ref().is_none_or(|(at, name)| (candidate.changed_ms, &candidate.name) < (*at, name))
     };
     let rest: Vec<Candidate> = candidates.into_iter().filter(beyond).collect();
     let resolve = |candidate: Candidate| {
-        let known = &known;
-        async move { (entry(store, source, known, &candidate).await, candidate) }
+        let settled = &settled;
+        async move { (entry(store, source, settled, &candidate).await, candidate) }
     };
     let mut entries = Vec::new();
     let mut last: Option<Candidate> = None;
@@ -128,24 +129,24 @@ fn parse_cursor(text: &str) -> Option<(i64, String)> {
     Some((at.parse().ok()?, name.to_owned()))
 }
 
-/// Everything that may be shown, and the identities that have a plan or a status.
+/// Everything that may be shown, and the identities that have a status.
 async fn candidates(store: &Store, source: &DataSourceId) -> Result<(Vec<Candidate>, BTreeSet<Identity>), DropError> {
-    let (settled, planned) = store.list_level(&KeyPrefix::DropStatuses(source.clone())).await?;
-    let mut known = BTreeSet::new();
+    let (statuses, begun) = store.list_level(&KeyPrefix::DropStatuses(source.clone())).await?;
+    let mut settled = BTreeSet::new();
     let mut candidates = Vec::new();
-    for listed in settled {
+    for listed in statuses {
         if let Some(ObjectKey::DropStatus { identity, .. }) = listed.key {
             let identity = Identity(identity);
-            known.insert(identity);
+            settled.insert(identity);
             let (changed_ms, name) = (listed.modified_ms, identity.to_string());
             candidates.push(Candidate { changed_ms, name, kind: Kind::Settled(identity) });
         }
     }
-    for name in planned {
+    for name in begun {
         let Some(identity) = Identity::parse(&name) else { continue };
-        if known.insert(identity) {
+        if !settled.contains(&identity) {
             // What is under way comes first, whenever it began: a listing of folders tells no time.
-            candidates.push(Candidate { changed_ms: i64::MAX, name, kind: Kind::Planned(identity) });
+            candidates.push(Candidate { changed_ms: i64::MAX, name, kind: Kind::Begun(identity) });
         }
     }
     for listed in store.list(&KeyPrefix::Dropped(source.clone())).await? {
@@ -156,13 +157,13 @@ async fn candidates(store: &Store, source: &DataSourceId) -> Result<(Vec<Candida
             candidates.push(Candidate { changed_ms, name, kind: Kind::File(path) });
         }
     }
-    Ok((candidates, known))
+    Ok((candidates, settled))
 }
 
 async fn entry(
     store: &Store,
     source: &DataSourceId,
-    known: &BTreeSet<Identity>,
+    settled: &BTreeSet<Identity>,
     candidate: &Candidate,
 ) -> Result<Option<DropEntry>, DropError> {
     let owner = || source.clone();
@@ -170,13 +171,13 @@ async fn entry(
         Kind::Settled(identity) => {
             let key = ObjectKey::DropStatus { source: owner(), identity: identity.0 };
             let status: Option<DropStatus> = records::load(store, &key).await?;
-            Ok(status.map(|status| settled(*identity, status)))
+            Ok(status.map(|status| settled_entry(*identity, status)))
         }
-        Kind::Planned(identity) => {
+        Kind::Begun(identity) => {
             let key = ObjectKey::DropPlan { source: owner(), identity: identity.0 };
             let plan: Option<Plan> = records::load(store, &key).await?;
             match plan {
-                Some(plan) => running(store, source, *identity, plan).await.map(Some),
+                Some(plan) => running_entry(store, source, *identity, plan).await.map(Some),
                 None => Ok(None),
             }
         }
@@ -184,7 +185,8 @@ async fn entry(
             let key = ObjectKey::Dropped { source: owner(), path: path.clone() };
             let Some(version) = store.version(&key, None).await? else { return Ok(None) };
             let identity = Identity::of(&key.render(), &version);
-            if known.contains(&identity) {
+            let plan = ObjectKey::DropPlan { source: owner(), identity: identity.0 };
+            if settled.contains(&identity) || store.size(&plan).await?.is_some() {
                 return Ok(None);
             }
             Ok(Some(DropEntry {
@@ -203,7 +205,7 @@ async fn entry(
     }
 }
 
-fn settled(identity: Identity, status: DropStatus) -> DropEntry {
+fn settled_entry(identity: Identity, status: DropStatus) -> DropEntry {
     let mut entry = DropEntry {
         path: status.file.path,
         state: DropState::Refused,
@@ -227,7 +229,12 @@ fn settled(identity: Identity, status: DropStatus) -> DropEntry {
     entry
 }
 
-async fn running(store: &Store, source: &DataSourceId, identity: Identity, plan: Plan) -> Result<DropEntry, DropError> {
+async fn running_entry(
+    store: &Store,
+    source: &DataSourceId,
+    identity: Identity,
+    plan: Plan,
+) -> Result<DropEntry, DropError> {
     let mut entry = DropEntry {
         path: plan.file.path,
         state: DropState::Running,

@@ -7,7 +7,7 @@ mod parquet_file;
 
 use std::sync::Arc;
 
-use tarn_model::DataSource;
+use tarn_model::{DataSource, FORMAT};
 use tarn_timeline::PointBatch;
 use tokio::sync::mpsc;
 
@@ -16,7 +16,7 @@ use crate::chunk::{Bounds, Chunker, Stop};
 use crate::detect::{self, Compression, FileFormat};
 use crate::error::DropError;
 use crate::mapping::DropMapping;
-use crate::records::{ChunkPlan, Commit};
+use crate::records::{ChunkPlan, Commit, Place, Survey};
 use crate::report::DropReport;
 use crate::settings::DropSettings;
 use crate::text;
@@ -29,37 +29,53 @@ pub(crate) struct Job {
     pub(crate) settings: Arc<DropSettings>,
 }
 
-/// Where a reader begins.
-#[derive(Clone, Copy, Debug)]
-struct Start {
-    /// In the uncompressed text.
-    offset: u64,
-    /// Rows before it.
-    row: u64,
+/// What a run has found out about a file.
+pub(crate) enum Measured {
+    /// All of it is valid.
+    Whole(Commit),
+    /// So much is valid; there was no time for more.
+    Part(Survey),
 }
 
-/// Reads and validates a whole file, and plans its chunks. `go_on` is asked after each.
-pub(crate) async fn measure(
-    job: &Job,
-    name: &str,
-    mapping: DropMapping,
-    go_on: impl Fn() -> bool + Send + 'static,
-) -> Result<Commit, Stop> {
+/// Begins to measure a file: which format it has.
+pub(crate) async fn begin(job: &Job, name: &str, mapping: DropMapping) -> Result<Survey, Stop> {
     let (job, name) = (job.clone(), name.to_owned());
     on_thread(move || {
         let (file_format, compression) = detect(&job, &name, &mapping)?;
-        let mut chunks = Vec::new();
-        let mut collect = |_: PointBatch, chunk: ChunkPlan| {
+        let commit = Commit { file_format, compression, mapping, chunks: Vec::new() };
+        Ok(Survey { format: FORMAT, commit, next: Place::default() })
+    })
+    .await
+}
+
+/// Reads and validates a file from where a survey ended, and plans its chunks. `go_on` is asked after each.
+pub(crate) async fn measure(
+    job: &Job,
+    survey: Survey,
+    go_on: impl Fn() -> bool + Send + 'static,
+) -> Result<Measured, Stop> {
+    let job = job.clone();
+    on_thread(move || {
+        let Survey { format, mut commit, next: start } = survey;
+        let mut chunks = std::mem::take(&mut commit.chunks);
+        let mut end = start;
+        let mut collect = |_: PointBatch, chunk: ChunkPlan, next: Place| {
             if chunks.len() >= tarn_model::limits::DROP_CHUNKS as usize {
                 return Err(DropReport::file("The file has too many rows.", "Drop it in several parts.").into());
             }
             chunks.push(chunk);
+            end = next;
             if go_on() { Ok(()) } else { Err(Stop::Ended) }
         };
         let bounds = Bounds::measured(&job.source, job.settings.chunk_bytes);
-        let chunker = Chunker::new(Arc::clone(&job.source), bounds, 0, &mut collect);
-        read(&job, file_format, compression, &mapping, Start { offset: 0, row: 0 }, chunker)?;
-        Ok(Commit { file_format, compression, mapping, chunks })
+        let chunker = Chunker::new(Arc::clone(&job.source), bounds, start, &mut collect);
+        let read = read(&job, &commit, start, chunker);
+        commit.chunks = chunks;
+        match read {
+            Ok(()) => Ok(Measured::Whole(commit)),
+            Err(Stop::Ended) => Ok(Measured::Part(Survey { format, commit, next: end })),
+            Err(stop) => Err(stop),
+        }
     })
     .await
 }
@@ -75,11 +91,12 @@ pub(crate) async fn chunks(
     on_thread(move || {
         let after = commit.chunks.split_off(first.min(commit.chunks.len()));
         let Some(begin) = after.first() else { return Ok(()) };
-        let start = Start { offset: begin.offset, row: commit.rows() };
-        let mut send = |batch: PointBatch, _: ChunkPlan| sink.blocking_send(batch).map_err(|_| Stop::Ended);
+        // Lines are for reports; nothing is reported any more.
+        let start = Place { offset: begin.offset, row: commit.rows(), line: 0 };
+        let mut send = |batch: PointBatch, _: ChunkPlan, _: Place| sink.blocking_send(batch).map_err(|_| Stop::Ended);
         let bounds = Bounds::Planned(after.into_iter());
-        let chunker = Chunker::new(Arc::clone(&job.source), bounds, start.row, &mut send);
-        read(&job, commit.file_format, commit.compression, &commit.mapping, start, chunker)
+        let chunker = Chunker::new(Arc::clone(&job.source), bounds, start, &mut send);
+        read(&job, &commit, start, chunker)
     })
     .await
 }
@@ -110,15 +127,9 @@ fn detect(job: &Job, name: &str, mapping: &DropMapping) -> Result<(FileFormat, C
     Ok((detect::format(name, &head, mapping.format)?, compression))
 }
 
-fn read(
-    job: &Job,
-    format: FileFormat,
-    compression: Compression,
-    mapping: &DropMapping,
-    start: Start,
-    chunker: Chunker<'_>,
-) -> Result<(), Stop> {
-    match format {
+fn read(job: &Job, commit: &Commit, start: Place, chunker: Chunker<'_>) -> Result<(), Stop> {
+    let (compression, mapping) = (commit.compression, &commit.mapping);
+    match commit.file_format {
         FileFormat::Ndjson => ndjson::read(job, compression, mapping, start, chunker),
         FileFormat::Csv => csv_text::read(job, compression, mapping, start, chunker),
         FileFormat::ArrowFile => arrow_ipc::read(job, compression, mapping, start, true, chunker),

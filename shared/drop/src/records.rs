@@ -1,4 +1,4 @@
-//! What is written down about a file: its plan, its chunks, its status. JSON, each created once.
+//! What is written down about a file: surveys, its plan, its chunks, its status. JSON, each created once.
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -88,6 +88,30 @@ pub(crate) struct ChunkPlan {
     pub(crate) offset: u64,
 }
 
+/// A place between two rows of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Place {
+    /// Rows before it.
+    pub(crate) row: u64,
+    /// Bytes of uncompressed text before it; 0 in columnar formats.
+    pub(crate) offset: u64,
+    /// Line ends of text before it, where that was counted.
+    pub(crate) line: u64,
+}
+
+/// How far the validation of a file has come when the time was up. Any number of runs may each have come to a survey; a run
+/// goes on from one of them, and what it plans is of a piece.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Survey {
+    pub(crate) format: u32,
+    /// The chunks that are valid, and how they were read.
+    pub(crate) commit: Commit,
+    /// Where the next chunk begins.
+    pub(crate) next: Place,
+}
+
 /// That a chunk is committed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -155,7 +179,7 @@ macro_rules! record {
         })+
     };
 }
-record!(Plan, ChunkRecord, DropStatus);
+record!(Survey, Plan, ChunkRecord, DropStatus);
 
 /// Reads a record.
 pub(crate) async fn load<T: Record>(store: &Store, key: &ObjectKey) -> Result<Option<T>, DropError> {
@@ -185,6 +209,21 @@ fn parse<T: Record>(key: &ObjectKey, bytes: &[u8]) -> Result<T, Corrupt> {
 
 fn corrupt(key: &ObjectKey, expected: &str, found: String) -> Corrupt {
     Corrupt { object: key.render(), part: "drop".to_owned(), expected: expected.to_owned(), found }
+}
+
+/// The survey of a file that came furthest.
+pub(crate) async fn survey(
+    store: &Store,
+    source: &DataSourceId,
+    identity: Identity,
+) -> Result<Option<Survey>, DropError> {
+    let listed = store.list(&tarn_model::KeyPrefix::DropSurveys(source.clone(), identity.0)).await?;
+    let surveys = listed.into_iter().filter_map(|listed| match listed.key {
+        Some(ObjectKey::DropSurvey { chunks, .. }) => Some(chunks),
+        _ => None,
+    });
+    let Some(chunks) = surveys.max() else { return Ok(None) };
+    load(store, &ObjectKey::DropSurvey { source: source.clone(), identity: identity.0, chunks }).await
 }
 
 /// The committed chunks of a file.

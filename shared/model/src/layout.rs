@@ -19,7 +19,9 @@
 //! auth/keys/{id}.json
 //! drop/{name}/{version}/{path}                                       what users drop; the path is theirs
 //! drop-status/{name}/{version}/{identity, hex}.json                  what became of it
+//!                             /{identity}/surveys/{chunks:06}.json   how far its validation has come
 //!                             /{identity}/plan.json
+//!                             /{identity}/receipts/{number:06}.json
 //!                             /{identity}/chunks/{number:06}.json
 //! drop-refused/{name}/{version}/{identity}/{path}                    a refused file
 //!                              /{identity}.report.json
@@ -198,6 +200,24 @@ pub enum ObjectKey {
         /// SHA-256 of the file's key and version.
         identity: [u8; 32],
     },
+    /// How far the validation of a dropped file has come.
+    DropSurvey {
+        /// The data source.
+        source: DataSourceId,
+        /// SHA-256 of the file's key and version.
+        identity: [u8; 32],
+        /// How many chunks of it are valid.
+        chunks: u32,
+    },
+    /// The receipt of a chunk of a dropped file: garbage collection leaves it where it is.
+    DropReceipt {
+        /// The data source.
+        source: DataSourceId,
+        /// SHA-256 of the file's key and version.
+        identity: [u8; 32],
+        /// From 0.
+        number: u32,
+    },
     /// That a chunk of a dropped file is committed.
     DropChunk {
         /// The data source.
@@ -265,6 +285,8 @@ pub enum KeyPrefix {
     Dropped(DataSourceId),
     /// What became of what was dropped for a data source: statuses, and below each identity its plan and its chunks.
     DropStatuses(DataSourceId),
+    /// How far the validation of a dropped file has come, run by run.
+    DropSurveys(DataSourceId, [u8; 32]),
     /// The committed chunks of a dropped file.
     DropChunks(DataSourceId, [u8; 32]),
 }
@@ -305,6 +327,12 @@ impl ObjectKey {
             }
             Self::DropPlan { source, identity } => {
                 format!("{}{}/plan.json", drops("drop-status", source), render_hex(identity))
+            }
+            Self::DropSurvey { source, identity, chunks } => {
+                format!("{}{}/surveys/{chunks:06}.json", drops("drop-status", source), render_hex(identity))
+            }
+            Self::DropReceipt { source, identity, number } => {
+                format!("{}{}/receipts/{number:06}.json", drops("drop-status", source), render_hex(identity))
             }
             Self::DropChunk { source, identity, number } => {
                 format!("{}{}/chunks/{number:06}.json", drops("drop-status", source), render_hex(identity))
@@ -383,11 +411,16 @@ fn parse_drop(root: &str, source: DataSourceId, rest: &[&str]) -> Option<ObjectK
         ("drop", rest) => ObjectKey::Dropped { source, path: DropPath::parse(&rest.join("/"))? },
         ("drop-status", [file]) => ObjectKey::DropStatus { source, identity: parse_hex(file.strip_suffix(".json")?)? },
         ("drop-status", [identity, "plan.json"]) => ObjectKey::DropPlan { source, identity: parse_hex(identity)? },
-        ("drop-status", [identity, "chunks", file]) => ObjectKey::DropChunk {
-            source,
-            identity: parse_hex(identity)?,
-            number: file.strip_suffix(".json")?.parse().ok()?,
-        },
+        ("drop-status", [identity, kind, file]) => {
+            let identity = parse_hex(identity)?;
+            let number = file.strip_suffix(".json")?.parse().ok()?;
+            match *kind {
+                "surveys" => ObjectKey::DropSurvey { source, identity, chunks: number },
+                "receipts" => ObjectKey::DropReceipt { source, identity, number },
+                "chunks" => ObjectKey::DropChunk { source, identity, number },
+                _ => return None,
+            }
+        }
         ("drop-refused", [file]) => {
             ObjectKey::DropReport { source, identity: parse_hex(file.strip_suffix(".report.json")?)? }
         }
@@ -420,6 +453,9 @@ impl KeyPrefix {
             Self::Drops => "drop/".to_owned(),
             Self::Dropped(id) => drops("drop", id),
             Self::DropStatuses(id) => drops("drop-status", id),
+            Self::DropSurveys(id, identity) => {
+                format!("{}{}/surveys/", drops("drop-status", id), render_hex(identity))
+            }
             Self::DropChunks(id, identity) => format!("{}{}/chunks/", drops("drop-status", id), render_hex(identity)),
         }
     }
@@ -524,13 +560,15 @@ mod tests {
 
     fn drop_key() -> impl Strategy<Value = ObjectKey> {
         let source = (name(), name()).prop_map(|(name, version)| DataSourceId { name, version });
-        (source, drop_path(), any::<[u8; 32]>(), any::<u32>(), 0..6u8).prop_map(
+        (source, drop_path(), any::<[u8; 32]>(), any::<u32>(), 0..8u8).prop_map(
             |(source, path, identity, number, which)| match which {
                 0 => ObjectKey::Dropped { source, path },
                 1 => ObjectKey::DropStatus { source, identity },
                 2 => ObjectKey::DropPlan { source, identity },
                 3 => ObjectKey::DropChunk { source, identity, number },
                 4 => ObjectKey::DropRefused { source, identity, path },
+                5 => ObjectKey::DropSurvey { source, identity, chunks: number },
+                6 => ObjectKey::DropReceipt { source, identity, number },
                 _ => ObjectKey::DropReport { source, identity },
             },
         )

@@ -3,8 +3,10 @@
 //! The vector is one column that holds a JSON array or the HTTP API's vector object, or one column per coordinate named
 //! `{vector}_0`, `{vector}_1`, …; a sparse one may be two columns of JSON arrays.
 
+use std::collections::HashMap;
+
 use csv::StringRecord;
-use tarn_model::{AttributeType, Attributes, DataPoint, DataSource, Update, Vector, VectorKind, WireVector};
+use tarn_model::{AttributeType, Attributes, DataPoint, DataSource, Update, Vector, VectorKind, WireVector, limits};
 
 use crate::error::{RowError, shown};
 use crate::json::Reader;
@@ -37,7 +39,18 @@ impl CsvRows {
     /// # Errors
     /// The column that is missing, and which ones there are.
     pub fn resolve(source: &DataSource, names: &RowNames, header: &StringRecord) -> Result<Self, RowError> {
-        let find = |name: &str| header.iter().position(|column| column.trim_start_matches('\u{feff}').trim() == name);
+        if header.len() > limits::ROW_COLUMNS {
+            return Err(RowError::new(format!(
+                "the header has {} columns; at most {} are read",
+                header.len(),
+                limits::ROW_COLUMNS
+            )));
+        }
+        let mut columns = HashMap::with_capacity(header.len());
+        for (at, column) in header.iter().enumerate() {
+            columns.entry(column.trim_start_matches('\u{feff}').trim()).or_insert(at);
+        }
+        let find = |name: &str| columns.get(name).copied();
         let demand = |name: &str| {
             find(name).ok_or_else(|| {
                 let columns = header.iter().take(20).map(|column| shown(column.trim())).collect::<Vec<_>>().join(", ");
@@ -197,5 +210,7 @@ mod tests {
         }
         let error = read(VectorKind::Dense, &["id", "vector"], &["5", "[1,2]"]).unwrap_err();
         assert!(error.message.contains("no column 'name'; the columns are id, vector"), "{error}");
+        let error = read(VectorKind::Dense, &vec!["id"; limits::ROW_COLUMNS + 1], &[]).unwrap_err();
+        assert!(error.message.contains("at most"), "{error}");
     }
 }

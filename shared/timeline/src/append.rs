@@ -42,12 +42,19 @@ const CONFLICTS: BackoffPolicy =
 pub struct AppendOptions {
     /// Makes a repeated upload take effect once. At most [`limits::IDEMPOTENCY_KEY_BYTES`] bytes.
     pub idempotency_key: Option<String>,
+    /// In place of a key: where the upload's receipt stands. Its owner keeps it; garbage collection does not know of it.
+    pub receipt: Option<ObjectKey>,
 }
 
 impl AppendOptions {
     /// With an idempotency key.
     pub fn idempotent(key: impl Into<String>) -> Self {
-        Self { idempotency_key: Some(key.into()) }
+        Self { idempotency_key: Some(key.into()), receipt: None }
+    }
+
+    /// With a receipt of the caller's.
+    pub fn receipt_at(object: ObjectKey) -> Self {
+        Self { idempotency_key: None, receipt: Some(object) }
     }
 }
 
@@ -113,6 +120,9 @@ impl Timeline {
         if batch.is_empty() {
             return Ok(Prepared::Done(Appended::at(self.known_or_find().await?.head, false)));
         }
+        if let Some(object) = options.receipt {
+            return self.prepare_with_receipt(batch, object).await;
+        }
         let Some(key) = options.idempotency_key else {
             return Ok(commit(Member { id: self.new_id(), batch, absent_up_to: None }));
         };
@@ -120,10 +130,11 @@ impl Timeline {
             let message = format!("an idempotency key takes 1 to {} bytes", limits::IDEMPOTENCY_KEY_BYTES);
             return Err(ValidationError::one(message).into());
         }
-        self.prepare_with_receipt(batch, &key).await
+        let digest = Sha256::digest(key.as_bytes()).into();
+        self.prepare_with_receipt(batch, ObjectKey::Receipt { source: self.source().id.clone(), digest }).await
     }
 
-    async fn prepare_with_receipt(&self, batch: PointBatch, key: &str) -> Result<Prepared, AppendError> {
+    async fn prepare_with_receipt(&self, batch: PointBatch, object: ObjectKey) -> Result<Prepared, AppendError> {
         let columns = batch.record_batch().clone();
         let payload =
             run(batch.estimated_bytes(), move || payload_digest(&columns)).await.map_err(AppendError::NotApplied)?;
@@ -135,8 +146,6 @@ impl Timeline {
             payload,
             created_ms: self.store().clock().now_ms(),
         };
-        let digest = Sha256::digest(key.as_bytes()).into();
-        let object = ObjectKey::Receipt { source: self.source().id.clone(), digest };
         let name = object.render();
         let is_ours = |found: &Bytes| {
             Receipt::parse(&name, found, &receipt.source).is_ok_and(|found| found.batch_id == receipt.batch_id)

@@ -47,7 +47,7 @@ pub fn check_arrow_frames(stream: &[u8]) -> Result<u64, String> {
 fn buffer_bytes(batch: &RecordBatch<'_>, body: &[u8]) -> Result<u64, String> {
     let compressed = batch.compression().is_some();
     if batch.compression().is_some_and(|compression| compression.codec() == CompressionType::LZ4_FRAME) {
-        return Err("it is compressed with LZ4; send it uncompressed, with ZSTD, or in gzip".to_owned());
+        return Err("its record batches are compressed with LZ4, which does not say how much they grow; write them uncompressed or with ZSTD".to_owned());
     }
     let mut sum = 0_u64;
     for buffer in batch.buffers().into_iter().flatten() {

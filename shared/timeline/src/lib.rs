@@ -25,10 +25,12 @@ mod group;
 mod keys;
 mod live;
 mod parquet_footer;
+mod parquet_pages;
 mod receipt;
 mod rows;
 mod schema;
 mod seal;
+mod thrift;
 mod timeline;
 
 pub use append::{AppendOptions, Appended};
@@ -41,6 +43,7 @@ pub use error::{AppendError, TimelineError};
 pub use group::{GroupCommitter, GroupSettings};
 pub use live::{Live, LiveOptions, live};
 pub use parquet_footer::check_parquet_footer;
+pub use parquet_pages::{BoundedPages, PageRead};
 pub use rows::{row_attributes, row_vector};
 pub use schema::{
     DELETED_COLUMN, INDICES_COLUMN, KEY_COLUMN, MAX_DELTA_ROWS, VALUES_COLUMN, VECTOR_COLUMN, VERSION_COLUMN,

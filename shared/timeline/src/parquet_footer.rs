@@ -3,12 +3,11 @@
 //! The decoder makes room for as many row groups as the footer says there are, and the allocator ends the process when
 //! that cannot be had: no error, and no panic that could be caught. So every list is held against the bytes at hand first.
 //!
-//! Owns `a-footer-lists-what-it-has`. The footer is Thrift in the compact protocol
-//! (<https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>); nothing is read of it but lengths.
+//! Owns `a-footer-lists-what-it-has`. Nothing is read of the footer but lengths.
+
+use crate::thrift::{DEPTH, STRUCT, Thrift};
 
 const MAGIC: &[u8; 4] = b"PAR1";
-/// Deepest nesting; files nest half as deep.
-const DEPTH: u32 = 16;
 
 /// Checks that the footer's lists fit into it, and that it has at most `footer_bytes`. The end of a file is enough, if the whole
 /// footer is in it.
@@ -26,91 +25,8 @@ pub fn check_parquet_footer(file: &[u8], footer_bytes: usize) -> Result<(), Stri
         return Err(format!("its footer has {length} bytes; at most {footer_bytes} are allowed"));
     }
     let start = rest.len().checked_sub(length).ok_or("its footer is longer than the file")?;
-    let mut footer = Thrift { rest: rest.get(start..).unwrap_or_default() };
+    let mut footer = Thrift::new(rest.get(start..).unwrap_or_default());
     footer.skip(STRUCT, DEPTH).ok_or_else(|| "its footer is damaged".to_owned())
-}
-
-const STRUCT: u8 = 12;
-
-struct Thrift<'a> {
-    rest: &'a [u8],
-}
-
-impl Thrift<'_> {
-    /// Goes past a value; `None` when it is malformed.
-    fn skip(&mut self, kind: u8, depth: u32) -> Option<()> {
-        let depth = depth.checked_sub(1)?;
-        match kind {
-            // A boolean of a list; one of a struct is in its field's header.
-            1..=3 => self.take(1),
-            4..=6 => self.number().map(|_| ()),
-            7 => self.take(8),
-            8 => {
-                let length = usize::try_from(self.number()?).ok()?;
-                self.take(length)
-            }
-            9 | 10 => {
-                let header = self.byte()?;
-                let count = if header >> 4 == 15 { self.number()? } else { u64::from(header >> 4) };
-                self.skip_all(count, &[header & 15], depth)
-            }
-            11 => {
-                let count = self.number()?;
-                let kinds = if count == 0 { 0 } else { self.byte()? };
-                self.skip_all(count, &[kinds >> 4, kinds & 15], depth)
-            }
-            STRUCT => loop {
-                let header = self.byte()?;
-                if header == 0 {
-                    return Some(());
-                }
-                if header >> 4 == 0 {
-                    self.number()?;
-                }
-                if !matches!(header & 15, 1 | 2) {
-                    self.skip(header & 15, depth)?;
-                }
-            },
-            13 => self.take(16),
-            _ => None,
-        }
-    }
-
-    /// Goes past so many values of each kind. None is shorter than a byte.
-    fn skip_all(&mut self, count: u64, kinds: &[u8], depth: u32) -> Option<()> {
-        if count > self.rest.len() as u64 {
-            return None;
-        }
-        for _ in 0..count {
-            for &kind in kinds {
-                self.skip(kind, depth)?;
-            }
-        }
-        Some(())
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Some(number);
-            }
-        }
-        None
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        let (&byte, rest) = self.rest.split_first()?;
-        self.rest = rest;
-        Some(byte)
-    }
-
-    fn take(&mut self, length: usize) -> Option<()> {
-        self.rest = self.rest.get(length..)?;
-        Some(())
-    }
 }
 
 #[cfg(test)]
@@ -147,6 +63,9 @@ mod tests {
         // Field 4, a list of structs, of as many as 32 bits can say.
         let hostile = [0x49, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07, 0x00];
         assert!(check_parquet_footer(&file(&hostile), 1 << 20).is_err());
+        // The same, of as many empty structs as there are bytes.
+        let empty = [&[0x49, 0xfc, 0x80, 0x08][..], &[0; 1_024], &[0]].concat();
+        assert!(check_parquet_footer(&file(&empty), 1 << 20).is_err());
         // Structs within structs.
         assert!(check_parquet_footer(&file(&[0x1c; 1_000]), 1 << 20).is_err());
         for short in [&b""[..], b"PAR1", b"PAR1PAR1", b"\xff\xff\xff\xffPAR1", b"\x09\x00\x00\x00PAR1"] {

@@ -12,7 +12,7 @@ use arrow::ipc::reader::StreamReader;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use tarn_model::{DataSource, limits};
-use tarn_timeline::{ColumnMapping, PointBatch, check_arrow_frames, check_parquet_footer};
+use tarn_timeline::{BoundedPages, ColumnMapping, PointBatch, check_arrow_frames, check_parquet_footer};
 
 use super::too_many_points;
 use crate::body::Share;
@@ -43,7 +43,8 @@ pub(super) fn parquet(source: Arc<DataSource>, bytes: Bytes, share: &mut Share) 
         // The types are Parquet's own: with those of the writer a file could ask for strings of 64-bit lengths, of which a
         // dictionary makes any number.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options)
+        let pages = BoundedPages::new(bytes);
+        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(pages.clone(), options)
             .map_err(|error| malformed("Parquet file", &error))?;
         let groups = builder.metadata().row_groups();
         let rows =
@@ -60,7 +61,7 @@ pub(super) fn parquet(source: Arc<DataSource>, bytes: Bytes, share: &mut Share) 
         }
         let reader =
             builder.with_batch_size(ROWS_AT_A_TIME).build().map_err(|error| malformed("Parquet file", &error))?;
-        collect(source, "Parquet file", reader, share)
+        collect(source, "Parquet file", reader.inspect(|_| pages.next_batch()), share)
     })
 }
 

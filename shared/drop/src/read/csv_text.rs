@@ -8,10 +8,11 @@ use csv::{ErrorKind, StringRecord};
 use tarn_model::limits;
 use tarn_rows::CsvRows;
 
-use super::{Job, Start};
+use super::Job;
 use crate::chunk::{Chunker, Stop};
 use crate::detect::Compression;
 use crate::mapping::DropMapping;
+use crate::records::Place;
 use crate::report::DropReport;
 use crate::text;
 
@@ -41,11 +42,15 @@ struct Records<'a> {
     job: &'a Job,
     reader: csv::Reader<Leashed<Box<dyn Read>>>,
     left: Rc<Cell<usize>>,
+    /// Where in the file the reader's own positions count from.
+    base: Place,
+    /// Lines end in CR LF. The reader counts the LF, and ends a record at the CR.
+    cr_lf: bool,
 }
 
 impl<'a> Records<'a> {
-    fn open(job: &'a Job, compression: Compression, offset: u64) -> Result<Self, Stop> {
-        let inner = text::open(&job.remote, compression, offset);
+    fn open(job: &'a Job, compression: Compression, base: Place) -> Result<Self, Stop> {
+        let inner = text::open(&job.remote, compression, base.offset);
         let inner = inner.map_err(|error| text::read_error(&job.remote, &error))?;
         let left = Rc::new(Cell::new(0));
         let leashed = Leashed { inner, left: Rc::clone(&left) };
@@ -54,14 +59,25 @@ impl<'a> Records<'a> {
             .flexible(true)
             .buffer_capacity(BUFFER_BYTES)
             .from_reader(leashed);
-        Ok(Self { job, reader, left })
+        Ok(Self { job, reader, left, base, cr_lf: false })
+    }
+
+    /// Offset and line ends before what comes next.
+    fn end(&self) -> (u64, u64) {
+        let position = self.reader.position();
+        (self.base.offset + position.byte(), self.base.line + position.line() - 1)
+    }
+
+    /// The line, from 1, that a record begins on which the reader says to be at `line`.
+    fn line(&self, line: u64) -> u64 {
+        self.base.line + line + u64::from(self.cr_lf)
     }
 
     /// Reads the next record; false at the end. `row` is its number.
     fn next(&mut self, record: &mut StringRecord, row: u64) -> Result<bool, Stop> {
         // What is in the parser's buffer has been given already.
         self.left.set(limits::DROP_LINE_BYTES);
-        let line = self.reader.position().line();
+        let line = self.line(self.reader.position().line());
         self.reader.read_record(record).map_err(|error| match error.kind() {
             ErrorKind::Io(error) => match self.job.remote.failure() {
                 Some(failure) => failure.into(),
@@ -80,10 +96,10 @@ pub(super) fn read(
     job: &Job,
     compression: Compression,
     mapping: &DropMapping,
-    start: Start,
+    start: Place,
     mut chunker: Chunker<'_>,
 ) -> Result<(), Stop> {
-    let mut records = Records::open(job, compression, 0)?;
+    let mut records = Records::open(job, compression, Place::default())?;
     let mut header = StringRecord::new();
     if !records.next(&mut header, 0)? {
         return Err(DropReport::file("The file has no header.", "Write the columns' names into the first line.").into());
@@ -92,29 +108,29 @@ pub(super) fn read(
         let action = "Name the columns in a mapping beside the file, or change the header.";
         DropReport { column: error.column, ..DropReport::file(error.message, action) }
     })?;
-    let header_end = records.reader.position().byte();
-    // Positions of a reader that begins in the middle count from there.
-    let mut base = 0;
-    if start.offset > header_end {
-        records = Records::open(job, compression, start.offset)?;
-        base = start.offset;
+    let inside = header.iter().flat_map(str::bytes).filter(|&byte| byte == b'\n').count() as u64;
+    let (offset, lines) = records.end();
+    let cr_lf = lines == inside;
+    if start.offset > offset {
+        records = Records::open(job, compression, start)?;
+    } else {
+        chunker.start_at(offset, lines);
     }
-    chunker.start_at(base + records.reader.position().byte());
+    records.cr_lf = cr_lf;
     let mut record = StringRecord::new();
     loop {
         let (row, before) = (chunker.next_row(), records.reader.position().byte());
         if !records.next(&mut record, row)? {
             return chunker.finish();
         }
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = records.line(record.position().map_or(0, csv::Position::line));
         if record.len() != header.len() {
             let what = format!("The record has {} cells; the header has {}.", record.len(), header.len());
             return Err(DropReport::row(row, Some(line), None, what).into());
         }
         let update =
             rows.update(&record).map_err(|error| DropReport::row(row, Some(line), error.column, error.message))?;
-        let end = records.reader.position().byte();
-        let bytes = usize::try_from(end - before).unwrap_or(usize::MAX);
-        chunker.push(&update, bytes, base + end, line)?;
+        let bytes = usize::try_from(records.reader.position().byte() - before).unwrap_or(usize::MAX);
+        chunker.push(&update, bytes, records.end(), line)?;
     }
 }

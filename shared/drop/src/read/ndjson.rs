@@ -5,10 +5,11 @@ use std::io::BufReader;
 use tarn_model::limits;
 use tarn_rows::JsonRows;
 
-use super::{Job, Start};
+use super::Job;
 use crate::chunk::{Chunker, Stop};
 use crate::detect::Compression;
 use crate::mapping::DropMapping;
+use crate::records::Place;
 use crate::report::DropReport;
 use crate::text;
 
@@ -16,7 +17,7 @@ pub(super) fn read(
     job: &Job,
     compression: Compression,
     mapping: &DropMapping,
-    start: Start,
+    start: Place,
     mut chunker: Chunker<'_>,
 ) -> Result<(), Stop> {
     let failed = |error: std::io::Error| text::read_error(&job.remote, &error);
@@ -24,8 +25,7 @@ pub(super) fn read(
     let mut input = BufReader::with_capacity(1 << 20, input);
     let names = mapping.row_names(&job.source);
     let rows = JsonRows { source: &job.source, names: &names };
-    let (mut line, mut number, mut position) = (Vec::new(), 0_u64, start.offset);
-    chunker.start_at(position);
+    let (mut line, mut number, mut position) = (Vec::new(), start.line, start.offset);
     loop {
         let bytes = text::read_line(&mut input, &mut line).map_err(failed)?;
         if bytes == 0 {
@@ -43,6 +43,6 @@ pub(super) fn read(
         let update = rows
             .update(&line)
             .map_err(|error| DropReport::row(chunker.next_row(), Some(number), error.column, error.message))?;
-        chunker.push(&update, bytes, position, number)?;
+        chunker.push(&update, bytes, (position, number), number)?;
     }
 }

@@ -1,33 +1,36 @@
 //! Parquet: column pages are read as they are needed, by ranges, and never a whole row group at once.
 //!
 //! A row group may hold gigabytes of one column. Pages are small; the reader keeps the blocks that the columns are at, and
-//! decodes a few rows at a time. A compressed Parquet file has no ranges and is unpacked to a temporary file first.
+//! decodes a few rows at a time. Strings stay in their pages until they are counted: a dictionary makes any number of them. A
+//! compressed Parquet file has no ranges and is unpacked to a temporary file first.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, Field, Schema};
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::{ChunkReader, Length};
 use tarn_model::{DataSource, VectorKind};
-use tarn_timeline::{ColumnMapping, attribute_column, check_parquet_footer};
+use tarn_timeline::{BoundedPages, ColumnMapping, attribute_column, check_parquet_footer};
 
-use super::{Job, Start};
+use super::Job;
 use crate::blocks::Remote;
 use crate::chunk::{Chunker, Stop, rows_at_a_time};
 use crate::detect::Compression;
 use crate::error::DropError;
 use crate::mapping::DropMapping;
+use crate::records::Place;
 use crate::report::DropReport;
 use crate::text;
 
-/// Longest footer: some hundred thousand column chunks.
-const FOOTER_BYTES: usize = 64 << 20;
+/// Longest footer: some hundred thousand column chunks, which take twenty times as much once they are decoded.
+const FOOTER_BYTES: usize = 16 << 20;
 /// Length and mark at the end of a file.
 const TRAILER_BYTES: u64 = 8;
 /// Bytes of blocks that are kept.
@@ -37,7 +40,7 @@ pub(super) fn read(
     job: &Job,
     compression: Compression,
     mapping: &DropMapping,
-    start: Start,
+    start: Place,
     chunker: Chunker<'_>,
 ) -> Result<(), Stop> {
     if compression == Compression::None {
@@ -78,7 +81,7 @@ fn rows<R: ChunkReader + 'static>(
     job: &Job,
     file: R,
     mapping: &DropMapping,
-    start: Start,
+    start: Place,
     mut chunker: Chunker<'_>,
 ) -> Result<(), Stop> {
     let failed = |error: &dyn std::fmt::Display| match job.remote.failure() {
@@ -93,9 +96,13 @@ fn rows<R: ChunkReader + 'static>(
     // The types are Parquet's own: with those of the writer a file could ask for strings of 64-bit lengths, of which a
     // dictionary makes any number.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let builder =
-        ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(|error| failed(&error))?;
-    let schema = Arc::clone(builder.schema());
+    let file = BoundedPages::new(file);
+    let metadata = ArrowReaderMetadata::load(&file, options.clone()).map_err(|error| failed(&error))?;
+    let schema = viewed(metadata.schema());
+    let metadata =
+        ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options.with_schema(Arc::clone(&schema)))
+            .map_err(|error| failed(&error))?;
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), metadata);
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     let columns = mapping.column_mapping(&job.source, &names);
     let wanted = wanted(&job.source, &columns);
@@ -110,8 +117,20 @@ fn rows<R: ChunkReader + 'static>(
         .map_err(|error| failed(&error))?;
     for batch in reader {
         chunker.push_columns(&batch.map_err(|error| failed(&error))?, &columns)?;
+        file.next_batch();
     }
     chunker.finish()
+}
+
+/// The schema with strings as views of their pages.
+fn viewed(schema: &Schema) -> Arc<Schema> {
+    let view = |field: &Arc<Field>| match field.data_type() {
+        DataType::Utf8 => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View)),
+        DataType::Binary => Arc::new(field.as_ref().clone().with_data_type(DataType::BinaryView)),
+        _ => Arc::clone(field),
+    };
+    let fields: Vec<_> = schema.fields().iter().map(view).collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
 /// The columns that may feed something.

@@ -1,8 +1,10 @@
 //! Every format, however compressed, says the same.
 
+use std::sync::Arc;
+
 use tarn_drop::Settled;
 
-use crate::support::{CHUNK, FORMATS, World, csv, gzip, parquet, sequences, updates, zstd};
+use crate::support::{CHUNK, FORMATS, World, columns, csv, gzip, parquet, sequences, updates, zstd};
 
 #[tokio::test]
 async fn every_format_and_compression_commits_the_same_updates_in_order() {
@@ -62,6 +64,44 @@ async fn columns_are_mapped_as_rows_are() {
     world.drop_file("x.csv", csv(&updates(0..0))).await;
     let titles: Vec<_> = world.updates().await;
     assert!(format!("{titles:?}").matches("unused").count() == 6, "{titles:?}");
+}
+
+#[tokio::test]
+async fn columns_that_feed_nothing_may_be_of_any_type() {
+    use arrow::array::*;
+    use arrow::datatypes::{DataType, Field, Fields, Float32Type, Int32Type, TimeUnit};
+    let expected = updates(0..6);
+    let batch = columns(&expected);
+    let strings = || Arc::new(StringArray::from(vec!["a"; 6])) as ArrayRef;
+    let inner = Fields::from(vec![Field::new("s", DataType::Utf8, true), Field::new("b", DataType::Binary, false)]);
+    let binary = || Arc::new(BinaryArray::from(vec![&b"b"[..]; 6])) as ArrayRef;
+    let mut maps = MapBuilder::new(None, StringBuilder::new(), BinaryBuilder::new());
+    (0..6).for_each(|_| maps.append(true).unwrap());
+    let titles: DictionaryArray<Int32Type> = batch["title"].as_string::<i32>().iter().collect();
+    let more: Vec<(&str, ArrayRef)> = vec![
+        ("id", Arc::clone(&batch["id"])),
+        ("title", Arc::new(titles)),
+        ("vector", Arc::clone(&batch["vector"])),
+        ("isDeleted", Arc::clone(&batch["isDeleted"])),
+        ("struct", Arc::new(StructArray::new(inner, vec![strings(), binary()], None))),
+        ("map", Arc::new(maps.finish())),
+        ("binary", binary()),
+        ("large", Arc::new(LargeStringArray::from(vec!["l"; 6]))),
+        ("list", Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>(vec![Some(vec![Some(1.0)]); 6]))),
+        ("decimal", Arc::new(Decimal128Array::from(vec![1; 6]))),
+        ("time", Arc::new(TimestampNanosecondArray::from(vec![1; 6]).with_timezone("Europe/Berlin"))),
+        (
+            "duration",
+            arrow::compute::cast(&Int64Array::from(vec![1; 6]), &DataType::Duration(TimeUnit::Second)).unwrap(),
+        ),
+    ];
+    let batch = RecordBatch::try_from_iter(more).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    let world = World::new().await;
+    let status = world.drop_file("x.parquet", writer.into_inner().unwrap()).await;
+    assert!(matches!(status.settled, Settled::Committed { .. }), "{:?}", status.settled);
+    assert_eq!(world.updates().await, expected);
 }
 
 #[tokio::test]

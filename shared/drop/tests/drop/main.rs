@@ -4,6 +4,7 @@
 
 mod bounds;
 mod crash;
+mod disk;
 mod formats;
 mod listing;
 mod protocol;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use tarn_drop::{DropError, Outcome, Settled, Watcher};
+use tarn_drop::{DropError, DropState, Outcome, Settled, Watcher, list_drops};
 use tarn_testkit::{Fault, Operation};
 
-use crate::support::{CHUNK, FORMATS, World, csv, gzip, ndjson, sequences, settled, updates};
+use crate::support::{CHUNK, FORMATS, World, csv, gzip, ndjson, report, sequences, settled, updates};
 
 const KEY: &str = "drop/films/1.0/x.csv";
 
@@ -46,11 +46,119 @@ async fn an_event_of_a_file_that_is_gone_is_done() {
         let outcome = world.folder().process(KEY, version, None).await.unwrap();
         assert!(matches!(outcome, Outcome::Ignored { .. }), "{outcome:?}");
     }
-    // The current file has an event of its own.
-    world.put(KEY, csv(&updates(0..10))).await;
-    let outcome = world.folder().process(KEY, Some("old"), None).await.unwrap();
-    assert!(matches!(outcome, Outcome::Ignored { .. }), "{outcome:?}");
     assert_eq!(world.deltas().await, 0);
+}
+
+#[tokio::test]
+async fn an_event_names_a_version_that_the_store_does_not() {
+    let world = World::new().await;
+    world.put(KEY, csv(&updates(0..10))).await;
+    for version in [Some("old"), None] {
+        assert_eq!(sequences(&settled(world.folder().process(KEY, version, None).await.unwrap())), [1]);
+    }
+    assert_eq!(world.updates().await, updates(0..10));
+}
+
+#[tokio::test]
+async fn a_file_that_is_done_is_recognised_when_everything_else_is_collected() {
+    let world = World::new().await;
+    let first = world.drop_file("x.csv", csv(&updates(0..100))).await;
+    for collected in ["sources/films/1.0/timeline/", "sources/films/1.0/receipts/"] {
+        world.remove(collected).await;
+    }
+    assert_eq!(settled(world.folder().process(KEY, None, None).await.unwrap()), first);
+    assert_eq!(world.deltas().await, 0);
+}
+
+#[tokio::test]
+async fn a_chunk_that_is_not_recorded_outlives_the_receipts_of_uploads() {
+    let world = World::new().await;
+    world.put(KEY, csv(&updates(0..100))).await;
+    for _ in 0..100 {
+        world.faults.script(Operation::Put, "chunks/000001.json", Fault::UnavailableBefore);
+    }
+    world.folder().process(KEY, None, None).await.unwrap_err();
+    world.faults.heal();
+    assert_eq!(world.deltas().await, 2);
+    world.remove("sources/films/1.0/receipts/").await;
+    assert_eq!(sequences(&settled(world.folder().process(KEY, None, None).await.unwrap())), [1, 2, 3]);
+    assert_eq!(world.updates().await, updates(0..100));
+}
+
+#[tokio::test]
+async fn validation_goes_on_where_the_time_was_up() {
+    for (name, encode) in FORMATS {
+        for (ending, compress) in [("", (|bytes| bytes.to_vec()) as fn(&[u8]) -> Vec<u8>), (".gz", gzip)] {
+            let world = World::new().await;
+            let key = format!("drop/films/1.0/{name}{ending}");
+            world.put(&key, compress(&encode(&updates(0..100)))).await;
+            for valid in 1..=3 {
+                let outcome = world.folder().process(&key, None, Some(Duration::ZERO)).await.unwrap();
+                assert_eq!(outcome, Outcome::Unfinished { rows: 0 }, "{name}{ending}");
+                assert_eq!(world.keys("drop-status/").await.len(), valid, "{name}{ending}");
+                let page = list_drops(&world.store, &world.source.id, 10, None).await.unwrap().unwrap();
+                let states: Vec<_> = page.entries.iter().map(|entry| entry.state).collect();
+                assert_eq!(states, [DropState::Pending], "{name}{ending}");
+            }
+            // A mapping that comes when rows are valid already is too late for them.
+            world.put("drop/films/1.0/_mapping.json", "{").await;
+            assert_eq!(sequences(&settled(world.folder().process(&key, None, None).await.unwrap())), [1, 2, 3]);
+            assert_eq!(world.updates().await, updates(0..100), "{name}{ending}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_valid_is_not_read_again() {
+    let world = World::new().await;
+    let file = ndjson(&updates(0..1_000));
+    let key = "drop/films/1.0/x.ndjson";
+    world.put(key, file.clone()).await;
+    let reads = |from: u64| {
+        let log = world.faults.log().into_iter().skip(usize::try_from(from).unwrap());
+        log.filter(|(kind, path)| *kind == Operation::Get && path.ends_with("x.ndjson")).count()
+    };
+    let mut all = 0;
+    for _ in 0..20 {
+        let before = world.faults.operations();
+        world.folder().process(key, None, Some(Duration::ZERO)).await.unwrap();
+        all += reads(before);
+    }
+    // A run looks at the file, and reads a chunk and the block that it ends in.
+    assert!(all < 20 * (2 + 2 * file.len() / 1_000 / 25), "{all}");
+    assert!(world.keys("drop-status/").await.iter().any(|key| key.ends_with("surveys/000020.json")));
+}
+
+#[tokio::test]
+async fn rows_and_lines_are_counted_from_the_start_of_the_file() {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    // The blank line is one, and no row; the header is a line of CSV.
+    let lines = |text: String, end: &str, bad: &str| {
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.insert(3, "");
+        lines.insert(95, bad);
+        lines.join(end)
+    };
+    let rows = updates(0..100);
+    for (name, file, row) in [
+        ("x.ndjson", lines(text(ndjson(&rows)), "\n", "{}"), 95),
+        ("y.ndjson", lines(text(ndjson(&rows)), "\r\n", "{}"), 95),
+        ("x.csv", lines(text(csv(&rows)), "\n", "x,a,,"), 94),
+        // Ten rows have two lines.
+        ("y.csv", lines(text(csv(&rows)).replace("film \"\"1", "film\n \"\"1"), "\r\n", "x,a,,"), 84),
+    ] {
+        for runs in [0, 2] {
+            let world = World::new().await;
+            let key = format!("drop/films/1.0/{name}");
+            world.put(&key, file.clone()).await;
+            for _ in 0..runs {
+                world.folder().process(&key, None, Some(Duration::ZERO)).await.unwrap();
+            }
+            let status = settled(world.folder().process(&key, None, None).await.unwrap());
+            let report = report(&status);
+            assert_eq!((report.row, report.line), (Some(row), Some(96)), "{name} {runs}: {report:?}");
+        }
+    }
 }
 
 #[tokio::test]

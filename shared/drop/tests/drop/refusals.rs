@@ -157,6 +157,21 @@ async fn a_bomb_is_refused() {
 }
 
 #[tokio::test]
+async fn what_the_writer_of_an_arrow_file_has_to_do_is_said() {
+    use arrow::ipc::CompressionType;
+    use arrow::ipc::writer::{FileWriter, IpcWriteOptions};
+    let batch = columns(&updates(0..100));
+    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME)).unwrap();
+    let mut writer = FileWriter::try_new_with_options(Vec::new(), &batch.schema(), options).unwrap();
+    writer.write(&batch).unwrap();
+    let world = World::new().await;
+    let status = world.drop_file("x.feather", writer.into_inner().unwrap()).await;
+    let report = report(&status);
+    assert!(report.message.contains("write them uncompressed or with ZSTD"), "{report:?}");
+    assert!(report.action.contains("Write the file anew"), "{report:?}");
+}
+
+#[tokio::test]
 async fn a_line_without_end_is_refused() {
     let mut line = b"{\"id\": 1, \"title\": \"".to_vec();
     line.resize(17 << 20, b'x');

@@ -88,6 +88,13 @@ impl World {
         }
     }
 
+    /// Removes what is below a prefix, past the faults, as garbage collection does.
+    pub(crate) async fn remove(&self, prefix: &str) {
+        for key in self.keys(prefix).await {
+            self.store.object_store().delete(&Path::parse(key).unwrap()).await.unwrap();
+        }
+    }
+
     /// Keys below a prefix.
     pub(crate) async fn keys(&self, prefix: &str) -> Vec<String> {
         let all = self.store.list(&tarn_model::KeyPrefix::All).await.unwrap();
