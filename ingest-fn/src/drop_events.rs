@@ -91,7 +91,7 @@ pub(crate) async fn handle(folder: &DropFolder, event: SqsEvent, deadline: Durat
     response
 }
 
-/// Whether the message is done with.
+/// Whether the message is done with. A file that fails does not keep the message's others waiting.
 async fn handle_message(folder: &DropFolder, message: &SqsMessage, deadline: Duration) -> bool {
     let created = match decode(&message.body) {
         Ok(created) => created,
@@ -101,13 +101,15 @@ async fn handle_message(folder: &DropFolder, message: &SqsMessage, deadline: Dur
         }
     };
     let store = folder.store();
+    let mut done = true;
     for file in created {
         if store.clock().monotonic() >= deadline {
             return false;
         }
         if store.bucket().is_some_and(|bucket| bucket.name != file.bucket) {
             tracing::error!(bucket = file.bucket, key = file.key, "a notification is about another bucket");
-            return false;
+            done = false;
+            continue;
         }
         let Some(key) = store.key_below_root(&file.key) else {
             tracing::warn!(key = file.key, "a notification is about an object outside the store");
@@ -121,11 +123,11 @@ async fn handle_message(folder: &DropFolder, message: &SqsMessage, deadline: Dur
             Ok(_) => {}
             Err(error) => {
                 tracing::warn!(key, %error, "a dropped file cannot be processed now");
-                return false;
+                done = false;
             }
         }
     }
-    true
+    done
 }
 
 /// The files that a message is about: none for the message that S3 sends as a test.

@@ -128,6 +128,21 @@ async fn messages_succeed_and_fail_one_by_one() {
 }
 
 #[tokio::test]
+async fn a_file_that_fails_does_not_keep_the_others_of_its_message_waiting() {
+    let folder = folder().await;
+    put(&folder, "sources/broken/1/source.json", "{").await;
+    put(&folder, "drop/broken/1/x.ndjson", "{}").await;
+    put(&folder, "drop/films/1/a.ndjson", "{\"id\": 1, \"vector\": [1, 2]}\n").await;
+    let mut body = notification("b", "drop/broken/1/x.ndjson", None);
+    let good = notification("b", "drop/films/1/a.ndjson", None);
+    body["Records"].as_array_mut().unwrap().push(good["Records"][0].clone());
+    assert_eq!(failed(&handle(&folder, sqs(&[&body.to_string()]), FAR).await), ["m0"]);
+    let films = tarn_model::DataSourceId::new("films", "1").unwrap();
+    let page = tarn_drop::list_drops(folder.store(), &films, 10, None).await.unwrap().unwrap();
+    assert_eq!(page.entries[0].state, tarn_drop::DropState::Committed);
+}
+
+#[tokio::test]
 async fn what_there_is_no_time_for_is_delivered_again() {
     let folder = folder().await;
     put(&folder, "drop/films/1/a.ndjson", "{\"id\": 1, \"vector\": [1, 2]}\n").await;
