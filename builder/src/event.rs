@@ -1,7 +1,7 @@
 //! What an event asks for.
 //!
-//! `{"task": …}` is `run`, `plan`, `fold`, `build`, `publish` or `gc`. Any other event, a schedule's or a queue's, has no `task`
-//! and asks for a run: what has changed is in the store, not in the event.
+//! `{"task": …}` is `run`, `plan`, `fold`, `build`, `publish` or `gc`. Any other event, a schedule's or a queue's, has no
+//! `task` and asks for a run: what has changed is in the store, not in the event, so it may come late, twice or out of order.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use tarn_compact::{GcOptions, Task};
 pub(crate) enum Event {
     /// Fold and build everything.
     Run,
-    /// One step of a build that is shared out.
-    Step(Task),
+    /// One task of a run that is shared out.
+    Task(Task),
     /// Collect garbage.
     Gc(GcOptions),
 }
@@ -50,7 +50,7 @@ impl Event {
         match name.as_str() {
             "run" => Ok(Self::Run),
             "gc" => serde_json::from_value(event).map(|request| Self::Gc(gc_options(&request))).map_err(wrong),
-            "plan" | "fold" | "build" | "publish" => serde_json::from_value(event).map(Self::Step).map_err(wrong),
+            "plan" | "fold" | "build" | "publish" => serde_json::from_value(event).map(Self::Task).map_err(wrong),
             _ => Err(EventError::UnknownTask(task.clone())),
         }
     }
@@ -97,15 +97,15 @@ mod tests {
     }
 
     #[test]
-    fn steps_are_the_items_of_a_plan_as_they_are() {
-        assert_eq!(decode(json!({"task": "plan"})), Event::Step(Task::Plan));
+    fn tasks_are_the_items_of_a_plan_as_they_are() {
+        assert_eq!(decode(json!({"task": "plan"})), Event::Task(Task::Plan));
         let id = json!({"name": "films", "version": "1"});
         let fold = json!({"task": "fold", "source": id, "upTo": [17]});
         let build = json!({"task": "build", "index": id, "order": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "part": 3});
         let plan = json!({"folds": [fold], "builds": [build], "left": 0});
         let publish = json!({"task": "publish", "plan": plan, "folds": ["done"], "builds": [{"failed": "why"}]});
         for event in [fold, build, publish] {
-            let Event::Step(task) = decode(event.clone()) else { panic!("{event} is a step") };
+            let Event::Task(task) = decode(event.clone()) else { panic!("{event} is a task") };
             assert_eq!(serde_json::to_value(task).expect("JSON"), event);
         }
     }

@@ -1,6 +1,6 @@
 //! The function: an event in, an answer out.
 
-use lambda_runtime::{LambdaEvent, service_fn};
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::Serialize;
 use serde_json::Value;
 use tarn_compact::{Builder, Garbage, GcReport, RunItem, RunSummary, Status, Task, TaskAnswer, TaskPlan};
@@ -11,9 +11,14 @@ use crate::event::Event;
 /// Most objects that the answer of a garbage collection lists: it must fit into Lambda's 6 MB.
 const GARBAGE_LISTED_MAX: usize = 1_000;
 
+/// What a failed event's error is called: a state machine shows this, and may have no room for the message.
+const FAILED: &str = "TaskFailed";
+
 /// Answers events until Lambda ends the process.
 pub(crate) async fn serve(builder: &Builder) -> Result<(), Failure> {
-    lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| answer(builder, event.payload))).await
+    let failed = |error: Failure| Diagnostic { error_type: FAILED.to_owned(), error_message: error.to_string() };
+    let answer = async |event: LambdaEvent<Value>| answer(builder, event.payload).await.map_err(failed);
+    lambda_runtime::run(service_fn(answer)).await
 }
 
 /// An answer, one shape for each task.
@@ -26,8 +31,8 @@ pub(crate) enum Answer {
     Gc(Collected),
 }
 
-/// Carries out an event. A step whose failure another attempt may mend is an error, so that its event is delivered again; every
-/// task is idempotent. A run or a publication in which anything failed is an error too, after it has done everything else, so
+/// Carries out an event. A task whose failure another attempt may mend is an error, so that its event is delivered again; every
+/// one of them is idempotent. A run or a publication in which anything failed is an error too, after it has done everything else, so
 /// that somebody hears of it.
 pub(crate) async fn answer(builder: &Builder, event: Value) -> Result<Answer, Failure> {
     match Event::decode(event)? {
@@ -37,18 +42,18 @@ pub(crate) async fn answer(builder: &Builder, event: Value) -> Result<Answer, Fa
             collected.log();
             Ok(Answer::Gc(collected))
         }
-        Event::Step(Task::Plan) => Ok(Answer::Plan(builder.plan_tasks().await?)),
-        Event::Step(Task::Fold { source, up_to }) => Ok(Answer::Task(builder.fold_task(&source, &up_to).await?)),
-        Event::Step(Task::Build { index, order, part }) => {
+        Event::Task(Task::Plan) => Ok(Answer::Plan(builder.plan_tasks().await?)),
+        Event::Task(Task::Fold { source, up_to }) => Ok(Answer::Task(builder.fold_task(&source, &up_to).await?)),
+        Event::Task(Task::Build { index, order, part }) => {
             Ok(Answer::Task(builder.build_task(&index, order, part).await?))
         }
-        Event::Step(Task::Publish { plan, folds, builds }) => {
+        Event::Task(Task::Publish { plan, folds, builds }) => {
             let summary = builder.publish_tasks(&plan, folds.iter().chain(&builds)).await;
             let mut report = Report::of(&summary.run);
             report.failures.extend(summary.failures);
             report.into_answer()
         }
-        Event::Step(task) => Err(format!("this builder cannot carry out {task:?}").into()),
+        Event::Task(task) => Err(format!("this builder cannot carry out {task:?}").into()),
     }
 }
 
@@ -128,8 +133,12 @@ mod tests {
 
     use serde_json::json;
     use tarn_compact::{BuilderSettings, Silent};
-    use tarn_model::{AttributeType, DataSource, DataSourceId, Index, IndexAlgorithm, IndexId, Metric, VectorKind};
+    use tarn_model::{
+        AttributeType, AttributeValue, Attributes, DataPoint, DataSource, DataSourceId, Index, IndexAlgorithm, IndexId,
+        Metric, Update, Vector, VectorKind,
+    };
     use tarn_store::{Store, create_index, create_source};
+    use tarn_timeline::{AppendOptions, PointBatch, Timeline};
 
     use super::*;
 
@@ -143,18 +152,77 @@ mod tests {
         (builder, store)
     }
 
-    #[tokio::test]
-    async fn every_task_has_an_answer() {
-        let (builder, store) = builder().await;
-        let source = DataSource {
+    fn films() -> DataSource {
+        DataSource {
             id: DataSourceId::new("films", "1").expect("valid"),
             vector_dimension: 2,
             vector_kind: VectorKind::Dense,
             attribute_types: BTreeMap::from([("id".to_owned(), AttributeType::Int64)]),
             permanent_attributes: ["id".to_owned()].into(),
             sharders: BTreeMap::new(),
-        };
-        create_source(&store, &source).await.expect("created");
+        }
+    }
+
+    fn index_over(name: &str, data_source: &str) -> Index {
+        Index {
+            id: IndexId::new(name, "1").expect("valid"),
+            data_source: DataSourceId::new(data_source, "1").expect("valid"),
+            algorithm: IndexAlgorithm { metric: Metric::L2, hnsw: None },
+            id_attributes: ["id".to_owned()].into(),
+            split_attributes: [].into(),
+            shards: Index::single_shard(),
+        }
+    }
+
+    async fn upload(store: &Store, id: i64) {
+        let attributes = Attributes::from([("id".to_owned(), AttributeValue::Int64(id))]);
+        let point = Update::Upsert(DataPoint { attributes, vector: Vector::Dense(vec![1.0, 2.0]) });
+        let source = Arc::new(films());
+        let batch = PointBatch::from_updates(Arc::clone(&source), &[point]).expect("a valid point");
+        let timeline = Timeline::open(store.clone(), source);
+        timeline.append(batch, AppendOptions::default()).await.expect("appended");
+    }
+
+    #[tokio::test]
+    async fn an_event_that_comes_twice_publishes_once() {
+        let (builder, store) = builder().await;
+        create_source(&store, &films()).await.expect("created");
+        create_index(&store, &index_over("films", "films")).await.expect("created");
+        upload(&store, 1).await;
+        let event = json!({"Records": [{"messageId": "1", "body": "a delta", "eventSource": "aws:sqs"}]});
+        let first = ask(&builder, event.clone()).await;
+        assert_eq!(first["published"].as_array().map(Vec::len), Some(2), "{first}");
+        assert_eq!(ask(&builder, event).await, json!({"published": [], "failures": []}));
+    }
+
+    /// What a state machine does: it passes on what it is given, and adds nothing.
+    #[tokio::test]
+    async fn the_items_of_a_plan_are_events_and_their_answers_make_the_last() {
+        let (builder, store) = builder().await;
+        create_source(&store, &films()).await.expect("created");
+        create_index(&store, &index_over("films", "films")).await.expect("created");
+        for generation in 1..=2 {
+            upload(&store, generation).await;
+            let plan = ask(&builder, json!({"task": "plan"})).await;
+            let mut publish = json!({"task": "publish", "plan": plan});
+            for step in ["folds", "builds"] {
+                let mut answers = Vec::new();
+                for item in plan[step].as_array().expect("a list") {
+                    answers.push(ask(&builder, item.clone()).await);
+                }
+                assert_eq!(answers, [json!("done")]);
+                publish[step] = answers.into();
+            }
+            let published = ask(&builder, publish).await;
+            let line = published["published"][0].as_str().expect("a line");
+            assert!(line.contains(&format!("manifest {generation} at {generation}, {generation} rows")), "{line}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_task_has_an_answer() {
+        let (builder, store) = builder().await;
+        create_source(&store, &films()).await.expect("created");
         let nothing = json!({"published": [], "failures": []});
         assert_eq!(ask(&builder, json!({"Records": []})).await, nothing);
         let plan = ask(&builder, json!({"task": "plan"})).await;
@@ -174,15 +242,7 @@ mod tests {
     #[tokio::test]
     async fn a_failure_of_a_run_or_a_publication_is_an_error_of_the_event() {
         let (builder, store) = builder().await;
-        let orphan = Index {
-            id: IndexId::new("orphan", "1").expect("valid"),
-            data_source: DataSourceId::new("nowhere", "1").expect("valid"),
-            algorithm: IndexAlgorithm { metric: Metric::L2, hnsw: None },
-            id_attributes: ["id".to_owned()].into(),
-            split_attributes: [].into(),
-            shards: Index::single_shard(),
-        };
-        create_index(&store, &orphan).await.expect("created");
+        create_index(&store, &index_over("orphan", "nowhere")).await.expect("created");
         let error = answer(&builder, json!({})).await.expect_err("refused");
         assert!(error.to_string().contains("nowhere"), "{error}");
         let plan = ask(&builder, json!({"task": "plan"})).await;

@@ -138,6 +138,8 @@ pub(crate) async fn plan(context: &Arc<Context>) -> Result<TaskPlan, CompactErro
         let planned = planner.build(&index).await;
         planner.note(&index.id, planned)?;
     }
+    let (folds, builds, left) = (planner.plan.folds.len(), planner.plan.builds.len(), planner.plan.left);
+    tracing::info!(folds, builds, left, "planned");
     Ok(planner.plan)
 }
 
