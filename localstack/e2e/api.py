@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -159,11 +161,50 @@ class Deployment:
     def processes(self, function: str) -> list[int]:
         return processes.of_function(self.functions[function], self.stack.endpoint)
 
+    def kill(self, function: str) -> list[int]:
+        """Kills whoever runs a function, as a machine that fails would: those that were killed."""
+        killed = []
+        for pid in self.processes(function):
+            try:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+            except ProcessLookupError:
+                continue
+        return killed
+
     def waiting(self, queue: str) -> int:
         """Messages in a queue, those in flight included."""
+        return sum(self._messages(queue).values())
+
+    def _messages(self, queue: str) -> dict[str, int]:
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         found = self.sqs.get_queue_attributes(QueueUrl=self.queues[queue], AttributeNames=names)["Attributes"]
-        return sum(int(found[name]) for name in names)
+        return {name: int(found[name]) for name in names}
+
+    def all_events_taken(self) -> None:
+        """Waits until the function has done with every event of the drop folder that there was."""
+        wait_for("all events to be taken", lambda: self.waiting("drop") == 0, 60)
+
+    @contextmanager
+    def without_debounced_builds(self) -> Iterator[None]:
+        """For a while, nothing is built but what the test asks for; the events of new deltas wait in their queue."""
+        mapping = self.lambda_.list_event_source_mappings(FunctionName=self.functions["builder"])["EventSourceMappings"][0]["UUID"]
+
+        def switch(enabled: bool, state: str) -> None:
+            self.lambda_.update_event_source_mapping(UUID=mapping, Enabled=enabled)
+            wait_for(
+                f"the builder's events to be {state}",
+                lambda: self.lambda_.get_event_source_mapping(UUID=mapping)["State"] == state,
+                60,
+            )
+
+        switch(False, "Disabled")
+        try:
+            in_flight = "ApproximateNumberOfMessagesNotVisible"
+            wait_for("the last such build to end", lambda: self._messages("build")[in_flight] == 0, 60)
+            yield
+        finally:
+            switch(True, "Enabled")
 
     def redrive(self) -> None:
         """Moves the dead letters of the drop queue back into it."""

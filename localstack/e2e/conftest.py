@@ -51,7 +51,8 @@ def stack(pytestconfig: pytest.Config) -> Stack:
 
 @pytest.fixture(scope="session")
 def terraform(pytestconfig: pytest.Config, stack: Stack) -> Terraform:
-    return Terraform(pytestconfig.getoption("state"), stack, variables(pytestconfig.getoption("zips")))
+    state = pytestconfig.getoption("state")
+    return Terraform(state, stack, variables(pytestconfig.getoption("zips"), stack.emulator, state))
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,20 @@ def csv(numbers: Iterable[int], lang: str = "en") -> bytes:
     return "\n".join(["id,lang,vector", *rows, ""]).encode()
 
 
+def large_parquet(rows: int) -> bytes:
+    """Ids from 0 on, and the vectors of a thousand points over and over: made quickly, however large. For whole thousands."""
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    thousand = pa.array([x for number in range(1_000) for x in vector(number)], pa.float32())
+    vectors = pa.FixedSizeListArray.from_arrays(pa.concat_arrays([thousand] * (rows // 1_000)), DIMENSION)
+    out = io.BytesIO()
+    pq.write_table(pa.table({"id": pa.array(range(rows), pa.int64()), "lang": ["en"] * rows, "vector": vectors}), out)
+    return out.getvalue()
+
+
 def parquet(numbers: Iterable[int], lang: str = "en") -> bytes:
     import io
 

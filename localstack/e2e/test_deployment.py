@@ -1,6 +1,9 @@
 """The deployment itself: everything is there, a second plan changes nothing, the functions answer."""
 
+import pytest
 from api import Api, Deployment
+from tarn_localstack import processes
+from tarn_localstack.stack import Stack
 from tarn_localstack.terraform import Terraform
 
 
@@ -16,10 +19,12 @@ def test_a_second_plan_changes_nothing(deployment: Deployment, terraform: Terraf
     assert clean, said
 
 
+@pytest.mark.slow
 def test_a_second_apply_keeps_what_is_there(deployment: Deployment, terraform: Terraform) -> None:
     assert terraform.apply()["tarn"] == deployment.outputs
 
 
+@pytest.mark.slow
 def test_the_plan_sees_what_was_changed_by_hand(deployment: Deployment, terraform: Terraform) -> None:
     """Without this the plan's silence would prove nothing."""
     name = deployment.functions["gc"]
@@ -33,3 +38,10 @@ def test_the_plan_sees_what_was_changed_by_hand(deployment: Deployment, terrafor
 def test_garbage_collection_runs(deployment: Deployment) -> None:
     result, failed = deployment.invoke("gc", {"task": "gc"})
     assert not failed, result
+
+
+def test_nobody_is_reached_from_outside(api: Api, stack: Stack) -> None:
+    api.call("GET", "/healthz")
+    everybody = [stack.pid, *processes.of_functions(stack.endpoint)]
+    assert len(everybody) > 1
+    assert set().union(*map(processes.listening, everybody)) == {"127.0.0.1"}

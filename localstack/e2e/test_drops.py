@@ -57,8 +57,23 @@ def test_events_that_come_twice_commit_once(api: Api, deployment: Deployment, so
     head = deployment.s3.head_object(Bucket=deployment.bucket, Key=key)
     for _ in range(3):
         deployment.sqs.send_message(QueueUrl=deployment.queues["drop"], MessageBody=notification(deployment, key, head))
-    wait_for("the repeated events to be taken", lambda: deployment.waiting("drop") == 0, 60)
-    assert deployment.deltas(source) == before
+    deployment.all_events_taken()
+    assert deployment.deltas(source) == before and len(before) == 1
+    assert api.exported(source) == list(range(50))
+
+
+def test_events_that_come_at_once_commit_once(api: Api, deployment: Deployment, source: str) -> None:
+    """Several functions have the same file in hand."""
+    key = deployment.drop(source, "race.ndjson", ndjson(range(5_000)))
+    head = deployment.s3.head_object(Bucket=deployment.bucket, Key=key)
+    for _ in range(4):
+        deployment.sqs.send_message(QueueUrl=deployment.queues["drop"], MessageBody=notification(deployment, key, head))
+    assert api.settled(source, "race.ndjson")["state"] == "committed"
+    deployment.all_events_taken()
+    drop = api.drops(source)["race.ndjson"]
+    assert drop["state"] == "committed" and drop["rowsCommitted"] == 5_000, drop
+    assert len(deployment.deltas(source)) == len(drop["sequences"]) == 1
+    assert api.exported(source) == list(range(5_000))
 
 
 def test_files_out_of_order_and_an_event_for_nothing(api: Api, deployment: Deployment, source: str) -> None:
@@ -70,15 +85,25 @@ def test_files_out_of_order_and_an_event_for_nothing(api: Api, deployment: Deplo
     for number in (1, 2, 3):
         assert api.settled(source, f"{number}.ndjson")["state"] == "committed"
     assert api.exported(source) == [n * 100 + i for n in (1, 2, 3) for i in range(10)]
+    # There is nothing to be done about a file that is gone.
+    deployment.all_events_taken()
+    assert deployment.waiting("drop_dead") == 0
 
 
 def test_a_hostile_key_hurts_nobody(api: Api, deployment: Deployment, source: str) -> None:
-    for key in (f"drop/{source}/{VERSION}/../../auth/keys/x.json", "drop/../x.ndjson", f"drop/{source}/%2e%2e/x.ndjson", "drop/x"):
+    before = set(deployment.keys(""))
+    hostile = {f"drop/{source}/{VERSION}/../../auth/keys/x.json", "drop/../x.ndjson", f"drop/{source}/%2e%2e/x.ndjson", "drop/x"}
+    for key in hostile:
         deployment.s3.put_object(Bucket=deployment.bucket, Key=key, Body=ndjson(range(3)))
+    assert hostile <= set(deployment.keys("")), "nobody has made paths of them on the way"
+    deployment.all_events_taken()
+    assert deployment.waiting("drop_dead") == 0
+    made = set(deployment.keys("")) - before - hostile
+    assert all(key.startswith(("drop/", "drop-refused/", "drop-status/")) for key in made), made
+    assert deployment.deltas(source) == []
     deployment.drop(source, "after.ndjson", ndjson(range(5)))
     assert api.settled(source, "after.ndjson")["state"] == "committed"
     assert api.exported(source) == list(range(5))
-    assert not any(key.endswith("/x.json") for key in deployment.keys("auth/"))
 
 
 @pytest.mark.slow

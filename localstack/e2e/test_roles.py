@@ -1,6 +1,8 @@
 """What each role may do, and what it is denied: asked by a function that runs under the very role, where IAM is enforced.
 
-The probe is a function of the tests' own with the role of a deployed one; it makes one call to S3 and tells what came of it.
+The probe is a function of the tests' own with the role of a deployed one. It makes the calls that it is told to make and says
+what came of each. Every role is asked for every operation on every kind of object, queue and function there is: what is not
+in `ALLOWED` has to be denied.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import io
 import json
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from api import Deployment
@@ -18,62 +20,75 @@ from botocore.exceptions import ClientError
 pytestmark = pytest.mark.enforced
 
 ROLES = ("ingest_http", "ingest_drop", "query", "builder", "gc")
-SOURCE, INDEX = "sources/probe/1.0", "indices/probe/1.0"
 
-# Role → (operation, key); everything that is not listed here is in DENIED below.
-ALLOWED = {
-    "ingest_http": [
-        ("get", f"{SOURCE}/source.json"), ("get", "auth/keys/probe.json"), ("get", "drop-status/probe/1.0/x.json"),
-        ("get", "drop/probe/1.0/x.csv"),
-        ("put", f"{SOURCE}/source.json"), ("put", f"{SOURCE}/deleted.json"), ("put", f"{SOURCE}/timeline/000/1.parquet"),
-        ("put", f"{SOURCE}/receipts/x.json"), ("put", f"{INDEX}/index.json"), ("put", f"{INDEX}/deleted.json"),
-        ("put", "drop/probe/1.0/x.csv"), ("list", ""),
-    ],
-    "ingest_drop": [
-        ("get", "drop/probe/1.0/x.csv"), ("get", f"{SOURCE}/source.json"), ("put", f"{SOURCE}/timeline/000/1.parquet"),
-        ("put", f"{SOURCE}/receipts/x.json"), ("put", "drop-status/probe/1.0/x.json"), ("put", "drop-refused/probe/1.0/x.csv"),
-        ("delete", "drop/probe/1.0/x.csv"), ("list", ""),
-    ],
-    "query": [
-        ("get", f"{SOURCE}/timeline/000/1.parquet"), ("get", f"{INDEX}/segments/x.seg"), ("get", "auth/keys/probe.json"), ("list", ""),
-    ],
-    "builder": [
-        ("get", f"{SOURCE}/timeline/000/1.parquet"), ("get", f"{INDEX}/index.json"), ("put", f"{SOURCE}/checkpoints/x.json"),
-        ("put", f"{SOURCE}/checkpoint-data/x.parquet"), ("put", f"{INDEX}/manifests/x.json"), ("put", f"{INDEX}/segments/x.seg"),
-        ("put", f"{INDEX}/catalogs/x.arrow"), ("list", ""),
-    ],
-    "gc": [
-        ("get", f"{INDEX}/manifests/x.json"), ("put", f"{SOURCE}/boundaries/x.json"), ("put", f"{INDEX}/boundaries/x.json"),
-        ("delete", f"{SOURCE}/timeline/000/1.parquet"), ("delete", f"{INDEX}/segments/x.seg"), ("list", ""),
-    ],
-}  # fmt: skip
 
-DENIED = {
-    "ingest_http": [
-        ("delete", f"{SOURCE}/source.json"), ("delete", f"{SOURCE}/timeline/000/1.parquet"), ("delete", "drop/probe/1.0/x.csv"),
-        ("delete", "auth/keys/probe.json"), ("put", "auth/keys/probe.json"), ("put", f"{INDEX}/manifests/x.json"),
-        ("put", f"{SOURCE}/checkpoints/x.json"),
-        ("put", f"{INDEX}/segments/x.seg"), ("put", "elsewhere/x"), ("get", "elsewhere/x"), ("get", "drop-refused/probe/1.0/x.csv"),
-    ],
-    "ingest_drop": [
-        ("delete", f"{SOURCE}/timeline/000/1.parquet"), ("delete", "drop-refused/probe/1.0/x.csv"), ("delete", "drop-status/probe/1.0/x.json"),
-        ("put", f"{SOURCE}/source.json"), ("put", "auth/keys/probe.json"), ("get", "auth/keys/probe.json"), ("put", "drop/probe/1.0/x.csv"),
-        ("put", f"{INDEX}/index.json"), ("get", f"{INDEX}/segments/x.seg"),
-    ],
-    "query": [
-        ("put", f"{SOURCE}/timeline/000/1.parquet"), ("put", f"{INDEX}/segments/x.seg"), ("put", "auth/keys/probe.json"),
-        ("put", "drop/probe/1.0/x.csv"), ("delete", f"{INDEX}/segments/x.seg"), ("delete", f"{SOURCE}/source.json"),
-        ("get", "drop/probe/1.0/x.csv"),
-    ],
-    "builder": [
-        ("delete", f"{SOURCE}/timeline/000/1.parquet"), ("delete", f"{INDEX}/segments/x.seg"), ("delete", f"{INDEX}/manifests/x.json"),
-        ("put", f"{SOURCE}/timeline/000/1.parquet"), ("put", f"{SOURCE}/source.json"), ("put", "auth/keys/probe.json"),
-        ("get", "auth/keys/probe.json"), ("put", f"{SOURCE}/boundaries/x.json"), ("get", "drop/probe/1.0/x.csv"),
-    ],
-    "gc": [
-        ("put", f"{SOURCE}/timeline/000/1.parquet"), ("put", f"{INDEX}/manifests/x.json"), ("delete", "auth/keys/probe.json"),
-        ("delete", "drop/probe/1.0/x.csv"), ("delete", "elsewhere/x"), ("put", "auth/keys/probe.json"),
-    ],
+def objects(root: str, *names: str) -> set[str]:
+    return {f"{root}/{name}" for name in names}
+
+
+# One key of each kind that the store has, and one of no kind.
+SOURCE = objects(
+    "sources/probe/1.0",
+    "source.json", "deleted.json", "timeline/000/1.parquet", "receipts/x.json", "checkpoints/x.json", "checkpoint-data/x.parquet",
+    "boundaries/x.json",
+)  # fmt: skip
+INDEX = objects(
+    "indices/probe/1.0",
+    "index.json", "deleted.json", "manifests/x.json", "segments/x.seg", "catalogs/x.arrow", "builds/x/000000.json", "boundaries/x.json",
+)  # fmt: skip
+KEY, REFUSED, STATUS = "auth/keys/probe.json", "drop-refused/probe/1.0/x/a.csv", "drop-status/probe/1.0/x.json"
+# Below drop/ and no dropped file's key: the deployed function leaves it where it is.
+DROP = "drop/probe"
+KEYS = SOURCE | INDEX | {KEY, REFUSED, STATUS, DROP, "elsewhere/probe"}
+SOME = {"sources/probe/1.0/timeline/000/1.parquet", "indices/probe/1.0/segments/x.seg", KEY, REFUSED, STATUS, DROP}
+
+# Operation → whatever it may be asked of.
+TARGETS: dict[str, set[str]] = {
+    "get": KEYS,
+    "put": KEYS,
+    "delete": KEYS,
+    "get-version": SOME,
+    "delete-version": SOME,
+    "put-parts": SOME,
+    "bucket": {"list", "list-versions", "get-policy", "get-lifecycle", "delete"},
+    "receive": {"drop", "drop_dead", "build", "build_dead"},
+    "send": {"drop", "drop_dead", "build", "build_dead"},
+    "invoke": set(ROLES),
+}
+# Role → operation → of what. Whoever reads an object must be able to list: without, S3 does not say whether it exists.
+ALLOWED: dict[str, dict[str, set[str]]] = {
+    "ingest_http": {
+        "get": SOURCE | INDEX | {KEY, DROP, STATUS},
+        "put": objects("sources/probe/1.0", "source.json", "deleted.json", "timeline/000/1.parquet", "receipts/x.json")
+        | objects("indices/probe/1.0", "index.json", "deleted.json")
+        | {DROP},
+        "put-parts": {"sources/probe/1.0/timeline/000/1.parquet", DROP},
+        "bucket": {"list"},
+    },
+    "ingest_drop": {
+        "get": SOURCE | {DROP, STATUS, REFUSED},
+        "get-version": {DROP},
+        "put": objects("sources/probe/1.0", "timeline/000/1.parquet", "receipts/x.json") | {STATUS, REFUSED},
+        "put-parts": {"sources/probe/1.0/timeline/000/1.parquet", STATUS, REFUSED},
+        "delete": {DROP},
+        "bucket": {"list"},
+        "receive": {"drop"},
+    },
+    "query": {"get": SOURCE | INDEX | {KEY}, "bucket": {"list"}, "invoke": {"query"}},
+    "builder": {
+        "get": SOURCE | INDEX,
+        "put": objects("sources/probe/1.0", "checkpoints/x.json", "checkpoint-data/x.parquet")
+        | objects("indices/probe/1.0", "manifests/x.json", "segments/x.seg", "catalogs/x.arrow", "builds/x/000000.json"),
+        "put-parts": {"indices/probe/1.0/segments/x.seg"},
+        "bucket": {"list"},
+        "receive": {"build"},
+    },
+    "gc": {
+        "get": SOURCE | INDEX,
+        "put": {"sources/probe/1.0/boundaries/x.json", "indices/probe/1.0/boundaries/x.json"},
+        "delete": SOURCE | INDEX,
+        "bucket": {"list"},
+    },
 }  # fmt: skip
 
 PROBE = '''
@@ -84,29 +99,44 @@ from botocore.config import Config
 api = "http://" + os.environ["AWS_LAMBDA_RUNTIME_API"] + "/2018-06-01/runtime/invocation/"
 config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})
 
-def client(plain):
-    made = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"], config=config)
+def client(service, plain):
+    made = boto3.client(service, endpoint_url=os.environ["AWS_ENDPOINT_URL"], config=config)
     if plain:
-        made.meta.events.register("before-sign.s3.*", lambda request, **_: request.headers.add_header("X-Tarn-Plain", "1"))
+        made.meta.events.register("before-sign.*.*", lambda request, **_: request.headers.add_header("X-Tarn-Plain", "1"))
     return made
 
-def ask(s3, bucket, operation, key):
+def ask(clients, bucket, operation, target, detail):
+    s3, sqs, functions = clients
     try:
-        match operation:
-            case "get": s3.get_object(Bucket=bucket, Key=key)
-            case "put": s3.put_object(Bucket=bucket, Key=key, Body=b"x")
-            case "delete": s3.delete_object(Bucket=bucket, Key=key)
-            case "list": s3.list_objects_v2(Bucket=bucket)
+        match operation, target:
+            case "get", key: s3.get_object(Bucket=bucket, Key=key)
+            case "put", key: s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+            case "delete", key: s3.delete_object(Bucket=bucket, Key=key)
+            case "get-version", key: s3.get_object(Bucket=bucket, Key=key, VersionId=detail)
+            case "delete-version", key: s3.delete_object(Bucket=bucket, Key=key, VersionId=detail)
+            case "put-parts", key:
+                begun = s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+                s3.upload_part(Bucket=bucket, Key=key, UploadId=begun, PartNumber=1, Body=b"x")
+                s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=begun)
+            case "bucket", "list": s3.list_objects_v2(Bucket=bucket)
+            case "bucket", "list-versions": s3.list_object_versions(Bucket=bucket)
+            case "bucket", "get-policy": s3.get_bucket_policy(Bucket=bucket)
+            case "bucket", "get-lifecycle": s3.get_bucket_lifecycle_configuration(Bucket=bucket)
+            case "bucket", "delete": s3.delete_bucket(Bucket=bucket)
+            case "receive", _: sqs.receive_message(QueueUrl=detail, VisibilityTimeout=0, WaitTimeSeconds=0)
+            case "send", _: sqs.send_message(QueueUrl=detail, MessageBody="{}")
+            case "invoke", _: functions.invoke(FunctionName=detail, InvocationType="DryRun")
         return "ok"
     except botocore.exceptions.ClientError as error:
-        return error.response["Error"]["Code"]
+        # Services do not agree on the end of the word.
+        return error.response["Error"]["Code"].removesuffix("Exception")
 
+made = {plain: [client(service, plain) for service in ("s3", "sqs", "lambda")] for plain in (False, True)}
 while True:
     with urllib.request.urlopen(api + "next") as event:
         request, asked = event.headers["Lambda-Runtime-Aws-Request-Id"], json.load(event)
-    s3 = client(asked["plain"])
-    body = json.dumps([ask(s3, asked["bucket"], *call) for call in asked["calls"]]).encode()
-    urllib.request.urlopen(urllib.request.Request(api + request + "/response", data=body)).read()
+    said = {target: ask(made[asked["plain"]], asked["bucket"], asked["operation"], target, detail) for target, detail in asked["targets"].items()}
+    urllib.request.urlopen(urllib.request.Request(api + request + "/response", data=json.dumps(said).encode())).read()
 '''
 
 
@@ -121,9 +151,12 @@ def package() -> bytes:
     return out.getvalue()
 
 
+Ask = Callable[..., dict[str, str]]
+
+
 @pytest.fixture(scope="module", params=ROLES)
-def probe(request: pytest.FixtureRequest, deployment: Deployment) -> Iterator[tuple[str, object]]:
-    """The role, and a call that asks under it."""
+def probe(request: pytest.FixtureRequest, deployment: Deployment) -> Iterator[tuple[str, Ask]]:
+    """The role, and a call that asks under it: target → what came of it."""
     role: str = request.param
     name = f"probe-{role.replace('_', '-')}"
     deployment.lambda_.create_function(
@@ -132,47 +165,51 @@ def probe(request: pytest.FixtureRequest, deployment: Deployment) -> Iterator[tu
     )  # fmt: skip
     deployment.lambda_.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
 
-    def ask(calls: list[tuple[str, str]], plain: bool = False) -> dict[tuple[str, str], str]:
-        # Something is there to be read, so that a denial cannot be mistaken for an absence.
-        for operation, key in calls:
-            if operation in ("get", "delete"):
-                deployment.s3.put_object(Bucket=deployment.bucket, Key=key, Body=b"x")
-        event = json.dumps({"bucket": deployment.bucket, "calls": calls, "plain": plain})
-        answer = deployment.lambda_.invoke(FunctionName=name, Payload=event)
-        result = json.loads(answer["Payload"].read())
-        assert "FunctionError" not in answer, result
-        return dict(zip(calls, result))
+    def details(operation: str, targets: set[str]) -> dict[str, str]:
+        """What a call needs besides. Something is there to be read, so that a denial cannot be mistaken for an absence."""
+        if operation in ("receive", "send"):
+            return {queue: deployment.queues[queue] for queue in targets}
+        if operation == "invoke":
+            return {function: deployment.functions[function] for function in targets}
+        if operation in ("put", "put-parts", "bucket"):
+            return dict.fromkeys(targets, "")
+        put = {key: deployment.s3.put_object(Bucket=deployment.bucket, Key=key, Body=b"x") for key in targets}
+        return {key: answer["VersionId"] for key, answer in put.items()}
+
+    def ask(operation: str, targets: set[str], plain: bool = False) -> dict[str, str]:
+        event = {"bucket": deployment.bucket, "operation": operation, "targets": details(operation, targets), "plain": plain}
+        answer = deployment.lambda_.invoke(FunctionName=name, Payload=json.dumps(event))
+        said = json.loads(answer["Payload"].read())
+        assert "FunctionError" not in answer, said
+        return said
 
     yield role, ask
     deployment.lambda_.delete_function(FunctionName=name)
-    for prefix in ("sources/probe/", "indices/probe/", "auth/keys/probe", "drop", "elsewhere/"):
-        for key in deployment.keys(prefix):
-            if "probe" in key or key.startswith("elsewhere/"):
-                deployment.s3.delete_object(Bucket=deployment.bucket, Key=key)
+    for key in deployment.keys(""):
+        if "probe" in key:
+            deployment.s3.delete_object(Bucket=deployment.bucket, Key=key)
 
 
-def test_the_role_may_do_its_work(probe) -> None:
+def test_what_is_allowed_is_asked_for() -> None:
+    for role in ROLES:
+        assert all(targets <= TARGETS[operation] for operation, targets in ALLOWED[role].items()), role
+
+
+@pytest.mark.parametrize("operation", TARGETS)
+def test_a_role_may_do_its_work_and_nothing_else(probe: tuple[str, Ask], operation: str) -> None:
     role, ask = probe
-    assert ask(ALLOWED[role]) == {call: "ok" for call in ALLOWED[role]}
+    allowed = ALLOWED[role].get(operation, set())
+    assert ask(operation, TARGETS[operation]) == {
+        target: "ok" if target in allowed else "AccessDenied" for target in TARGETS[operation]
+    }
 
 
-def test_the_role_is_denied_everything_else(probe) -> None:
-    role, ask = probe
-    assert ask(DENIED[role]) == {call: "AccessDenied" for call in DENIED[role]}
-
-
-def test_only_gc_deletes_data(probe) -> None:
-    role, ask = probe
-    calls = [("delete", f"{root}/{name}") for root in (SOURCE, INDEX) for name in ("manifests/a", "timeline/a", "segments/a")]
-    assert set(ask(calls).values()) == {"ok" if role == "gc" else "AccessDenied"}
-
-
-def test_without_tls_nobody_is_answered(probe) -> None:
+def test_without_tls_nobody_is_answered(probe: tuple[str, Ask]) -> None:
     """Not even the function's own role, for what it may do otherwise."""
-    role, ask = probe
-    call = ALLOWED[role][0]
-    assert ask([call]) == {call: "ok"}
-    assert ask([call], plain=True) == {call: "AccessDenied"}
+    _, ask = probe
+    sources = {"sources/probe/1.0/source.json"}
+    assert set(ask("get", sources).values()) == {"ok"}
+    assert set(ask("get", sources, plain=True).values()) == {"AccessDenied"}
 
 
 def test_without_tls_no_queue_answers(deployment: Deployment) -> None:

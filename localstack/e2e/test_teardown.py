@@ -16,3 +16,7 @@ def test_destroying_leaves_nothing(deployment: Deployment, terraform: Terraform)
     assert deployment.lambda_.list_functions()["Functions"] == []
     assert deployment.sqs.list_queues().get("QueueUrls", []) == []
     assert deployment.stack.client("iam").list_roles()["Roles"] == []
+    assert deployment.stack.client("apigatewayv2").get_apis()["Items"] == []
+    assert deployment.stack.client("stepfunctions").list_state_machines()["stateMachines"] == []
+    assert deployment.stack.client("events").list_rules()["Rules"] == []
+    assert deployment.stack.client("cloudwatch").describe_alarms()["MetricAlarms"] == []

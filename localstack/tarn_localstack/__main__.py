@@ -7,15 +7,17 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from . import environments, localstack, ministack, processes
+from . import environments, localstack, ministack, processes, terraform
 from .cold_start import NotReady, measure
 from .cold_start import summary as measured
 from .environments import NoPython
 from .processes import DidNotStart
+from .functions.sandbox import unshare_command
 from .stack import FILE, NoStack, Stack
 from .terraform import Terraform, TerraformFailed
 
@@ -90,13 +92,17 @@ def down(options: argparse.Namespace) -> None:
     except NoStack:
         return
     processes.end(stack.pid, stack.started)
+    processes.end_functions(stack.endpoint)
+    # The emulator's data ends with it; its log stays.
+    shutil.rmtree(options.state / "tmp", ignore_errors=True)
     (options.state / FILE).unlink()
 
 
 def apply(options: argparse.Namespace) -> None:
-    terraform = Terraform(options.state, Stack.load(options.state), variables(options.zips))
-    terraform.init()
-    print(json.dumps(terraform.apply(), indent=1))
+    stack = Stack.load(options.state)
+    deployment = Terraform(options.state, stack, variables(options.zips, stack.emulator, options.state))
+    deployment.init()
+    print(json.dumps(deployment.apply(), indent=1))
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -131,10 +137,12 @@ def test(options: argparse.Namespace) -> int:
     if missing:
         print(f"error: {options.zips} lacks {', '.join(missing)}: run `cargo xtask package` first", file=sys.stderr)
         return 1
-    up(options)
+    terraform.program()
     try:
+        up(options)
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(E2E), "--zips", str(options.zips.resolve())]
-        command += ["--state", str(options.state)] + (["--quick"] if options.quick else []) + options.pytest
+        command += ["--state", str(options.state), "--basetemp", str(options.state / "pytest")]
+        command += (["--quick"] if options.quick else []) + options.pytest
         environment = os.environ | {"PYTHONPATH": str(PACKAGE_ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
         return subprocess.run(command, env=environment, cwd=E2E).returncode
     finally:
@@ -142,13 +150,20 @@ def test(options: argparse.Namespace) -> int:
             down(options)
 
 
-def variables(zips: Path) -> dict[str, object]:
+def variables(zips: Path, emulator: str, state: Path) -> dict[str, object]:
     """What differs from a deployment to AWS: this machine's processor, and waiting times that suit a test."""
+    # Where functions have no /tmp of their own, what a killed builder leaves must not stay on the machine.
+    shared_tmp = emulator == "ministack" or unshare_command() is None
+    builder = {"TARN_BUILDER_TEMP_DIR": str(state / "tmp")} if shared_tmp else {}
     return {
         "package_dir": str(zips.resolve()),
         "architecture": "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64",
         "build": {"debounce_s": 1, "schedule": "rate(1 hour)", "fan_out": 2},
-        "functions": {"ingest_drop": {"timeout_s": 120}, "builder": {"timeout_s": 120}, "gc": {"timeout_s": 60}},
+        "functions": {
+            "ingest_drop": {"timeout_s": 120},
+            "builder": {"timeout_s": 120, "environment": builder},
+            "gc": {"timeout_s": 60, "environment": builder},
+        },
         "drop": {"attempts": 5, "max_concurrency": 4},
         # More than any index of the tests has, but for the one that tests it.
         "search": {"leaf_bytes": 64 << 20},
@@ -156,4 +171,7 @@ def variables(zips: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
+    # Whoever ends this command ends the emulator with it; `finally` hears of no signal but SIGINT.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _frame: sys.exit(128 + received))
     sys.exit(main())

@@ -15,13 +15,15 @@ VARIABLE = "TARN_LOCALSTACK_SERVER_PYTHON"
 
 
 class NoPython(RuntimeError):
-    """No Python on this machine is new enough for LocalStack."""
+    """No Python on this machine can run LocalStack."""
 
 
 def find_python() -> Path:
     """The newest Python that is new enough, from PATH or pyenv; `TARN_LOCALSTACK_SERVER_PYTHON` overrides the search."""
     if named := os.environ.get(VARIABLE):
-        return Path(named)
+        if version_of(Path(named)) >= MINIMUM:
+            return Path(named)
+        raise NoPython(f"{VARIABLE} is {named}, which is no Python {MINIMUM[0]}.{MINIMUM[1]} or later")
     names = [f"python3.{minor}" for minor in (13, 12)] + ["python3"]
     found = [Path(path) for name in names if (path := shutil.which(name))]
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
@@ -38,7 +40,10 @@ def find_python() -> Path:
 def version_of(python: Path) -> tuple[int, ...]:
     """(0,) for what is no working Python: pyenv leaves shims of versions that are not selected."""
     command = [str(python), "-c", "import sys; print(*sys.version_info[:2])"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        return (0,)
     return tuple(int(part) for part in done.stdout.split()) if done.returncode == 0 else (0,)
 
 
@@ -51,7 +56,9 @@ def prepare(home: Path) -> Path:
     base = find_python()
     print(f"preparing LocalStack's Python environment in {home}, once (about 330 MB)", flush=True)
     shutil.rmtree(home, ignore_errors=True)
-    subprocess.run([str(base), "-m", "venv", str(home)], check=True)
-    subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(REQUIREMENTS)], check=True)
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(REQUIREMENTS)]
+    for command in ([str(base), "-m", "venv", str(home)], pip):
+        if subprocess.run(command).returncode != 0:
+            raise NoPython(f"`{' '.join(command)}` failed; another Python may be named in {VARIABLE}")
     stamp.write_text(wanted)
     return python

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
-import urllib.error
 import urllib.request
 from pathlib import Path
 
 from . import processes
-from .processes import DidNotStart
 from .stack import Stack
-from .waiting import TimedOut, wait_for
 
 START_SECONDS = 60.0
 
@@ -31,6 +28,9 @@ def environment(state: Path, port: int) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "MINISTACK_HOST": "127.0.0.1",
+        # Servers of its own that listen on every interface, whatever BIND_HOST says.
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
         "TMPDIR": str(state / "tmp"),
         "SFN_WAIT_SCALE": "0.1",
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -41,25 +41,14 @@ def start(state: Path, port: int | None = None) -> Stack:
     """A new MiniStack with nothing in it, ready to be used."""
     port = port or processes.free_port()
     (state / "tmp").mkdir(exist_ok=True)
-    log = state / "ministack.log"
-    server = processes.start([sys.executable, "-m", "tarn_localstack.ministack_server"], environment(state, port), log)
-    started = processes.started_at(server.pid)
     endpoint = f"http://127.0.0.1:{port}"
 
-    def ready() -> bool:
-        if server.poll() is not None:
-            raise TimedOut(f"it ended with status {server.returncode}")
-        try:
-            with urllib.request.urlopen(f"{endpoint}/_ministack/health", timeout=2) as answer:
-                return answer.status == 200
-        except (urllib.error.URLError, ConnectionError):
-            return False
+    def answers() -> bool:
+        with urllib.request.urlopen(f"{endpoint}/_ministack/health", timeout=2) as answer:
+            return answer.status == 200
 
-    try:
-        wait_for("MiniStack to answer", ready, START_SECONDS)
-    except TimedOut as error:
-        if started is not None:
-            processes.end(server.pid, started)
-        raise DidNotStart(f"MiniStack did not start ({error}); the end of {log}:\n{processes.tail(log)}") from error
-    assert started is not None, "it answered"
-    return Stack("ministack", endpoint, "test", "test", server.pid, started)
+    command = [sys.executable, "-m", "tarn_localstack.ministack_server"]
+    pid, started = processes.start_server(
+        "MiniStack", command, environment(state, port), state / "ministack.log", answers, START_SECONDS
+    )
+    return Stack("ministack", endpoint, "test", "test", pid, started)

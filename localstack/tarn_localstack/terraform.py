@@ -17,13 +17,24 @@ from .stack import Stack
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 INFRA = PACKAGE_ROOT.parent / "infra"
 
-
 # What Terraform writes beside a configuration.
 LEFT_BEHIND = shutil.ignore_patterns(".terraform*", "*.tfstate*")
 
 
+# Of one command; on a busy machine the whole deployment takes some ten seconds.
+LONGEST_SECONDS = 600
+
+
 class TerraformFailed(RuntimeError):
-    """Terraform ended with an error; the message is its output."""
+    """Terraform is not there, ended with an error, or did not end; the message says which, with its output."""
+
+
+def program() -> str:
+    """Where Terraform is."""
+    found = shutil.which("terraform")
+    if found is None:
+        raise TerraformFailed("terraform 1.9 or later is not on PATH: https://developer.hashicorp.com/terraform/install")
+    return found
 
 
 def install_provider(state: Path) -> Path:
@@ -69,16 +80,11 @@ class Terraform:
         return environment
 
     def run(self, *arguments: str, root: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
-        terraform = shutil.which("terraform")
-        if terraform is None:
-            raise TerraformFailed("terraform 1.9 or later is not on PATH: https://developer.hashicorp.com/terraform/install")
-        done = subprocess.run(
-            [terraform, f"-chdir={root or self.root}", *arguments],
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
+        command = [program(), f"-chdir={root or self.root}", *arguments]
+        try:
+            done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=LONGEST_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise TerraformFailed(f"terraform {arguments[0]} did not end within {LONGEST_SECONDS} s") from error
         if check and done.returncode != 0:
             raise TerraformFailed(f"terraform {arguments[0]} failed:\n{done.stdout}\n{done.stderr}")
         return done

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import tempfile
+from pathlib import Path
 
+from localstack.runtime import hooks
 from localstack.runtime.server.core import RuntimeServer, RuntimeServerPlugin
 from localstack.services.lambda_.invocation.plugins import RuntimeExecutorPlugin
 from localstack.services.plugins import Service, aws_provider
@@ -30,6 +33,14 @@ class LoopbackServerPlugin(RuntimeServerPlugin):
 
         twisted.endpoints.TCP4ServerEndpoint = functools.partial(twisted.endpoints.TCP4ServerEndpoint, interface="127.0.0.1")
         return twisted.TwistedRuntimeServer()
+
+
+@hooks.on_infra_start()
+def objects_below_tmpdir() -> None:
+    """The stock folder is the same for every LocalStack: one that deletes a bucket takes the others' folder of its name away."""
+    from localstack.services.s3 import provider
+
+    provider.DEFAULT_S3_TMP_DIR = str(Path(tempfile.gettempdir()) / "localstack-s3-storage")
 
 
 @aws_provider()
