@@ -10,3 +10,4 @@ mod listing;
 mod protocol;
 mod refusals;
 mod support;
+mod versions;
