@@ -91,8 +91,8 @@ pub(crate) struct DropsArgs {
     /// The data source, NAME/VERSION
     pub(crate) source: NameVersion,
     /// Show the newest this many
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    pub(crate) limit: usize,
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
 }
 
 /// `tarn demo`

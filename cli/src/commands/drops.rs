@@ -70,7 +70,8 @@ impl Report for DropsReport {
 pub(super) async fn run(context: &Context, args: DropsArgs) -> Result<ExitCode, CliError> {
     let store = context.store(Opening::Existing)?;
     let source = context::source(&store, &args.source.source()).await?;
-    let page = list_drops(&store, &source.id, args.limit, None).await?;
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let page = list_drops(&store, &source.id, limit, None).await?;
     let page = page.ok_or_else(|| CliError::new("the first page has no beginning"))?;
     context.out.show(&DropsReport {
         data_source: path_of(&source.id.name, &source.id.version),
