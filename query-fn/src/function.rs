@@ -98,6 +98,13 @@ fn outcome(status: StatusCode, died: bool, body: Bytes) -> Result<Bytes, SearchE
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use lambda_http::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+    use object_store::StaticCredentialProvider;
+    use object_store::aws::AwsCredential;
+    use tokio::sync::mpsc;
+
     use super::*;
 
     #[test]
@@ -113,6 +120,66 @@ mod tests {
         assert_eq!(url(&named(None, None), "eu-west-1"), format!("https://lambda.eu-west-1.amazonaws.com{path}"));
         assert_eq!(url(&named(None, None), "cn-north-1"), format!("https://lambda.cn-north-1.amazonaws.com.cn{path}"));
         assert_eq!(url(&named(Some("7"), Some("http://a:1/")), "x"), format!("http://a:1{path}?Qualifier=7"));
+    }
+
+    /// A function at an emulator that answers every invocation alike, and what it was sent.
+    async fn function(status: StatusCode, died: bool) -> (Function, mpsc::Receiver<(Uri, HeaderMap, Bytes)>) {
+        let (sender, received) = mpsc::channel(1);
+        let answer = move |uri: Uri, headers: HeaderMap, body: Bytes| async move {
+            sender.send((uri, headers, body)).await.unwrap();
+            let error =
+                died.then_some((HeaderName::from_static(FUNCTION_ERROR), HeaderValue::from_static("Unhandled")));
+            (status, HeaderMap::from_iter(error), "{}")
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = Some(format!("http://{}", listener.local_addr().unwrap()));
+        tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
+        let credential = AwsCredential {
+            key_id: "KEYID".to_owned(),
+            secret_key: "SECRETKEY".to_owned(),
+            token: Some("SESSIONTOKEN".to_owned()),
+        };
+        let bucket = Bucket {
+            name: "bucket".to_owned(),
+            region: "eu-west-1".to_owned(),
+            endpoint: None,
+            virtual_hosted: false,
+            credentials: Arc::new(StaticCredentialProvider::new(credential)),
+        };
+        let (function, version) = ("leaf_1-a".to_owned(), Some("7".to_owned()));
+        let scale_out = ScaleOut { leaf_bytes: 1, leaves_max: None, function, version, endpoint };
+        (Function::new(&scale_out, &bucket).unwrap(), received)
+    }
+
+    #[tokio::test]
+    async fn an_invocation_is_signed_with_the_stores_credentials() {
+        let (function, mut received) = function(StatusCode::OK, false).await;
+        assert_eq!(function.invoke(Bytes::from("payload")).await.unwrap(), "{}");
+        let (uri, headers, body) = received.recv().await.unwrap();
+        assert_eq!(uri, "/2015-03-31/functions/leaf_1-a/invocations?Qualifier=7");
+        assert_eq!(
+            (&headers["x-amz-security-token"], &body[..]),
+            (&HeaderValue::from_static("SESSIONTOKEN"), &b"payload"[..])
+        );
+        let authorization = headers["authorization"].to_str().unwrap();
+        assert!(authorization.starts_with("AWS4-HMAC-SHA256 Credential=KEYID/"), "{authorization}");
+        assert!(authorization.contains("/eu-west-1/lambda/aws4_request"), "{authorization}");
+        for signed in ["host", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token"] {
+            assert!(authorization.contains(signed), "{signed} is not signed: {authorization}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_names_no_secret() {
+        for (status, died) in
+            [(StatusCode::TOO_MANY_REQUESTS, false), (StatusCode::OK, true), (StatusCode::FORBIDDEN, false)]
+        {
+            let (function, _received) = function(status, died).await;
+            let error = function.invoke(Bytes::from("payload")).await.unwrap_err();
+            assert_eq!(error.is_retryable(), status != StatusCode::FORBIDDEN);
+            let text = format!("{error} {error:?}");
+            assert!(!text.contains("SECRETKEY") && !text.contains("SESSIONTOKEN"), "{text}");
+        }
     }
 
     #[test]

@@ -142,6 +142,19 @@ impl Clock for StillClock {
     }
 }
 
+/// Finds nothing, and keeps what it was asked.
+#[derive(Default)]
+struct Record(Mutex<Vec<LeafRequest>>);
+
+#[async_trait]
+impl LeafSearch for Record {
+    async fn search(&self, request: LeafRequest) -> Result<LeafAnswer, SearchError> {
+        let results = vec![Vec::new(); request.search.queries.len()];
+        self.0.lock().push(request);
+        Ok(LeafAnswer { results, ..LeafAnswer::default() })
+    }
+}
+
 /// A world with a built index of several shards, and a tail.
 struct Scattered {
     world: World,
@@ -180,6 +193,16 @@ impl Scattered {
 
     fn root_with(&self, settings: EngineSettings) -> Engine {
         Engine::with_leaves(self.world.store.clone(), settings, self.leaves.clone()).unwrap()
+    }
+
+    /// What a root asks when each shard has a leaf.
+    async fn requests(&mut self) -> Vec<LeafRequest> {
+        let record = Arc::new(Record::default());
+        let settings = EngineSettings { leaf_bytes: 1, ..self.world.settings() };
+        let root = Engine::with_leaves(self.world.store.clone(), settings, record.clone()).unwrap();
+        let request = self.world.request(5);
+        root.search(&self.index.id, request).await.unwrap();
+        std::mem::take(&mut *record.0.lock())
     }
 
     async fn fails(&mut self, root: &Engine) -> SearchError {
@@ -241,25 +264,17 @@ async fn a_leaf_held_past_the_deadline_costs_coverage_and_nothing_else() {
 
 #[tokio::test]
 async fn a_leaf_is_told_less_than_the_time_that_is_left() {
-    struct Told(Mutex<Vec<Option<Duration>>>);
-    #[async_trait]
-    impl LeafSearch for Told {
-        async fn search(&self, request: LeafRequest) -> Result<LeafAnswer, SearchError> {
-            self.0.lock().push(request.remaining);
-            Ok(LeafAnswer { results: vec![Vec::new(); request.search.queries.len()], ..LeafAnswer::default() })
-        }
-    }
     let mut scattered = Scattered::new(23).await;
-    let told = Arc::new(Told(Mutex::default()));
+    let record = Arc::new(Record::default());
     let settings = EngineSettings { leaf_bytes: 1, ..scattered.world.settings() };
     let store = scattered.world.store.with_clock(StillClock::new());
-    let root = Engine::with_leaves(store, settings, told.clone()).unwrap();
+    let root = Engine::with_leaves(store, settings, record.clone()).unwrap();
     for (deadline, expected) in [(None, None), (Some(1000), Some(950)), (Some(100), Some(75))] {
-        told.0.lock().clear();
+        record.0.lock().clear();
         let mut request = scattered.world.request(5);
         request.deadline = deadline.map(Duration::from_millis);
         root.search(&scattered.index.id, request).await.unwrap();
-        let remaining: BTreeSet<_> = told.0.lock().iter().copied().collect();
+        let remaining: BTreeSet<_> = record.0.lock().iter().map(|request| request.remaining).collect();
         assert_eq!(remaining, BTreeSet::from([expected.map(Duration::from_millis)]));
     }
 }
@@ -360,22 +375,7 @@ async fn a_leaf_that_has_seen_more_answers_from_the_older_snapshot() {
 async fn a_leaf_reads_the_catalogs_of_its_own_shards_alone() {
     let mut scattered = Scattered::new(29).await;
     let leaf = scattered.world.engine();
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    struct Record(Arc<Mutex<Vec<LeafRequest>>>);
-    #[async_trait]
-    impl LeafSearch for Record {
-        async fn search(&self, request: LeafRequest) -> Result<LeafAnswer, SearchError> {
-            let results = vec![Vec::new(); request.search.queries.len()];
-            self.0.lock().push(request);
-            Ok(LeafAnswer { results, ..LeafAnswer::default() })
-        }
-    }
-    let settings = EngineSettings { leaf_bytes: 1, ..scattered.world.settings() };
-    let recorder = Arc::new(Record(asked.clone()));
-    let root = Engine::with_leaves(scattered.world.store.clone(), settings, recorder).unwrap();
-    let request = scattered.world.request(5);
-    root.search(&scattered.index.id, request).await.unwrap();
-    let requests = std::mem::take(&mut *asked.lock());
+    let requests = scattered.requests().await;
     let mut gets = Vec::new();
     for request in requests.iter().chain(&requests) {
         let before = scattered.world.requests.counts();
@@ -388,6 +388,17 @@ async fn a_leaf_reads_the_catalogs_of_its_own_shards_alone() {
     assert_eq!(cold[0], 4);
     assert!(cold[1..].iter().all(|&gets| gets == 2), "{cold:?}");
     assert!(warm.iter().all(|&gets| gets == 0), "{warm:?}");
+}
+
+#[tokio::test]
+async fn a_leaf_never_asks_leaves() {
+    let mut scattered = Scattered::new(33).await;
+    let mut request = scattered.requests().await.remove(0);
+    request.shards.clone_from(&scattered.shards);
+    // As a root it would share such a search out.
+    let answer = scattered.root().search_leaf(request).await.unwrap();
+    assert!(answer.considered > 0);
+    assert_eq!(scattered.leaves.asked(), 0);
 }
 
 /// What a test makes of a right answer.
