@@ -74,9 +74,11 @@ pub(crate) fn order(
     }
     let shards: Vec<String> = index.shards.keys().cloned().collect();
     let in_a_part = shards.len().div_ceil(parts_max.max(1)).max(1);
+    let id = context.new_id();
     Some(BuildOrder {
         format: FORMAT,
-        id: context.new_id(),
+        id,
+        commit_id: id,
         index: index.id.clone(),
         begun_ms: begun.wall_ms(),
         base: previous.map_or(0, |manifest| manifest.generation),
@@ -148,7 +150,7 @@ impl Step {
             format: FORMAT,
             index: self.index.id.clone(),
             generation: self.order.generation(),
-            commit_id: self.order.id,
+            commit_id: self.order.commit_id,
             watermark: self.checkpoint.watermark.clone(),
             created_ms: self.context.store.clock().now_ms(),
             rows: total(shards.iter().map(|entry| entry.rows)),
@@ -224,6 +226,7 @@ mod tests {
         let order = BuildOrder {
             format: FORMAT,
             id: Ulid::nil(),
+            commit_id: Ulid::nil(),
             index: index.id.clone(),
             begun_ms: 0,
             base: 0,

@@ -51,7 +51,8 @@ pub enum CompactError {
     /// It took so long that garbage collection may have taken what it wrote; nothing was published.
     #[error(
         "the build took {took_s} s, longer than the {limit_s} s after which garbage collection may take unpublished \
-         objects; nothing was published. Give the builder more memory or threads, or raise the limit and the grace period"
+         objects; nothing was published. Give the builder more memory or threads, build more parts at once, or raise the limit and the \
+         grace period"
     )]
     TooSlow {
         /// Seconds since its first write.

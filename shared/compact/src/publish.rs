@@ -45,11 +45,16 @@ impl Begun {
         self.wall_ms
     }
 
-    /// `unpublished-objects-are-young`.
-    pub(crate) fn check(self, context: &Context) -> Result<(), CompactError> {
+    /// How long ago that is.
+    pub(crate) fn age(self, context: &Context) -> Duration {
         let clock = context.store.clock();
         let by_wall = u64::try_from(clock.now_ms().saturating_sub(self.wall_ms)).unwrap_or(0);
-        let took = clock.monotonic().saturating_sub(self.monotonic).max(Duration::from_millis(by_wall));
+        clock.monotonic().saturating_sub(self.monotonic).max(Duration::from_millis(by_wall))
+    }
+
+    /// `unpublished-objects-are-young`.
+    pub(crate) fn check(self, context: &Context) -> Result<(), CompactError> {
+        let took = self.age(context);
         let limit = context.settings.longest_build;
         if took > limit {
             return Err(CompactError::TooSlow { took_s: took.as_secs(), limit_s: limit.as_secs() });

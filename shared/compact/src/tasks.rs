@@ -8,16 +8,17 @@
 //! checkpoint. A *build* builds the shards of one part and leaves its result beside the order. *Publish* puts the parts of
 //! each index together.
 //!
-//! **Tasks are idempotent.** A fold is done when a checkpoint includes the watermark that it names. The result of a
-//! part is created if absent: whoever comes second throws away what they have built (`a-part-has-one-result`). The order's id
-//! is the manifest's commit id, so a second publication finds its own, however late. A task that dies leaves garbage, and so
-//! does a plan that nobody carries out; garbage collection takes both.
+//! **Tasks are idempotent**, and named by their inputs. A fold is done when a checkpoint includes the watermark that it
+//! names. An order has a name by what is to be built on what, so a plan that is made again finds the order, and what has
+//! been built for it. The result of a part is created if absent: whoever comes second throws away what they have built
+//! (`a-part-has-one-result`). The order has the commit id of the manifest, so a second publication finds its own, however
+//! late. A task that dies leaves garbage, and so does a plan that nobody carries out; garbage collection takes both.
 //!
 //! **Tasks that come out of order** are answered and change nothing: a build before its fold finds no checkpoint, a
 //! publication before its builds no result.
 //!
 //! **Two at once**, state machines or builders of any kind, race for generations as ever. A fold that loses goes on from
-//! the winner's checkpoint; a build that loses has lost its work.
+//! the winner's checkpoint; a build that loses has lost its work. State machines that plan the same share an order.
 //!
 //! **Failures.** What may go better at another attempt is an error of the task. What will not (damaged objects, a
 //! definition that is gone) is an answer, so that one bad data source does not keep the others from being built; publish
@@ -183,15 +184,36 @@ impl Planner<'_> {
         let Some(order) = order(self.context, begun, index, previous.as_ref(), target, PARTS_MAX) else {
             return Ok(());
         };
-        let task = |(part, _)| Task::Build { index: index.id.clone(), order: order.id, part };
-        let tasks: Vec<Task> = (0_u32..).zip(&order.parts).map(task).collect();
-        if !self.budget.take_builds(&tasks)? {
+        // Ids are of one length.
+        if !self.budget.take_builds(&builds_of(&order))? {
             self.plan.left += 1;
             return Ok(());
         }
-        self.context.store.put_unique(&order.key(), to_json(&order)?).await?;
-        self.plan.builds.extend(tasks);
+        let order = self.write(order).await?;
+        self.plan.builds.extend(builds_of(&order));
         Ok(())
+    }
+
+    /// Stores an order, unless there is one that asks for the same: a plan that is made again goes on with what has been
+    /// built. One that has not much time left is let be.
+    async fn write(&self, mut order: BuildOrder) -> Result<BuildOrder, CompactError> {
+        let context = self.context;
+        order.id = order.id_by_inputs()?;
+        let bytes = to_json(&order)?;
+        let found = match context.store.create(&order.key(), bytes.clone(), |found| *found == bytes).await? {
+            Created::Ours => return Ok(order),
+            Created::Taken(found) => found,
+        };
+        let earlier = serde_json::from_slice::<BuildOrder>(&found).ok().filter(|earlier| {
+            let is_young = Begun::by(context, earlier.begun_ms).age(context) <= context.settings.longest_build / 2;
+            is_young && earlier.format == FORMAT && earlier.id == order.id && earlier.asks_the_same(&order)
+        });
+        if let Some(earlier) = earlier {
+            return Ok(earlier);
+        }
+        order.id = context.new_id();
+        context.store.put_unique(&order.key(), to_json(&order)?).await?;
+        Ok(order)
     }
 
     /// Goes on after a failure of one item, unless all may go better at another attempt.
@@ -206,6 +228,11 @@ impl Planner<'_> {
         }
         Ok(())
     }
+}
+
+fn builds_of(order: &BuildOrder) -> Vec<Task> {
+    let task = |(part, _)| Task::Build { index: order.index.clone(), order: order.id, part };
+    (0_u32..).zip(&order.parts).map(task).collect()
 }
 
 /// Folds a data source, until a checkpoint includes `up_to`.
@@ -319,7 +346,7 @@ async fn published_before(context: &Context, order: &BuildOrder) -> Result<Optio
     let key = ObjectKey::Manifest { index: order.index.clone(), generation };
     let Some(bytes) = context.store.get(&key).await? else { return Ok(None) };
     let manifest = Manifest::parse(&key.render(), &bytes, &order.index, generation)?;
-    if manifest.commit_id == order.id && stands(context, &order.index, generation).await? == Publication::Ours {
+    if manifest.commit_id == order.commit_id && stands(context, &order.index, generation).await? == Publication::Ours {
         return Ok(Some(outcome(Status::Published, Some(&manifest), 0, 0)));
     }
     let newest = latest_manifest(&context.store, &order.index, None).await?;
@@ -337,7 +364,7 @@ async fn load_order(context: &Context, index: &IndexId, id: Ulid) -> Result<Buil
 
 fn parse_part(key: &ObjectKey, bytes: &[u8], order: &BuildOrder, part: u32) -> Result<PartResult, CompactError> {
     let result: PartResult = parse(key, bytes, "the result of a part")?;
-    let named = result.format == FORMAT && result.order == order.id && result.part == part;
+    let named = result.format == FORMAT && result.order == order.commit_id && result.part == part;
     check(key, named && result.shards.iter().map(|entry| &entry.shard).eq(order.shards_of(part)?))?;
     Ok(result)
 }

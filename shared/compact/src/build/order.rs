@@ -3,10 +3,13 @@
 //! An order pins its inputs, so that whoever carries out a part, how often and when, builds the same rows: the manifest to
 //! build on, by generation; the checkpoint to reach, as the first from a generation on that includes a watermark, because
 //! it may still have to be folded when the order is written; and the shards of each part.
+//!
+//! Whoever plans the same from the same gives the order the same id, and finds it: what has been built for it stays built.
 
 use serde::{Deserialize, Serialize};
 use tarn_model::{Checkpoint, Corrupt, DataSourceId, IndexId, ObjectKey, ReadToken, ShardEntry};
 use ulid::Ulid;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::context::Context;
 use crate::error::CompactError;
@@ -17,8 +20,11 @@ use crate::error::CompactError;
 pub(crate) struct BuildOrder {
     /// [`tarn_model::FORMAT`].
     pub(crate) format: u32,
-    /// Unique; also the commit id of the manifest, so that a publication that is repeated finds its own.
+    /// In its key. By its inputs, see [`Self::id_by_inputs`], unless an order of that name has grown too old.
     pub(crate) id: Ulid,
+    /// Unique, and so is the order with its results, also if its name was another's once: what that one's builders leave is
+    /// not taken for its own. The commit id of the manifest, so that a publication that is repeated finds its own.
+    pub(crate) commit_id: Ulid,
     pub(crate) index: IndexId,
     /// Nothing is published when this is longer ago than `longest_build`.
     pub(crate) begun_ms: i64,
@@ -45,6 +51,7 @@ pub(crate) struct Target {
 pub(crate) struct PartResult {
     /// [`tarn_model::FORMAT`].
     pub(crate) format: u32,
+    /// The order's commit id.
     pub(crate) order: Ulid,
     pub(crate) part: u32,
     pub(crate) shards: Vec<ShardEntry>,
@@ -55,6 +62,22 @@ pub(crate) struct PartResult {
 impl BuildOrder {
     pub(crate) fn key(&self) -> ObjectKey {
         ObjectKey::BuildOrder { index: self.index.clone(), id: self.id }
+    }
+
+    /// The same for all orders that ask for the same.
+    pub(crate) fn id_by_inputs(&self) -> Result<Ulid, CompactError> {
+        let inputs = serde_json::to_vec(&self.inputs()).map_err(|error| CompactError::engine("writing JSON", error))?;
+        Ok(Ulid(xxh3_128(&inputs)))
+    }
+
+    /// Whether it asks for the same as another.
+    pub(crate) fn asks_the_same(&self, other: &Self) -> bool {
+        self.inputs() == other.inputs()
+    }
+
+    /// Not from which generation on the checkpoint is looked for: its watermark says which one it is.
+    fn inputs(&self) -> (&IndexId, u64, &ReadToken, &[Vec<String>]) {
+        (&self.index, self.base, &self.checkpoint.watermark, &self.parts)
     }
 
     /// The generation that it is to have.
@@ -80,7 +103,7 @@ impl BuildOrder {
 impl PartResult {
     /// Nothing built yet.
     pub(crate) fn new(order: &BuildOrder, part: u32) -> Self {
-        let (format, order) = (tarn_model::FORMAT, order.id);
+        let (format, order) = (tarn_model::FORMAT, order.commit_id);
         Self { format, order, part, shards: Vec::new(), segments_written: 0, segments_carried: 0 }
     }
 }
