@@ -25,6 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "enforced: needs an emulator that enforces IAM")
     config.addinivalue_line("markers", "limited: needs an emulator that enforces Lambda's limit of a request")
     config.addinivalue_line("markers", "slow: left out of the quick form")
+    config.addinivalue_line("markers", "once: the quick form does it on one emulator only, the one that enforces IAM")
     config.addinivalue_line("markers", "last: ends the deployment")
 
 
@@ -36,7 +37,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     def applies(item: pytest.Item) -> bool:
         if item.get_closest_marker("limited" if enforces else "enforced"):
             return False
-        return not (quick and item.get_closest_marker("slow"))
+        left_out = item.get_closest_marker("slow") or not enforces and item.get_closest_marker("once")
+        return not (quick and left_out)
 
     left_out = [item for item in items if not applies(item)]
     if left_out:

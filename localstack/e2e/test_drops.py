@@ -91,15 +91,14 @@ def test_files_out_of_order_and_an_event_for_nothing(api: Api, deployment: Deplo
 
 
 def test_a_hostile_key_hurts_nobody(api: Api, deployment: Deployment, source: str) -> None:
-    before = set(deployment.keys(""))
+    keys = set(deployment.keys("auth/"))
     hostile = {f"drop/{source}/{VERSION}/../../auth/keys/x.json", "drop/../x.ndjson", f"drop/{source}/%2e%2e/x.ndjson", "drop/x"}
     for key in hostile:
         deployment.s3.put_object(Bucket=deployment.bucket, Key=key, Body=ndjson(range(3)))
     assert hostile <= set(deployment.keys("")), "nobody has made paths of them on the way"
     deployment.all_events_taken()
     assert deployment.waiting("drop_dead") == 0
-    made = set(deployment.keys("")) - before - hostile
-    assert all(key.startswith(("drop/", "drop-refused/", "drop-status/")) for key in made), made
+    assert set(deployment.keys("auth/")) == keys
     assert deployment.deltas(source) == []
     deployment.drop(source, "after.ndjson", ndjson(range(5)))
     assert api.settled(source, "after.ndjson")["state"] == "committed"
@@ -111,6 +110,7 @@ def test_a_file_of_200_mb(api: Api, deployment: Deployment, source: str, tmp_pat
     large(api, deployment, source, tmp_path, megabytes=200, seconds=540)
 
 
+@pytest.mark.once
 def test_a_file_of_some_megabytes(api: Api, deployment: Deployment, source: str, tmp_path: Path) -> None:
     large(api, deployment, source, tmp_path, megabytes=8, seconds=120)
 

@@ -7,6 +7,7 @@ import pytest
 from tarn_localstack.provider.resource import Aws, NotLoopback, given, is_gone, number, same_json
 from tarn_localstack.provider.resources import RESOURCES
 from tarn_localstack.provider.schema import SCHEMA, message, with_unknowns, without_unknowns
+from tarn_localstack.provider.sent import UNSENT, Watched, unsent
 from tarn_localstack.provider.server import plan
 from tf.types import Unknown
 
@@ -69,6 +70,32 @@ def test_only_loopback_is_served(monkeypatch: pytest.MonkeyPatch, endpoint: str 
         Aws.from_settings(None)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
     assert Aws.from_settings("eu-central-1").region == "eu-central-1"
+
+
+def test_what_a_resource_never_looks_at_was_not_sent() -> None:
+    block = SCHEMA["resources"]["aws_s3_bucket_lifecycle_configuration"]
+    rule = {"id": "a", "status": "Enabled", "prefix": None, "filter": [{"prefix": "x/", "object_size_less_than": 5}]}
+    value = Watched(block, {"bucket": "b", "rule": [rule], "id": Unknown})
+    assert unsent(block, None, value) == ["bucket", "rule"]
+    assert value["bucket"] == "b" and value["rule"][0].get("filter")[0]["prefix"] == "x/"
+    assert unsent(block, None, value) == ["rule.filter.object_size_less_than", "rule.id", "rule.status"]
+    # An update sends what has changed.
+    before = {"bucket": "b", "rule": [rule | {"status": "Disabled"}]}
+    assert unsent(block, before, value) == ["rule.status"]
+
+
+def test_false_says_something_and_null_does_not() -> None:
+    block = SCHEMA["resources"]["aws_sqs_queue"]
+    assert unsent(block, None, Watched(block, {"fifo_queue": False, "name": None, "url": Unknown, "policy": ""})) == ["fifo_queue"]
+
+
+def test_what_is_not_sent_is_in_the_readme() -> None:
+    text = (INFRA.parent / "localstack" / "README.md").read_text()
+    for kind, resource in RESOURCES.items():
+        assert resource.unsent <= set(SCHEMA["resources"][kind]["attributes"]) | set(SCHEMA["resources"][kind].get("blocks", {}))
+        for name in resource.unsent:
+            assert f"`{kind}.{name}`" in text
+    assert "tags" in UNSENT and "Tags are not sent" in text
 
 
 def test_small_words() -> None:

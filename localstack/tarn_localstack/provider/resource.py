@@ -58,6 +58,8 @@ class Resource:
     replaced_by: ClassVar[frozenset[str]] = frozenset()
     # Attributes that any update may change.
     changes: ClassVar[frozenset[str]] = frozenset()
+    # Arguments that are taken and not sent; all others are an error. The README lists them.
+    unsent: ClassVar[frozenset[str]] = frozenset()
 
     def create(self, aws: Aws, plan: Value) -> Value:
         raise NotImplementedError

@@ -20,6 +20,7 @@ from tf.utils import read_dynamic_value, to_dynamic_value
 from .resource import ACCOUNT, Aws, NotLoopback, Value, is_gone
 from .resources import RESOURCES
 from .schema import SCHEMA, message, with_unknowns, without_unknowns
+from .sent import UNSENT, Watched, unsent
 
 NAME = "registry.terraform.io/hashicorp/aws"
 
@@ -73,14 +74,17 @@ class Servicer(rpc.ProviderServicer):
         prior, planned = read_dynamic_value(request.prior_state), read_dynamic_value(request.planned_state)
         response = pb.ApplyResourceChange.Response()
         try:
-            state = self._apply(request.type_name, prior, planned)
+            state, ignored = self._apply(request.type_name, prior, planned)
+            if ignored:
+                _report(response, NotImplementedError(f"the stand-in does not send {', '.join(ignored)}"), request.type_name)
         except Exception as error:  # noqa: BLE001: Terraform reports it with the resource's address
             _report(response, error, request.type_name)
             state = prior
         response.new_state.CopyFrom(to_dynamic_value(state))
         return response
 
-    def _apply(self, kind: str, prior: Value | None, planned: Value | None) -> Value | None:
+    def _apply(self, kind: str, prior: Value | None, planned: Value | None) -> tuple[Value | None, list[str]]:
+        """The new state, and what of the plan was not sent although it should have been."""
         resource = RESOURCES.get(kind)
         if resource is None:
             raise NotImplementedError("the stand-in knows this kind's schema and cannot make one")
@@ -90,11 +94,14 @@ class Servicer(rpc.ProviderServicer):
             except Exception as error:  # noqa: BLE001
                 if not is_gone(error):
                     raise
-            return None
+            return None, []
+        block = SCHEMA["resources"][kind]
         known = {name: value for name, value in planned.items() if value is not Unknown}
-        made = resource.create(self.aws, dict(planned)) if prior is None else resource.update(self.aws, prior, dict(planned))
+        watched = Watched(block, planned)
+        made = resource.create(self.aws, watched) if prior is None else resource.update(self.aws, prior, watched)
+        ignored = [name for name in unsent(block, prior, watched) if name not in UNSENT | resource.unsent]
         # What was promised in the plan is kept, as Terraform demands.
-        return without_unknowns(SCHEMA["resources"][kind], made | known)
+        return without_unknowns(block, made | known), ignored
 
     def ReadResource(self, request: Any, context: Any) -> Any:
         response = pb.ReadResource.Response()

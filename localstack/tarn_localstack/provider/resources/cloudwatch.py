@@ -12,7 +12,7 @@ class LogGroup(Resource):
     replaced_by = frozenset({"name"})
 
     def create(self, aws: Aws, plan: Value) -> Value:
-        aws.logs.create_log_group(logGroupName=plan["name"])
+        aws.logs.create_log_group(**given(logGroupName=plan["name"], kmsKeyId=plan.get("kms_key_id")))
         return self.update(aws, plan, plan) | {
             "id": plan["name"], "arn": aws.arn("logs", f"log-group:{plan['name']}"), "name_prefix": "", "region": aws.region,
             "log_group_class": "STANDARD", "deletion_protection_enabled": False,
@@ -52,6 +52,7 @@ class Alarm(Resource):
                 Threshold=number(plan.get("threshold")),
                 ComparisonOperator=plan["comparison_operator"],
                 TreatMissingData=plan.get("treat_missing_data"),
+                EvaluateLowSampleCountPercentile=plan.get("evaluate_low_sample_count_percentiles"),
                 AlarmActions=plan.get("alarm_actions"),
                 OKActions=plan.get("ok_actions"),
                 Metrics=[self._query(query) for query in plan.get("metric_query") or []],

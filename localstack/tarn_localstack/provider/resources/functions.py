@@ -11,6 +11,8 @@ from ..resource import Aws, Resource, Value, first, given, number, tags
 class Function(Resource):
     kind = "aws_lambda_function"
     replaced_by = frozenset({"function_name"})
+    # Says whether the file's content has changed.
+    unsent = frozenset({"source_code_hash"})
     changes = frozenset({"last_modified", "code_sha256", "source_code_size", "version", "qualified_arn"})
 
     def _configuration(self, plan: Value) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class Role(Resource):
         }  # fmt: skip
 
     def update(self, aws: Aws, state: Value, plan: Value) -> Value:
+        aws.iam.update_role(RoleName=plan["name"], Description=plan.get("description") or "")
         aws.iam.update_assume_role_policy(RoleName=plan["name"], PolicyDocument=plan["assume_role_policy"])
         return plan | {"tags_all": tags(plan)}
 

@@ -7,6 +7,8 @@ from ..resource import Aws, Resource, Value, given, number, tags
 
 class Key(Resource):
     kind = "aws_kms_key"
+    # Says how to delete it.
+    unsent = frozenset({"deletion_window_in_days"})
 
     def create(self, aws: Aws, plan: Value) -> Value:
         made = aws.kms.create_key(**given(Description=plan.get("description"), Policy=plan.get("policy")))["KeyMetadata"]
@@ -18,6 +20,7 @@ class Key(Resource):
         }  # fmt: skip
 
     def update(self, aws: Aws, state: Value, plan: Value) -> Value:
+        aws.kms.update_key_description(KeyId=state["id"], Description=plan.get("description") or "")
         aws.kms.put_key_policy(KeyId=state["id"], PolicyName="default", Policy=plan["policy"])
         return plan | {"tags_all": tags(plan)}
 

@@ -21,7 +21,9 @@ class Queue(Resource):
     def _attributes(self, plan: Value) -> dict[str, str]:
         numbers = {word: number(plan.get(name)) for name, word in _NUMBERS.items()}
         texts = {word: plan.get(name) for name, word in _TEXTS.items()}
-        return {word: str(value) for word, value in given(**numbers, **texts).items()}
+        encrypted = plan.get("sqs_managed_sse_enabled")
+        flags = {"SqsManagedSseEnabled": str(encrypted).lower() if isinstance(encrypted, bool) else None}
+        return {word: str(value) for word, value in given(**numbers, **texts, **flags).items()}
 
     def _state(self, aws: Aws, plan: Value, url: str) -> Value:
         found = aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]

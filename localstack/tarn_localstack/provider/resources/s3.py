@@ -10,6 +10,8 @@ from ..resource import Aws, Resource, Value, first, given, number, same_json, ta
 class Bucket(Resource):
     kind = "aws_s3_bucket"
     replaced_by = frozenset({"bucket"})
+    # Says how to delete it.
+    unsent = frozenset({"force_destroy"})
 
     def create(self, aws: Aws, plan: Value) -> Value:
         aws.s3.create_bucket(Bucket=plan["bucket"])
