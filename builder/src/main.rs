@@ -170,6 +170,15 @@ mod tests {
     }
 
     #[test]
+    fn an_event_is_carried_out_instead_of_runs() {
+        let parse = |more: &[&str]| Arguments::try_parse_from(["tarn-builder", "--store", "/s"].iter().chain(more));
+        let event = parse(&["--event", r#"{"task": "plan"}"#]).expect("valid arguments").event;
+        assert_eq!(event.as_deref(), Some(r#"{"task": "plan"}"#));
+        assert!(parse(&["--event", "{}", "--once"]).is_err());
+        assert!(parse(&["--event", "{}", "--interval", "5s"]).is_err());
+    }
+
+    #[test]
     fn inside_lambda_arguments_are_not_ours() {
         let given = ["/var/task/bootstrap", "bootstrap", "--frobnicate"].map(OsString::from);
         assert_eq!(arguments(true, given.clone().into_iter()), ["tarn-builder"]);
