@@ -88,6 +88,9 @@ pub(crate) fn of_dev() -> Result<PathBuf> {
     for (package, name) in FUNCTIONS {
         let stripped = folder.join(package);
         let built = target().join("debug").join(package);
+        if !built.is_file() {
+            bail!("{} is not there: `cargo build --workspace` makes it", built.display());
+        }
         command("strip", ["-o", &stripped.to_string_lossy(), &built.to_string_lossy()]).run()?;
         zip(&stripped, &folder, name, 1)?;
         std::fs::remove_file(&stripped).with_context(|| format!("cannot remove {}", stripped.display()))?;

@@ -80,7 +80,10 @@ pub(crate) fn python_with(name: &str, requirements: &Path) -> Result<PathBuf> {
         pip,
         ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", &requirements.to_string_lossy()],
     )
-    .run()?;
+    .run()
+    .with_context(|| {
+        format!("{} needs Python 3.11 or later, and a package index that answers", requirements.display())
+    })?;
     std::fs::write(&stamp, wanted)?;
     Ok(home)
 }
