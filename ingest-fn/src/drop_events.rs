@@ -139,7 +139,9 @@ fn decode(body: &str) -> Result<Vec<Created>, String> {
             _ => Err("it has no Records".to_owned()),
         };
     };
-    let created = records.into_iter().filter(|record| record.event_name.starts_with("ObjectCreated:"));
+    // Some stores give events the names that they have where notifications are set up.
+    let is_created = |record: &S3Record| record.event_name.trim_start_matches("s3:").starts_with("ObjectCreated:");
+    let created = records.into_iter().filter(is_created);
     let file = |record: S3Record| {
         let S3Entity { bucket, object } = record.s3;
         let key = decode_key(&object.key).ok_or_else(|| format!("its key is not URL-encoded UTF-8: {}", object.key))?;

@@ -90,6 +90,9 @@ fn a_notification_names_bucket_key_and_version() {
     let body = notification("b", "x", Some("null")).to_string();
     assert_eq!(decode(&body), Ok(vec![created("b", "x", None)]));
     assert_eq!(decode(&test_event().to_string()), Ok(vec![]));
+    let mut prefixed = notification("b", "x", None);
+    prefixed["Records"][0]["eventName"] = "s3:ObjectCreated:Put".into();
+    assert_eq!(decode(&prefixed.to_string()), Ok(vec![created("b", "x", None)]));
     let mut removed = notification("b", "x", None);
     removed["Records"][0]["eventName"] = "ObjectRemoved:Delete".into();
     assert_eq!(decode(&removed.to_string()), Ok(vec![]));

@@ -50,6 +50,8 @@ struct Judge {
     /// Uncompressed bytes, and values, of the pages since the last batch.
     bytes: u64,
     values: u64,
+    /// They are not summed up: the pages of rows that are skipped come and go one by one.
+    skipping: bool,
 }
 
 impl<R> BoundedPages<R> {
@@ -59,16 +61,19 @@ impl<R> BoundedPages<R> {
     }
 
     fn within(bounds: Bounds, file: R) -> Self {
-        Self {
-            file: Arc::new(file),
-            judge: Arc::new(Mutex::new(Judge { bounds, header: Vec::new(), bytes: 0, values: 0 })),
-        }
+        let judge = Judge { bounds, header: Vec::new(), bytes: 0, values: 0, skipping: false };
+        Self { file: Arc::new(file), judge: Arc::new(Mutex::new(judge)) }
     }
 
     /// A batch is complete: what is read from here on is for the next one.
     pub fn next_batch(&self) {
         let mut judge = self.judge.lock();
-        (judge.bytes, judge.values) = (0, 0);
+        (judge.bytes, judge.values, judge.skipping) = (0, 0, false);
+    }
+
+    /// Rows are skipped before the next batch.
+    pub fn skip_rows(&self) {
+        self.judge.lock().skipping = true;
     }
 
     fn judge(&self) -> Result<()> {
@@ -96,7 +101,7 @@ impl Judge {
         if claims.bytes > page_bytes {
             return Err(format!("a page has {} bytes; at most {page_bytes} are read: {advice}", claims.bytes));
         }
-        if self.bytes > batch_bytes || self.values > batch_values {
+        if !self.skipping && (self.bytes > batch_bytes || self.values > batch_values) {
             return Err(format!(
                 "the pages of a few rows have {} bytes and {} values; at most {batch_bytes} and {batch_values} are read: {advice}",
                 self.bytes, self.values
@@ -205,10 +210,17 @@ mod tests {
 
     /// Reads the file to its end, a few rows at a time.
     fn read(file: Bytes) -> std::result::Result<usize, String> {
+        read_after(0, file)
+    }
+
+    fn read_after(skipped: usize, file: Bytes) -> std::result::Result<usize, String> {
         let file = BoundedPages::within(SMALL, file);
+        if skipped > 0 {
+            file.skip_rows();
+        }
         let reader = ParquetRecordBatchReaderBuilder::try_new(file.clone()).map_err(|error| error.to_string())?;
         let mut rows = 0;
-        for batch in reader.with_batch_size(10).build().map_err(|error| error.to_string())? {
+        for batch in reader.with_batch_size(10).with_offset(skipped).build().map_err(|error| error.to_string())? {
             rows += batch.map_err(|error| error.to_string())?.num_rows();
             file.next_batch();
         }
@@ -221,7 +233,9 @@ mod tests {
         assert_eq!(read(file(strings)), Ok(50_000));
         // More values in all than a batch may have.
         let vectors = (0..10_000).map(|row: u16| Some(vec![Some(f32::from(row)); 20]));
-        assert_eq!(read(file(Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>(vectors)))), Ok(10_000));
+        let vectors = file(Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>(vectors)));
+        assert_eq!(read(vectors.clone()), Ok(10_000));
+        assert_eq!(read_after(9_990, vectors), Ok(10));
     }
 
     #[test]

@@ -109,6 +109,9 @@ fn rows<R: ChunkReader + 'static>(
     let roots = names.iter().enumerate().filter(|(_, name)| wanted.contains(**name)).map(|(at, _)| at);
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
     let skip = usize::try_from(start.row).unwrap_or(usize::MAX);
+    if skip > 0 {
+        file.skip_rows();
+    }
     let reader = builder
         .with_projection(mask)
         .with_batch_size(rows_at_a_time(&job.source))
