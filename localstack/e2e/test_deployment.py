@@ -1,7 +1,8 @@
 """The deployment itself: everything is there, a second plan changes nothing, the functions answer."""
 
 import pytest
-from api import Api, Deployment
+from api import VERSION, Api, Deployment
+from points import points
 from tarn_localstack import processes
 from tarn_localstack.stack import Stack
 from tarn_localstack.terraform import Terraform
@@ -35,9 +36,20 @@ def test_the_plan_sees_what_was_changed_by_hand(deployment: Deployment, terrafor
     assert deployment.lambda_.get_function_configuration(FunctionName=name)["MemorySize"] == before
 
 
-def test_garbage_collection_runs(deployment: Deployment) -> None:
-    result, failed = deployment.invoke("gc", {"task": "gc"})
-    assert not failed, result
+def test_garbage_is_collected_and_nothing_else(api: Api, deployment: Deployment, source: str) -> None:
+    kept = f"{source}-kept"
+    api.create_index(kept, source=source)
+    api.upload(source, points(range(100)))
+    # Nobody else may write to a store of which is said that it is idle.
+    with deployment.without_debounced_builds():
+        deployment.build()
+        assert deployment.keys(f"indices/{source}/{VERSION}/segments/")
+        api.call("DELETE", f"/api/v1/indices/{source}/{VERSION}", expect=204)
+        result, failed = deployment.invoke("gc", {"task": "gc", "graceMs": 0, "storeIsIdle": True})
+    assert not failed and result["count"] > 0, result
+    assert not deployment.keys(f"indices/{source}/{VERSION}/segments/")
+    assert api.search(kept, 42) == [42]
+    assert api.exported(source) == list(range(100))
 
 
 def test_nobody_is_reached_from_outside(api: Api, stack: Stack) -> None:

@@ -30,6 +30,7 @@ def test_a_function_killed_half_way_finishes_the_file_once(api: Api, deployment:
     assert api.count(source) == rows
 
 
+@pytest.mark.once
 def test_a_builder_killed_half_way_harms_nothing(api: Api, deployment: Deployment, source: str) -> None:
     sharded = f"{source}-sharded"
     api.create_index(sharded, source=source, shards=16)

@@ -39,6 +39,7 @@ def test_both_headers_work(api: Api) -> None:
         assert requests.get(f"{api.url}/api/v1/data-sources", headers=headers, timeout=60).status_code == 200
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("function", ["ingest_http", "query"])
 def test_no_key_is_logged(api: Api, deployment: Deployment, source: str, function: str) -> None:
     """Not even by a function that logs all it does."""

@@ -22,7 +22,7 @@ from .stack import FILE, NoStack, Stack
 from .terraform import Terraform, TerraformFailed
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
-TARGET = PACKAGE_ROOT.parent / "target"
+TARGET = PACKAGE_ROOT.parent / os.environ.get("CARGO_TARGET_DIR", "target")
 E2E = PACKAGE_ROOT / "e2e"
 PACKAGES = ("ingest-fn.zip", "query-fn.zip", "builder.zip")
 CHECK = "Run the module's own tests, which need no emulator."
