@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--emulator", choices=("localstack", "ministack"), default="localstack", help="default: localstack")
     common.add_argument("--state", type=Path, help="what a run leaves behind; default: target/localstack/EMULATOR")
     zips = argparse.ArgumentParser(add_help=False)
-    zips.add_argument("--zips", type=Path, default=TARGET / "lambda", help="folder with the packages; default: target/lambda")
+    zips.add_argument("--zips", type=Path, default=TARGET / "lambda-host", help="folder with the packages; default: target/lambda-host")
 
     def command(name: str, run: object, summary: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=summary, description=summary, parents=[common, *parents])

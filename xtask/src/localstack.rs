@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
 
-use crate::package::{self, Arch};
-use crate::run::{command, root, target};
+use crate::package;
+use crate::run::{command, root};
 use crate::tools;
 
 /// What to do.
@@ -20,7 +20,7 @@ pub(crate) enum Action {
         /// Leave out what takes minutes.
         #[arg(long)]
         quick: bool,
-        /// Use the packages there are.
+        /// Use what ships, as `cargo xtask package` has left it, rather than packages of the release profile.
         #[arg(long)]
         packaged: bool,
         /// Arguments for pytest, after `--`.
@@ -43,7 +43,7 @@ pub(crate) enum Emulator {
 /// Does it.
 pub(crate) fn run(action: Action) -> Result<()> {
     let Action::Test { emulator, quick, packaged, pytest } = action;
-    let zips = if packaged { target().join("lambda") } else { package::run(Arch::Host)? };
+    let zips = if packaged { package::for_host() } else { package::of_release()? };
     suite(emulator, &zips, quick, &pytest)
 }
 

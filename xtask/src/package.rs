@@ -1,9 +1,16 @@
-//! The functions' packages: `target/lambda/{ingest-fn,query-fn,builder}.zip`, each with one executable named `bootstrap`.
+//! The functions' packages: `ingest-fn.zip`, `query-fn.zip` and `builder.zip`, each with one executable named `bootstrap`.
 //!
-//! For this machine's own processor cargo builds them as it is; they are for the emulators, and run where glibc is no older than
-//! here. For AWS, cargo-lambda builds with Zig's linker against an old glibc, for either processor. The C++ library is linked
+//! | folder below `target/` | for | profile |
+//! |---|---|---|
+//! | `lambda` | AWS | `dist` |
+//! | `lambda-host` | this machine: how large and how fast what ships is | `dist` |
+//! | `lambda-release` | the emulators | `release` |
+//! | `lambda-dev` | the emulators, in every run of the checks | dev |
+//!
+//! For this machine's own processor cargo builds them as it is; they run where glibc is no older than here. For AWS, cargo-lambda builds with Zig's linker against an old glibc, for either processor. The C++ library is linked
 //! statically both ways, because Lambda's base has none.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -27,6 +34,7 @@ pub(crate) enum Arch {
 /// Package, and what its zip is called.
 const FUNCTIONS: [(&str, &str); 3] =
     [("tarn-ingest-fn", "ingest-fn"), ("tarn-query-fn", "query-fn"), ("tarn-builder", "builder")];
+const QUERY: &str = "tarn-query-fn";
 /// Most bytes of the search function's zip: it is fetched and unpacked before the first answer.
 const QUERY_ZIP_BYTES: u64 = 8_000_000;
 
@@ -61,22 +69,39 @@ with open(sys.argv[1], 'rb') as binary, zipfile.ZipFile(sys.argv[2], 'w') as out
     out.writestr(entry, binary.read(), compresslevel=int(sys.argv[3]))
 ";
 
-/// Builds and zips all functions; gives the folder.
+/// Builds and zips all functions as they ship; gives the folder. Those for this machine have a folder of their own, so that they
+/// are not deployed by mistake.
 pub(crate) fn run(arch: Arch) -> Result<PathBuf> {
-    let binaries = match arch {
-        Arch::Host => build_for_host()?,
-        Arch::Arm64 => build_for_aws("--arm64")?,
-        Arch::X86 => build_for_aws("--x86-64")?,
-    };
-    let folder = target().join("lambda");
-    for ((_, name), binary) in FUNCTIONS.iter().zip(&binaries) {
-        let bytes = zip(binary, &folder, name, 9)?;
+    let folder = if arch == Arch::Host { for_host() } else { target().join("lambda") };
+    for (package, name) in FUNCTIONS {
+        let build = Build::shipped(package);
+        let binary = match arch {
+            Arch::Host => build.for_host(package)?,
+            Arch::Arm64 => build.for_aws(package, "--arm64")?,
+            Arch::X86 => build.for_aws(package, "--x86-64")?,
+        };
+        let bytes = zip(&binary, &folder, name, 9)?;
         println!("{:>6.2} MB  {}", bytes as f64 / 1e6, folder.join(format!("{name}.zip")).display());
-        if *name == "query-fn" && bytes > QUERY_ZIP_BYTES {
+        if name == "query-fn" && bytes > QUERY_ZIP_BYTES {
             bail!(
-                "the search function's package may have {QUERY_ZIP_BYTES} bytes; `cargo tree -p tarn-query-fn` shows what it links"
+                "the search function's package may have {QUERY_ZIP_BYTES} bytes; `cargo tree -p {package}` shows what it links"
             );
         }
+    }
+    Ok(folder)
+}
+
+/// Where the packages for this machine are.
+pub(crate) fn for_host() -> PathBuf {
+    target().join("lambda-host")
+}
+
+/// Zips functions that are built in a third of the time, for a look at the deployment that need not be fast.
+pub(crate) fn of_release() -> Result<PathBuf> {
+    let folder = target().join("lambda-release");
+    let build = Build { profile: "release", packages: FUNCTIONS.map(|(package, _)| package).to_vec(), fat_lto: false };
+    for (package, name) in FUNCTIONS {
+        zip(&build.for_host(package)?, &folder, name, 1)?;
     }
     Ok(folder)
 }
@@ -106,47 +131,63 @@ fn zip(binary: &Path, folder: &Path, name: &str, level: u8) -> Result<u64> {
     Ok(std::fs::metadata(&zip).with_context(|| format!("cannot read {}", zip.display()))?.len())
 }
 
-/// All of them in one go: what they share is compiled once, and the linker drops what only a neighbour needs.
-fn building<'a>(how: &[&'a str]) -> Vec<&'a str> {
-    how.iter().copied().chain(FUNCTIONS.iter().flat_map(|&(package, _)| ["--package", package])).collect()
+/// One call of cargo.
+struct Build {
+    profile: &'static str,
+    packages: Vec<&'static str>,
+    /// Links slowly, and a smaller executable.
+    fat_lto: bool,
 }
 
-/// Tells the graph library's build to leave them out.
-fn without_unused_instructions(building: Command) -> Command {
-    INSTRUCTIONS_UNUSED.iter().fold(building, |building, name| building.env(&format!("NK_TARGET_{name}"), "0"))
-}
+impl Build {
+    /// What ships. The search function is built by itself, without the features that its neighbours need of what they share;
+    /// and as small as can be, because it is what a cold search waits for.
+    fn shipped(package: &str) -> Self {
+        let is_query = |name: &str| name == QUERY;
+        let packages = FUNCTIONS.iter().map(|&(name, _)| name).filter(|name| is_query(name) == is_query(package));
+        Self { profile: "dist", packages: packages.collect(), fat_lto: is_query(package) }
+    }
 
-fn build_for_host() -> Result<Vec<PathBuf>> {
-    let version = command("rustc", ["-vV"]).output()?;
-    let triple = host(&version).context("`rustc -vV` does not name its host")?;
-    let library = command("c++", ["-print-file-name=libstdc++.a"]).output()?;
-    let folder = Path::new(library.trim()).parent().filter(|folder| folder.is_absolute());
-    let folder = folder.context("the C++ compiler has no static libstdc++")?;
-    // With the target named, the flags do not reach build scripts.
-    let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", triple.to_uppercase().replace('-', "_"));
-    without_unused_instructions(command("cargo", building(&["build", "--profile", "dist", "--target", triple])))
-        .env("CXXSTDLIB", "static=stdc++")
-        .env(&flags, format!("-L native={}", folder.display()))
-        .run()?;
-    let built = target().join(triple).join("dist");
-    Ok(FUNCTIONS.iter().map(|(package, _)| built.join(package)).collect())
+    fn command(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
+        let packages = self.packages.iter().flat_map(|package| ["--package", package]);
+        let arguments = arguments.iter().copied().chain(["--profile", self.profile]).chain(packages);
+        let building = command(program, arguments);
+        let building =
+            INSTRUCTIONS_UNUSED.iter().fold(building, |building, name| building.env(&format!("NK_TARGET_{name}"), "0"));
+        if self.fat_lto { building.env("CARGO_PROFILE_DIST_LTO", "fat") } else { building }
+    }
+
+    fn for_host(&self, package: &str) -> Result<PathBuf> {
+        let version = command("rustc", ["-vV"]).output()?;
+        let triple = host(&version).context("`rustc -vV` does not name its host")?;
+        let library = command("c++", ["-print-file-name=libstdc++.a"]).output()?;
+        let folder = Path::new(library.trim()).parent().filter(|folder| folder.is_absolute());
+        let folder = folder.context("the C++ compiler has no static libstdc++")?;
+        // With the target named, the flags do not reach build scripts.
+        let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", triple.to_uppercase().replace('-', "_"));
+        self.command("cargo", &["build", "--target", triple])
+            .env("CXXSTDLIB", "static=stdc++")
+            .env(&flags, format!("-L native={}", folder.display()))
+            .run()?;
+        Ok(target().join(triple).join(self.profile).join(package))
+    }
+
+    fn for_aws(&self, package: &str, processor: &str) -> Result<PathBuf> {
+        let tools = tools::python_with("lambda", &root().join("xtask").join("requirements-lambda.txt"))?.join("bin");
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = std::iter::once(tools.clone()).chain(std::env::split_paths(&path));
+        let path = std::env::join_paths(folders).context("PATH cannot be extended")?;
+        let folder = target().join("lambda").join(processor.trim_start_matches('-'));
+        let out = folder.to_string_lossy();
+        let arguments = ["lambda", "build", processor, "--lambda-dir", &out];
+        self.command(tools.join("cargo-lambda"), &arguments).env("PATH", path).run()?;
+        Ok(folder.join(package).join("bootstrap"))
+    }
 }
 
 /// The host triple in what `rustc -vV` prints.
 fn host(version: &str) -> Option<&str> {
     version.lines().find_map(|line| line.strip_prefix("host: "))
-}
-
-fn build_for_aws(processor: &str) -> Result<Vec<PathBuf>> {
-    let tools = tools::python_with("lambda", &root().join("xtask").join("requirements-lambda.txt"))?.join("bin");
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(tools.clone()).chain(std::env::split_paths(&path));
-    let path = std::env::join_paths(folders).context("PATH cannot be extended")?;
-    let folder = target().join("lambda").join(processor.trim_start_matches('-'));
-    let out = folder.to_string_lossy();
-    let arguments = building(&["lambda", "build", processor, "--profile", "dist", "--lambda-dir", &out]);
-    without_unused_instructions(command(tools.join("cargo-lambda"), arguments)).env("PATH", path).run()?;
-    Ok(FUNCTIONS.iter().map(|(package, _)| folder.join(package).join("bootstrap")).collect())
 }
 
 #[cfg(test)]
