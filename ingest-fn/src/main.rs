@@ -8,9 +8,11 @@ mod drop_events;
 
 use std::time::Duration;
 
-use lambda_http::{Error, run};
+use lambda_http::request::LambdaRequest;
+use lambda_http::tower::ServiceExt as _;
+use lambda_http::{Error, Request, RequestExt as _};
 use lambda_runtime::{LambdaEvent, service_fn};
-use tarn_api::{ApiSettings, AppState, AuthMode, counted, ingest_router};
+use tarn_api::{ApiSettings, AppState, AuthMode, counted, gateway, ingest_router};
 use tarn_drop::{DropFolder, DropSettings};
 use tarn_presign::BucketPresigner;
 use tarn_store::{Store, StoreOptions};
@@ -18,6 +20,9 @@ use tracing_subscriber::EnvFilter;
 
 /// Time that a run leaves for the chunk that it has begun: to append it, to record it, to answer.
 const RESERVE: Duration = Duration::from_secs(30);
+
+/// What to do about an answer that is too large.
+const ADVICE: &str = "accept gzip, list fewer at once, or export from the bucket: its checkpoints are Parquet files";
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
@@ -37,7 +42,15 @@ async fn serve_http(store: Store) -> Result<(), Error> {
     let presigner = BucketPresigner::of(&store);
     let (store, requests) = counted(&store);
     let settings = ApiSettings { auth: AuthMode::Always, ..ApiSettings::default() };
-    run(ingest_router(AppState::with_presigner(store, settings, Some(requests), presigner))).await
+    let router = ingest_router(AppState::with_presigner(store, settings, Some(requests), presigner));
+    let handler = service_fn(move |event: LambdaEvent<LambdaRequest>| {
+        let router = router.clone();
+        async move {
+            let request = Request::from(event.payload).with_lambda_context(event.context);
+            Ok::<_, Error>(gateway::reply(router.oneshot(request).await?, ADVICE).await?)
+        }
+    });
+    lambda_runtime::run(handler).await
 }
 
 async fn serve_drops(store: Store) -> Result<(), Error> {

@@ -127,6 +127,10 @@ def large(api: Api, deployment: Deployment, source: str, folder: Path, megabytes
     assert drop["state"] == "committed" and drop["rowsCommitted"] == rows, drop
     deployment.build()
     assert api.count(source) == rows
+    # More than a function may send, and it says so.
+    export = f"/api/v1/data-sources/{source}/{VERSION}/export"
+    refused = api.call("GET", export, expect=413, headers={"Accept-Encoding": "identity"}).json()
+    assert "gzip" in refused["errorMessages"][0], refused
 
 
 def notification(deployment: Deployment, key: str, head: dict) -> str:

@@ -16,15 +16,14 @@ use lambda_http::tower::ServiceExt as _;
 use lambda_http::{Error, LambdaEvent, Request, RequestExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
+use tarn_api::gateway::{self, PAYLOAD_BYTES};
 use tarn_search::{Engine, LeafAnswer, LeafError, LeafRequest};
 use tarn_store::Clock;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::http_reply::http_reply;
-
-/// Most bytes of a request or a response: 6 MB, less what surrounds them.
-pub(crate) const PAYLOAD_BYTES: usize = 6_000_000;
-
+/// What to do about an answer that is too large.
+const ADVICE: &str = "ask for fewer points or queries at once, for fewer attributes or none of the vectors (retrieveVectors false), or \
+                      accept gzip";
 /// The first key of every leaf event.
 const LEAF_KEY: &str = r#""tarnLeaf""#;
 /// Left of the invocation's time when the work ends: to answer.
@@ -87,7 +86,7 @@ impl Handler {
         let request: LambdaRequest = serde_json::from_str(payload.get())?;
         let mut request = Request::from(request).with_lambda_context(context);
         bound(request.headers_mut(), left);
-        http_reply(self.router.oneshot(request).await?).await
+        Ok(gateway::reply(self.router.oneshot(request).await?, ADVICE).await?)
     }
 }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tarn_api::gateway::PAYLOAD_BYTES;
 use tarn_model::{ValidationError, Vector};
 use tarn_search::{LeafAnswer, LeafRequest, LeafSearch, SearchError, Timings};
 use tarn_store::Clock;
 
-use crate::events::{LeafEvent, LeafReply, PAYLOAD_BYTES};
+use crate::events::{LeafEvent, LeafReply};
 use crate::function::Invoke;
 
 /// Most bytes of one group's replies together. A search that finds more of one group alone has an answer that no client gets

@@ -10,7 +10,6 @@ mod config;
 mod events;
 mod extension;
 mod function;
-mod http_reply;
 mod leaves;
 mod temporary;
 

@@ -15,6 +15,7 @@ mod drops;
 mod dto;
 mod error;
 mod export;
+pub mod gateway;
 mod metrics;
 mod middleware;
 mod openapi;

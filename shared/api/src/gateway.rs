@@ -1,4 +1,4 @@
-//! What an HTTP API makes a response of: payload format 2.0.
+//! What an HTTP API of API Gateway gets from a function for a response: payload format 2.0.
 //!
 //! Text goes as it is, other bytes in base64. A response that a function may not give becomes a refusal that says so; Lambda
 //! would drop it, and the client would learn nothing.
@@ -6,18 +6,20 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_ENCODING;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lambda_http::Error;
-use lambda_http::http::HeaderMap;
-use lambda_http::http::header::CONTENT_ENCODING;
+use futures::TryStreamExt as _;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use tarn_api::ApiError;
 
-use crate::events::PAYLOAD_BYTES;
+use crate::error::ApiError;
+
+/// Most bytes of an event or a reply of a function: 6 MB, less what surrounds them.
+pub const PAYLOAD_BYTES: usize = 6_000_000;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -29,31 +31,39 @@ struct HttpReply<'a> {
     is_base64_encoded: bool,
 }
 
-/// The reply to an event of an HTTP API.
+/// The reply for a response. One that is too large becomes 413 with `advice` on how to ask for less.
 ///
 /// # Errors
 /// When the body fails half-way.
-pub(crate) async fn http_reply(response: Response) -> Result<Box<RawValue>, Error> {
-    let reply = written(response).await?;
-    let bytes = reply.get().len();
-    if bytes <= PAYLOAD_BYTES {
+pub async fn reply(response: Response, advice: &str) -> Result<Box<RawValue>, axum::Error> {
+    if let Some(reply) = written(response).await? {
         return Ok(reply);
     }
     let refusal = ApiError::too_large(format!(
-        "The answer takes {bytes} bytes, more than the {PAYLOAD_BYTES} that a function may send; ask for fewer points or queries \
-         at once, for fewer attributes or none of the vectors (retrieveVectors false), or accept gzip"
+        "The answer takes more than the {PAYLOAD_BYTES} bytes that a function may send; {advice}"
     ));
-    written(refusal.into_response()).await
+    let refusal = written(refusal.into_response()).await?;
+    refusal.ok_or_else(|| axum::Error::new("the refusal of an answer is too large itself"))
 }
 
-async fn written(response: Response<Body>) -> Result<Box<RawValue>, Error> {
+/// `None` when it is too large. No more of the body is read than could be sent.
+async fn written(response: Response<Body>) -> Result<Option<Box<RawValue>>, axum::Error> {
     let (parts, body) = response.into_parts();
-    let bytes = to_bytes(body, usize::MAX).await?;
+    let mut bytes = Vec::new();
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.try_next().await? {
+        if bytes.len() + chunk.len() > PAYLOAD_BYTES {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
     let text = std::str::from_utf8(&bytes).ok().filter(|_| !parts.headers.contains_key(CONTENT_ENCODING));
     let is_base64_encoded = text.is_none();
     let body = text.map_or_else(|| STANDARD.encode(&bytes).into(), Cow::Borrowed);
     let headers = joined(&parts.headers);
-    Ok(to_raw_value(&HttpReply { status_code: parts.status.as_u16(), headers, body, is_base64_encoded })?)
+    let reply = HttpReply { status_code: parts.status.as_u16(), headers, body, is_base64_encoded };
+    // Escapes and base64 count, too.
+    Ok(Some(to_raw_value(&reply).map_err(axum::Error::new)?).filter(|reply| reply.get().len() <= PAYLOAD_BYTES))
 }
 
 fn joined(headers: &HeaderMap) -> BTreeMap<&str, String> {
@@ -76,7 +86,7 @@ mod tests {
     use super::*;
 
     async fn reply(response: Response) -> Value {
-        serde_json::from_str(http_reply(response).await.unwrap().get()).unwrap()
+        serde_json::from_str(super::reply(response, "ask for less").await.unwrap().get()).unwrap()
     }
 
     #[tokio::test]
@@ -98,6 +108,20 @@ mod tests {
         // As text it fits; escaped it has twice the bytes.
         let quotes = reply("\"".repeat(PAYLOAD_BYTES / 2 + 1).into_response()).await;
         assert_eq!(quotes["statusCode"], 413);
+        assert!(quotes["body"].as_str().unwrap().contains("ask for less"), "{quotes}");
         assert_eq!(reply("a".repeat(PAYLOAD_BYTES / 2 + 1).into_response()).await["statusCode"], 200);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_sent_is_not_read() {
+        let endless = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b'x'; 100_000]));
+        assert_eq!(reply(Body::from_stream(endless).into_response()).await["statusCode"], 413);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_no_reply() {
+        let broken = futures::stream::iter([Ok("[1"), Err(std::io::Error::other("gone"))]);
+        let failed = super::reply(Body::from_stream(broken).into_response(), "").await;
+        assert!(failed.unwrap_err().to_string().contains("gone"));
     }
 }
