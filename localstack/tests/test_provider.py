@@ -2,8 +2,10 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from botocore.exceptions import ClientError
 from tarn_localstack.provider.resource import Aws, NotLoopback, given, is_gone, number, same_json
 from tarn_localstack.provider.resources import RESOURCES
 from tarn_localstack.provider.schema import SCHEMA, message, with_unknowns, without_unknowns
@@ -113,3 +115,37 @@ def test_services_words_for_gone() -> None:
     for code in ("NoSuchBucket", "ResourceNotFoundException", "AWS.SimpleQueueService.NonExistentQueue", "StateMachineDoesNotExist"):
         assert is_gone(error(code))
     assert is_gone(error("x", 404)) and not is_gone(error("AccessDenied", 403)) and not is_gone(ValueError("x"))
+
+
+class FilledWhileEmptied:
+    """A bucket into which somebody writes once more, while it is being emptied."""
+
+    def __init__(self) -> None:
+        self.contents = [{"Key": "a", "VersionId": "1"}]
+        self.late = [{"Key": "b", "VersionId": "2"}]
+        self.gone = False
+
+    def get_paginator(self, _name: str) -> "FilledWhileEmptied":
+        return self
+
+    def paginate(self, Bucket: str) -> list[dict]:
+        return [{"Versions": list(self.contents)}]
+
+    def delete_objects(self, Bucket: str, Delete: dict) -> None:
+        self.contents = [entry for entry in self.contents if entry not in Delete["Objects"]] + self.late
+        self.late = []
+
+    def delete_bucket(self, Bucket: str) -> None:
+        if self.contents:
+            raise ClientError({"Error": {"Code": "BucketNotEmpty"}}, "DeleteBucket")
+        self.gone = True
+
+
+def test_a_bucket_that_is_filled_while_it_is_emptied_goes_all_the_same() -> None:
+    s3 = FilledWhileEmptied()
+    RESOURCES["aws_s3_bucket"].delete(SimpleNamespace(s3=s3), {"bucket": "b", "force_destroy": True})
+    assert s3.gone and not s3.contents
+    kept = FilledWhileEmptied()
+    with pytest.raises(ClientError, match="BucketNotEmpty"):
+        RESOURCES["aws_s3_bucket"].delete(SimpleNamespace(s3=kept), {"bucket": "b", "force_destroy": False})
+    assert kept.contents

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from ..resource import Aws, Resource, Value, first, given, number, same_json, tags
 
 
@@ -31,16 +33,24 @@ class Bucket(Resource):
 
     def delete(self, aws: Aws, state: Value) -> None:
         bucket = state["bucket"]
-        if state.get("force_destroy"):
-            pages = aws.s3.get_paginator("list_object_versions").paginate(Bucket=bucket)
-            for page in pages:
-                objects = [
-                    {"Key": entry["Key"], "VersionId": entry["VersionId"]}
-                    for entry in page.get("Versions", []) + page.get("DeleteMarkers", [])
-                ]
-                if objects:
-                    aws.s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
-        aws.s3.delete_bucket(Bucket=bucket)
+        while True:
+            try:
+                return aws.s3.delete_bucket(Bucket=bucket)
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "BucketNotEmpty" or not state.get("force_destroy"):
+                    raise
+            # As the real provider does: again when a function that was still at work has written meanwhile.
+            _empty(aws, bucket)
+
+
+def _empty(aws: Aws, bucket: str) -> None:
+    for page in aws.s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        objects = [
+            {"Key": entry["Key"], "VersionId": entry["VersionId"]}
+            for entry in page.get("Versions", []) + page.get("DeleteMarkers", [])
+        ]
+        if objects:
+            aws.s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
 
 
 class OfBucket(Resource):
