@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 use tarn_model::{AttributeType, AttributeValue, Attributes, DataSource, SparseVector, Vector, datetime};
-use tarn_rows::parse_value;
+use tarn_rows::{parse_value, sparse_vector};
 
 use crate::args::Pair;
 use crate::error::CliError;
@@ -61,13 +61,7 @@ pub(crate) fn json_vector(json: &Json) -> Result<Vector, String> {
     if indices.len() != coordinates.len() {
         return Err(format!("{} coordinates have {} indices", coordinates.len(), indices.len()));
     }
-    let mut pairs: Vec<(u32, f64)> = indices.into_iter().zip(coordinates).collect();
-    pairs.sort_by_key(|pair| pair.0);
-    if pairs.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-        return Err("Each vector coordinate value must have unique corresponding index".to_owned());
-    }
-    let (indices, values) = pairs.into_iter().unzip();
-    Ok(Vector::Sparse(SparseVector { indices, values }))
+    sparse_vector(indices, coordinates)
 }
 
 /// A vector as JSON, in the form that [`json_vector`] reads.

@@ -65,11 +65,8 @@ async fn serve_drops(store: Store) -> Result<(), Error> {
     lambda_runtime::run(handler).await
 }
 
-/// When to stop, by the store's monotonic clock: the invocation's end, in milliseconds since the Unix epoch, less a reserve. A
-/// short time-out is shared out evenly.
+/// When to stop, by the store's monotonic clock. `ends_ms`: when the invocation is ended, in milliseconds since the Unix epoch.
 fn deadline(folder: &DropFolder, ends_ms: u64) -> Duration {
-    let clock = folder.store().clock();
-    let left_ms = ends_ms.saturating_sub(u64::try_from(clock.now_ms()).unwrap_or(0));
-    let left = Duration::from_millis(left_ms);
-    clock.monotonic() + left.saturating_sub(RESERVE.min(left / 2))
+    let clock = &**folder.store().clock();
+    clock.monotonic() + gateway::time_left(clock, ends_ms, RESERVE)
 }

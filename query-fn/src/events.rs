@@ -18,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use tarn_api::gateway::{self, PAYLOAD_BYTES};
 use tarn_search::{Engine, LeafAnswer, LeafError, LeafRequest};
-use tarn_store::Clock;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// What to do about an answer that is too large.
@@ -79,7 +78,7 @@ impl Handler {
     pub(crate) async fn handle(self, event: LambdaEvent<Box<RawValue>>) -> Result<Box<RawValue>, Error> {
         let _responded = Responded(Arc::clone(&self.responses));
         let LambdaEvent { payload, context } = event;
-        let left = time_left(&**self.engine.store().clock(), context.deadline);
+        let left = gateway::time_left(&**self.engine.store().clock(), context.deadline, RESERVE);
         if is_leaf_event(payload.get()) {
             return leaf(&self.engine, payload.get(), left).await;
         }
@@ -92,13 +91,6 @@ impl Handler {
 
 fn is_leaf_event(payload: &str) -> bool {
     payload.trim_start().strip_prefix('{').is_some_and(|rest| rest.trim_start().starts_with(LEAF_KEY))
-}
-
-/// How long the work may take. `ends_ms`: when the invocation is ended, in milliseconds since the Unix epoch. A short time-out is
-/// shared out evenly.
-fn time_left(clock: &dyn Clock, ends_ms: u64) -> Duration {
-    let left = Duration::from_millis(ends_ms.saturating_sub(u64::try_from(clock.now_ms()).unwrap_or(0)));
-    left.saturating_sub(RESERVE.min(left / 2))
 }
 
 /// Bounds a request by the time that is left. A header that is no time stays, to be refused.
@@ -146,7 +138,7 @@ mod tests {
     use tarn_api_query::{QueryState, query_router};
     use tarn_model::{ReadToken, Vector};
     use tarn_search::{EngineSettings, Pin, SearchRequest};
-    use tarn_store::{Store, SystemClock};
+    use tarn_store::{Clock as _, Store, SystemClock};
     use tarn_testkit::{Operation, Scenario};
 
     use super::*;
@@ -238,10 +230,10 @@ mod tests {
     #[test]
     fn a_short_time_is_shared_out() {
         let now = u64::try_from(SystemClock.now_ms()).unwrap();
-        let left = |after_ms| time_left(&SystemClock, now + after_ms).as_millis();
+        let left = |after_ms| gateway::time_left(&SystemClock, now + after_ms, RESERVE).as_millis();
         assert!((28_000 - 500..=28_000).contains(&left(29_000)));
         assert!((500 - 250..=500).contains(&left(1_000)));
-        assert_eq!(time_left(&SystemClock, 0), Duration::ZERO);
+        assert_eq!(gateway::time_left(&SystemClock, 0, RESERVE), Duration::ZERO);
     }
 
     #[tokio::test]

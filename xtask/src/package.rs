@@ -7,8 +7,9 @@
 //! | `lambda-release` | the emulators | `release` |
 //! | `lambda-dev` | the emulators, in every run of the checks | dev |
 //!
-//! For this machine's own processor cargo builds them as it is; they run where glibc is no older than here. For AWS, cargo-lambda builds with Zig's linker against an old glibc, for either processor. The C++ library is linked
-//! statically both ways, because Lambda's base has none.
+//! For this machine's own processor cargo builds them as it is; they run where glibc is no older than here. For AWS, cargo-lambda
+//! builds with Zig's linker against an old glibc, for either processor. The C++ library is linked statically both ways, because
+//! Lambda's base has none.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -1,10 +1,12 @@
-//! What an HTTP API of API Gateway gets from a function for a response: payload format 2.0.
+//! What functions behind an HTTP API of API Gateway have in common: how a response becomes a reply (payload format 2.0), and how
+//! long the work for it may take.
 //!
 //! Text goes as it is, other bytes in base64. A response that a function may not give becomes a refusal that says so; Lambda
 //! would drop it, and the client would learn nothing.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::HeaderMap;
@@ -15,11 +17,19 @@ use base64::engine::general_purpose::STANDARD;
 use futures::TryStreamExt as _;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
+use tarn_store::Clock;
 
 use crate::error::ApiError;
 
 /// Most bytes of an event or a reply of a function: 6 MB, less what surrounds them.
 pub const PAYLOAD_BYTES: usize = 6_000_000;
+
+/// How long the work of an invocation may take. `ends_ms`: when it is ended from outside, in milliseconds since the Unix epoch;
+/// `reserve` of that is left, to answer. A short time is shared out evenly.
+pub fn time_left(clock: &dyn Clock, ends_ms: u64, reserve: Duration) -> Duration {
+    let left = Duration::from_millis(ends_ms.saturating_sub(u64::try_from(clock.now_ms()).unwrap_or(0)));
+    left.saturating_sub(reserve.min(left / 2))
+}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -91,8 +101,7 @@ mod tests {
 
     #[tokio::test]
     async fn text_goes_as_it_is_and_other_bytes_in_base64() {
-        let text = (StatusCode::CREATED, [(header::VARY, "a")], "[\"é\"]").into_response();
-        let mut text = text.map(|body| body);
+        let mut text = (StatusCode::CREATED, [(header::VARY, "a")], "[\"é\"]").into_response();
         text.headers_mut().append(header::VARY, "b".parse().unwrap());
         let text = reply(text).await;
         assert_eq!((&text["statusCode"], &text["body"]), (&json!(201), &json!("[\"é\"]")));

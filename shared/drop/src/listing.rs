@@ -12,7 +12,7 @@ use tarn_store::Store;
 use crate::error::DropError;
 use crate::folder::is_ignored;
 use crate::identity::Identity;
-use crate::records::{self, ChunkRecord, DropStatus, Plan, Settled, Verdict};
+use crate::records::{self, ChunkRecord, DropStatus, FileRecord, Plan, Settled, Verdict};
 use crate::report::DropReport;
 
 /// Objects read at the same time.
@@ -57,6 +57,24 @@ pub struct DropEntry {
     pub report: Option<DropReport>,
     /// Names the file among the records of the drop folder.
     pub identity: Identity,
+}
+
+impl DropEntry {
+    /// A file of which nothing is committed.
+    fn new(path: String, state: DropState, bytes: u64, changed_ms: i64, identity: Identity) -> Self {
+        Self {
+            path,
+            state,
+            bytes,
+            changed_ms,
+            rows: None,
+            rows_committed: 0,
+            sequences: Vec::new(),
+            version: None,
+            report: None,
+            identity,
+        }
+    }
 }
 
 /// Some files, and how to go on.
@@ -189,35 +207,15 @@ async fn entry(
             if settled.contains(&identity) || store.size(&plan).await?.is_some() {
                 return Ok(None);
             }
-            Ok(Some(DropEntry {
-                path: path.as_str().to_owned(),
-                state: DropState::Pending,
-                bytes: version.bytes,
-                changed_ms: version.modified_ms,
-                rows: None,
-                rows_committed: 0,
-                sequences: Vec::new(),
-                version: None,
-                report: None,
-                identity,
-            }))
+            let path = path.as_str().to_owned();
+            Ok(Some(DropEntry::new(path, DropState::Pending, version.bytes, version.modified_ms, identity)))
         }
     }
 }
 
 fn settled_entry(identity: Identity, status: DropStatus) -> DropEntry {
-    let mut entry = DropEntry {
-        path: status.file.path,
-        state: DropState::Refused,
-        bytes: status.file.bytes,
-        changed_ms: status.settled_ms,
-        rows: None,
-        rows_committed: 0,
-        sequences: Vec::new(),
-        version: None,
-        report: None,
-        identity,
-    };
+    let FileRecord { path, bytes, .. } = status.file;
+    let mut entry = DropEntry::new(path, DropState::Refused, bytes, status.settled_ms, identity);
     match status.settled {
         Settled::Refused(report) => entry.report = Some(report),
         Settled::Committed { rows, sequences, version, .. } => {
@@ -235,18 +233,8 @@ async fn running_entry(
     identity: Identity,
     plan: Plan,
 ) -> Result<DropEntry, DropError> {
-    let mut entry = DropEntry {
-        path: plan.file.path,
-        state: DropState::Running,
-        bytes: plan.file.bytes,
-        changed_ms: plan.planned_ms,
-        rows: None,
-        rows_committed: 0,
-        sequences: Vec::new(),
-        version: None,
-        report: None,
-        identity,
-    };
+    let FileRecord { path, bytes, .. } = plan.file;
+    let mut entry = DropEntry::new(path, DropState::Running, bytes, plan.planned_ms, identity);
     match plan.verdict {
         Verdict::Refuse(report) => entry.report = Some(report),
         Verdict::Commit(commit) => {

@@ -152,21 +152,10 @@ impl CsvRows {
 
 #[cfg(test)]
 mod tests {
-    use tarn_model::{AttributeValue, DataSourceId, SparseVector};
+    use tarn_model::{AttributeValue, SparseVector};
 
     use super::*;
-
-    fn source(kind: VectorKind) -> DataSource {
-        DataSource {
-            id: DataSourceId { name: "films".into(), version: "1".into() },
-            vector_dimension: 2,
-            vector_kind: kind,
-            attribute_types: [("id".to_owned(), AttributeType::Int64), ("name".to_owned(), AttributeType::String)]
-                .into(),
-            permanent_attributes: ["id".to_owned()].into(),
-            sharders: std::collections::BTreeMap::new(),
-        }
-    }
+    use crate::fixtures::source;
 
     fn read(kind: VectorKind, header: &[&str], record: &[&str]) -> Result<Update, RowError> {
         let source = source(kind);

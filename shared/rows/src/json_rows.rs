@@ -205,34 +205,29 @@ pub(crate) fn domain_vector(vector: WireVector) -> Result<Vector, String> {
             }
             let index = |&index: &i64| u32::try_from(index).map_err(|_| format!("index {index} is not valid"));
             let indices = indices.iter().map(index).collect::<Result<Vec<u32>, String>>()?;
-            let mut pairs: Vec<(u32, f64)> = indices.into_iter().zip(coordinates).collect();
-            pairs.sort_by_key(|pair| pair.0);
-            if pairs.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-                return Err("Each vector coordinate value must have unique corresponding index".to_owned());
-            }
-            let (indices, values) = pairs.into_iter().unzip();
-            Ok(Vector::Sparse(SparseVector { indices, values }))
+            sparse_vector(indices, coordinates)
         }
     }
 }
 
+/// A sparse vector with its indices in order; `values` has one for each of `indices`.
+///
+/// # Errors
+/// An index that is there twice, in the wire text.
+pub fn sparse_vector(indices: Vec<u32>, values: Vec<f64>) -> Result<Vector, String> {
+    let mut pairs: Vec<(u32, f64)> = indices.into_iter().zip(values).collect();
+    pairs.sort_by_key(|pair| pair.0);
+    if pairs.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+        return Err("Each vector coordinate value must have unique corresponding index".to_owned());
+    }
+    let (indices, values) = pairs.into_iter().unzip();
+    Ok(Vector::Sparse(SparseVector { indices, values }))
+}
+
 #[cfg(test)]
 mod tests {
-    use tarn_model::DataSourceId;
-
     use super::*;
-
-    fn source(kind: VectorKind) -> DataSource {
-        DataSource {
-            id: DataSourceId { name: "films".into(), version: "1".into() },
-            vector_dimension: 2,
-            vector_kind: kind,
-            attribute_types: [("id".to_owned(), AttributeType::Int64), ("name".to_owned(), AttributeType::String)]
-                .into(),
-            permanent_attributes: ["id".to_owned()].into(),
-            sharders: std::collections::BTreeMap::new(),
-        }
-    }
+    use crate::fixtures::source;
 
     fn read(kind: VectorKind, line: &str) -> Result<Update, RowError> {
         let source = source(kind);

@@ -8,6 +8,8 @@
 
 mod csv_rows;
 mod error;
+#[cfg(test)]
+mod fixtures;
 /// JSON in and out.
 pub mod json;
 mod json_rows;
@@ -16,6 +18,6 @@ mod value;
 
 pub use csv_rows::CsvRows;
 pub use error::RowError;
-pub use json_rows::{JsonRows, read_point};
+pub use json_rows::{JsonRows, read_point, sparse_vector};
 pub use names::RowNames;
 pub use value::parse_value;
