@@ -70,6 +70,16 @@ impl Bits {
         let word = usize::try_from(row / 64).ok().and_then(|at| self.words.get(at)).copied().unwrap_or(0);
         word >> (row % 64) & 1 == 1
     }
+
+    /// The bits of sixteen rows from `first` on, the first one lowest; zeros beyond the end.
+    #[inline]
+    pub(crate) fn sixteen(&self, first: u32) -> u16 {
+        let (at, shift) = (first as usize / 64, first % 64);
+        let word = |at: usize| self.words.get(at).copied().unwrap_or(0);
+        let low = word(at) >> shift;
+        // Shifting by all 64 bits is not defined: the next word is shifted in two steps.
+        (low | word(at + 1) << 1 << (63 - shift)) as u16
+    }
 }
 
 /// Sets the bits of a run, which is not empty.
@@ -200,6 +210,8 @@ mod tests {
             for row in 0..300 {
                 prop_assert_eq!(bits.contains(row), want.contains(&u32::try_from(row).unwrap()));
                 let row = u32::try_from(row).unwrap();
+                let sixteen = (0..16).fold(0, |mask, lane| mask | u16::from(want.contains(&(row + lane))) << lane);
+                prop_assert_eq!(bits.sixteen(row), sixteen);
                 prop_assert_eq!(allowed.count_before(row), want.iter().filter(|&&r| r < row).count() as u64);
             }
         }
