@@ -266,7 +266,7 @@ fn passes(units: &[Prepared], queries: usize, effort: Effort, threads: usize) ->
         let rows: u64 = prepared.ranges.iter().map(|range| u64::from(range.end - range.start)).sum();
         let scans = match prepared.segment()?.kind() {
             SegmentKind::Flat => true,
-            SegmentKind::Graph => effort == Effort::Exact,
+            SegmentKind::Graph | SegmentKind::Cells => effort == Effort::Exact,
             SegmentKind::Sparse => false,
         };
         let pieces = if scans && units.len() * per_unit < threads && rows >= PARALLEL_ROWS { threads } else { 1 };

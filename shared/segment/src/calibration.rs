@@ -1,7 +1,7 @@
-//! The measured recall of a graph by effort, and what to promise from it.
+//! The measured recall of a graph or of cells by effort, and what to promise from it.
 //!
-//! Measured on *held-out* rows: a sample is kept out of the graph, the rest is built, the sampled rows are the queries, and
-//! only then are they added. So no query was known to the graph, and the promise holds for unseen queries that resemble
+//! Measured on *held-out* rows: a sample is kept out of the graph, or of the training of centroids; the rest is built, the
+//! sampled rows are the queries, and only then are they added. So no query was known to the index, and the promise holds for unseen queries that resemble
 //! the data. Each step records the mean and a lower bound of it, two standard errors below; a recall that was asked for
 //! must be reached by the bound. Queries unlike the data (another model, another language) may get less.
 
@@ -29,6 +29,31 @@ pub struct CalibrationPoint {
     pub at_100: Recall,
 }
 
+/// Recall measured while cells were built: a ladder of efforts for small `k`, one for large. On each, cost and recall rise
+/// from step to step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellsCalibration {
+    /// How many held-out queries measured it.
+    pub queries: u32,
+    /// For `k` up to 10.
+    pub at_10: Vec<CellsPoint>,
+    /// For `k` up to 100.
+    pub at_100: Vec<CellsPoint>,
+}
+
+/// One step of a ladder.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellsPoint {
+    /// Cells probed.
+    pub nprobe: u32,
+    /// Rows rescored with full precision.
+    pub rescored: u32,
+    /// What that found.
+    pub recall: Recall,
+}
+
 /// The share of true neighbours found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -52,6 +77,15 @@ impl Recall {
     }
 }
 
+/// The share of the `k` nearest that was found. Any row as near as the `k`-th counts: duplicates are interchangeable. Both
+/// ascend.
+pub(crate) fn recall(found: &[f64], truth: &[f64], k: usize) -> f32 {
+    let k = k.min(truth.len());
+    let Some(&farthest) = truth.get(k.wrapping_sub(1)) else { return 1.0 };
+    let hits = found.iter().take(k).filter(|&&score| score <= farthest).count();
+    hits as f32 / k as f32
+}
+
 impl Calibration {
     /// The least effort that promises this recall at this `k`; `None` when only an exact search does.
     pub fn effort(&self, recall: f32, k: usize) -> Option<u32> {
@@ -63,6 +97,20 @@ impl Calibration {
         // Beyond what was measured, effort grows with k.
         let scaled = if k > 100 { (u64::from(ef) * k as u64).div_ceil(100) } else { u64::from(ef) };
         u32::try_from(scaled).ok()
+    }
+}
+
+impl CellsCalibration {
+    /// The least `(nprobe, rescored)` that promises this recall at this `k`; `None` when only an exact search does.
+    pub fn effort(&self, recall: f32, k: usize) -> Option<(u32, u32)> {
+        let ladder = if k <= 10 { &self.at_10 } else { &self.at_100 };
+        let point = ladder.iter().find(|point| point.recall.floor >= recall)?;
+        // Beyond what was measured, effort grows with k.
+        let scaled = |effort: u32| {
+            let scaled = if k > 100 { (u64::from(effort) * k as u64).div_ceil(100) } else { u64::from(effort) };
+            u32::try_from(scaled).ok()
+        };
+        scaled(point.nprobe).zip(scaled(point.rescored))
     }
 }
 
@@ -87,6 +135,23 @@ mod tests {
         assert_eq!(calibration.effort(0.95, 1000), Some(1280));
         assert_eq!(calibration.effort(0.995, 10), None);
         assert_eq!(Calibration::default().effort(0.0, 10), None);
+    }
+
+    #[test]
+    fn an_effort_of_cells_is_the_first_step_of_the_ladder_of_its_k() {
+        let point =
+            |nprobe, rescored, floor| CellsPoint { nprobe, rescored, recall: Recall { mean: floor + 0.01, floor } };
+        let calibration = CellsCalibration {
+            queries: 200,
+            at_10: vec![point(8, 16, 0.7), point(64, 24, 0.91), point(128, 24, 0.95)],
+            at_100: vec![point(96, 140, 0.9)],
+        };
+        assert_eq!(calibration.effort(0.9, 10), Some((64, 24)));
+        assert_eq!(calibration.effort(0.95, 3), Some((128, 24)));
+        assert_eq!(calibration.effort(0.96, 10), None);
+        assert_eq!(calibration.effort(0.9, 11), Some((96, 140)));
+        assert_eq!(calibration.effort(0.9, 250), Some((240, 350)));
+        assert_eq!(CellsCalibration::default().effort(0.0, 10), None);
     }
 
     #[test]

@@ -1,13 +1,16 @@
-//! What a search costs, roughly: whether to use a graph or to score the allowed rows one by one.
+//! What a search costs, roughly: whether to use a graph or cells, or to score the allowed rows one by one.
 //!
 //! With `n` rows, `a` of them allowed:
 //! - exact: `a · bytes per row / 16 GB/s`, four times as much when the allowed rows lie scattered;
 //! - graph: `ef · 2m · 50 ns · n / a`: a search looks at about `2m` neighbours for each candidate that it keeps, and keeps
-//!   allowed ones only.
+//!   allowed ones only;
+//! - cells: `cells · d · 0.024 ns` to choose some, `probed rows · d · 0.016 ns` to scan them, whether allowed or not, and
+//!   `(70 + d) ns` for each row that is rescored.
 //!
-//! Fewer than [`FEW_ROWS`] rows are always scanned. An exact plan never finds less than a graph, so an error of the
+//! Fewer than [`FEW_ROWS`] rows are always scanned. An exact plan never finds less than another, so an error of the
 //! estimate costs time, not recall. Builders ask the same question: efforts at which a scan is cheaper are not calibrated.
 
+use crate::cells::Probe;
 use crate::rows::Allowed;
 
 /// Up to so many allowed rows are scanned without asking what a graph would cost.
@@ -21,17 +24,43 @@ const SCATTERED_RUN: u64 = 8;
 /// Nanoseconds per neighbour that a graph search looks at, mostly a cache miss.
 const GRAPH_NS_PER_NEIGHBOUR: f64 = 50.0;
 
+/// Nanoseconds per coordinate of a centroid, and of a row in a cell that is probed.
+const ROUTE_NS: f64 = 0.024;
+const CELL_ROW_NS: f64 = 0.016;
+/// Nanoseconds per row that is rescored, and per coordinate of it: mostly cache misses.
+const RESCORE_ROW_NS: f64 = 70.0;
+const RESCORE_NS: f64 = 1.0;
+
 /// Whether a graph of `total` rows and `m` links answers in less time than a scan of the allowed rows.
 pub(crate) fn graph_is_cheaper(allowed: &Allowed, total: u32, dimension: usize, m: u32, ef: u32) -> bool {
     if allowed.count <= FEW_ROWS || u64::from(ef) >= allowed.count {
         return false;
     }
     let count = allowed.count as f64;
+    let graph = f64::from(ef) * 2.0 * f64::from(m) * GRAPH_NS_PER_NEIGHBOUR * f64::from(total) / count;
+    graph < exact_ns(allowed, dimension)
+}
+
+/// Whether probing some of `cells` over `total` rows answers in less time than a scan of the allowed rows.
+pub(crate) fn cells_are_cheaper(allowed: &Allowed, total: u32, dimension: usize, cells: usize, probe: Probe) -> bool {
+    if allowed.count <= FEW_ROWS || u64::from(probe.rescored) >= allowed.count {
+        return false;
+    }
+    cells_ns(probe, cells, total, dimension) < exact_ns(allowed, dimension)
+}
+
+/// Nanoseconds of a search of cells.
+pub(crate) fn cells_ns(probe: Probe, cells: usize, total: u32, dimension: usize) -> f64 {
+    let (cells, dimension) = (cells.max(1) as f64, dimension as f64);
+    let probed = f64::from(probe.nprobe).min(cells) * f64::from(total) / cells;
+    let rescored = f64::from(probe.rescored) * (RESCORE_ROW_NS + RESCORE_NS * dimension);
+    cells * dimension * ROUTE_NS + probed * dimension * CELL_ROW_NS + rescored
+}
+
+fn exact_ns(allowed: &Allowed, dimension: usize) -> f64 {
     let scattered = allowed.count / (allowed.runs.len() as u64).max(1) < SCATTERED_RUN;
     let bytes = (dimension * size_of::<f32>()) as f64;
-    let exact = count * bytes / SCAN_BYTES_PER_NS * if scattered { SCATTERED } else { 1.0 };
-    let graph = f64::from(ef) * 2.0 * f64::from(m) * GRAPH_NS_PER_NEIGHBOUR * f64::from(total) / count;
-    graph < exact
+    allowed.count as f64 * bytes / SCAN_BYTES_PER_NS * if scattered { SCATTERED } else { 1.0 }
 }
 
 #[cfg(test)]
@@ -39,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_graph_is_for_many_rows_of_which_most_are_allowed() {
+    fn graphs_and_cells_are_for_many_rows_of_which_most_are_allowed() {
         let total = 300_000;
         let allowed = |share: u32, run: u32| {
             let step = run * share;
@@ -51,5 +80,11 @@ mod tests {
         assert!(!graph(10, 1, 512) && !graph(100, 1, 64) && !graph(100, 100, 16));
         let few = Allowed { runs: std::iter::once(0..4096).collect(), count: 4096 };
         assert!(!graph_is_cheaper(&few, total, 16_384, 2, 16));
+        let cells = |share, run, nprobe| {
+            cells_are_cheaper(&allowed(share, run), total, 128, 4096, Probe { nprobe, rescored: 24 })
+        };
+        assert!(cells(1, 1000, 128) && cells(1, 1000, 4096) && cells(2, 1, 512) && cells(10, 1, 256));
+        assert!(!cells(50, 100, 4096));
+        assert!(!cells_are_cheaper(&few, total, 16_384, 4096, Probe { nprobe: 1, rescored: 10 }));
     }
 }

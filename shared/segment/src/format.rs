@@ -41,6 +41,10 @@ pub(crate) enum BlockKind {
     InverseNorms = 17,
     Graph = 18,
     Calibration = 19,
+    Cells = 20,
+    CellCentroids = 21,
+    CellCodes = 22,
+    CellCalibration = 23,
     SparseOffsets = 32,
     SparseIndices = 33,
     SparseValues = 34,
@@ -67,6 +71,10 @@ impl BlockKind {
             Self::InverseNorms => "inverse-norms",
             Self::Graph => "graph",
             Self::Calibration => "calibration",
+            Self::Cells => "cells",
+            Self::CellCentroids => "cell-centroids",
+            Self::CellCodes => "cell-codes",
+            Self::CellCalibration => "cell-calibration",
             Self::SparseOffsets => "sparse-offsets",
             Self::SparseIndices => "sparse-indices",
             Self::SparseValues => "sparse-values",
@@ -81,7 +89,7 @@ impl BlockKind {
     }
 
     fn name_of(number: u32) -> String {
-        const ALL: [BlockKind; 20] = [
+        const ALL: [BlockKind; 24] = [
             BlockKind::Meta,
             BlockKind::KeyOffsets,
             BlockKind::KeyBytes,
@@ -92,6 +100,10 @@ impl BlockKind {
             BlockKind::InverseNorms,
             BlockKind::Graph,
             BlockKind::Calibration,
+            BlockKind::Cells,
+            BlockKind::CellCentroids,
+            BlockKind::CellCodes,
+            BlockKind::CellCalibration,
             BlockKind::SparseOffsets,
             BlockKind::SparseIndices,
             BlockKind::SparseValues,

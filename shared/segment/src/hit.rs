@@ -23,6 +23,13 @@ pub enum Plan {
         /// Candidates kept.
         ef: u32,
     },
+    /// The cells nearest to the query were scanned.
+    Cells {
+        /// Cells probed.
+        nprobe: u32,
+        /// Rows rescored with full precision.
+        rescored: u32,
+    },
     /// Posting lists with upper bounds; exact.
     Postings,
 }
@@ -47,8 +54,15 @@ pub enum Effort {
     Exact,
     /// The least effort that reached this recall@10 when the segment was built; exact when none did.
     Recall(f32),
-    /// Keep this many candidates in the graph, at least.
+    /// Keep this many candidates in the graph, at least. Of a segment with cells, probe this many.
     Ef(u32),
+    /// Probe this many cells, and rescore at least this many rows. A segment without cells answers exactly.
+    Cells {
+        /// Cells probed.
+        nprobe: u32,
+        /// Rows rescored with full precision.
+        rescored: u32,
+    },
 }
 
 /// The total order of results across segments: nearest first in the metric's direction, then by key bytes.

@@ -11,6 +11,8 @@ pub enum SegmentKind {
     Flat,
     /// Dense rows with an HNSW graph over them.
     Graph,
+    /// Dense rows in clusters, with 4-bit codes of them. Rows are numbered cell by cell.
+    Cells,
     /// Sparse rows with an inverted index; exact.
     Sparse,
 }
@@ -22,6 +24,8 @@ pub enum Build {
     Flat,
     /// [`SegmentKind::Graph`].
     Graph(HnswParams),
+    /// [`SegmentKind::Cells`]. Puts the rows into another order, so all of them must be of one split.
+    Cells,
     /// [`SegmentKind::Sparse`].
     Sparse,
 }
@@ -35,14 +39,16 @@ pub struct SegmentSettings {
     pub threads: usize,
     /// See `threads`.
     pub parallel_rows: usize,
-    /// Queries that measure a graph's recall.
+    /// Rows of a cell, on average. Smaller cells are probed more precisely, and cost more to choose from.
+    pub rows_per_cell: usize,
+    /// Queries that measure the recall of a graph or of cells.
     pub calibration_queries: usize,
-    /// Seeds the choice of those queries.
+    /// Seeds the choice of those queries, and the training of cells.
     pub seed: u64,
 }
 
 impl Default for SegmentSettings {
     fn default() -> Self {
-        Self { threads: 1, parallel_rows: 20_000, calibration_queries: 200, seed: 0x7461_726e }
+        Self { threads: 1, parallel_rows: 20_000, rows_per_cell: 80, calibration_queries: 200, seed: 0x7461_726e }
     }
 }

@@ -1,4 +1,4 @@
-//! Segment files: flat, graph and sparse, their scorers and their checksums. The only unsafe code of the workspace.
+//! Segment files: flat, graph, cells and sparse, their scorers and their checksums. The only unsafe code of the workspace.
 //!
 //! A segment is an immutable set of rows: point keys, attributes and vectors, indexed for one metric. [`write_segment`]
 //! makes a file of it, [`Segment::open`] maps and verifies one, [`Segment::in_memory`] searches rows that no file has.
@@ -12,6 +12,7 @@
 
 mod calibration;
 mod catalog;
+mod cells;
 mod cost;
 mod dense;
 mod error;
@@ -32,7 +33,7 @@ mod sparse;
 mod topk;
 mod write;
 
-pub use calibration::{Calibration, CalibrationPoint, Recall};
+pub use calibration::{Calibration, CalibrationPoint, CellsCalibration, CellsPoint, Recall};
 pub use catalog::{Catalog, CatalogSegment, SplitRows};
 pub use error::SegmentError;
 pub use hit::{Answer, Effort, Hit, Plan, compare_hits};

@@ -14,7 +14,8 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tarn_model::{Corrupt, Metric, ObjectRef};
 
-use crate::calibration::Calibration;
+use crate::calibration::{Calibration, CellsCalibration};
+use crate::cells::Cells;
 use crate::dense::DenseRows;
 use crate::error::SegmentError;
 use crate::format::{self, BlockKind, Entry, Meta};
@@ -31,11 +32,21 @@ pub(crate) struct Contents {
     pub(crate) attributes: RecordBatch,
     pub(crate) vectors: StoredVectors,
     pub(crate) calibration: Option<Calibration>,
+    pub(crate) cell_calibration: Option<CellsCalibration>,
 }
 
 pub(crate) enum StoredVectors {
-    Dense(DenseRows, Option<Box<Graph>>),
+    Dense(DenseRows, DenseIndex),
     Sparse(SparseRows, ScalarBuffer<f64>, Inverted),
+}
+
+/// What leads to the near ones among dense rows.
+#[derive(Debug)]
+pub(crate) enum DenseIndex {
+    /// Nothing: every row is scored.
+    None,
+    Graph(Box<Graph>),
+    Cells(Box<Cells>),
 }
 
 pub(crate) fn read(name: &str, bytes: Bytes, expected: Option<&ObjectRef>) -> Result<Contents, SegmentError> {
@@ -47,7 +58,7 @@ pub(crate) fn read(name: &str, bytes: Bytes, expected: Option<&ObjectRef>) -> Re
 
     let meta: Meta = blocks.json(BlockKind::Meta)?;
     let fits = match meta.kind {
-        SegmentKind::Flat => !meta.metric.is_sparse() && meta.hnsw.is_none(),
+        SegmentKind::Flat | SegmentKind::Cells => !meta.metric.is_sparse() && meta.hnsw.is_none(),
         SegmentKind::Graph => !meta.metric.is_sparse() && meta.hnsw.is_some(),
         SegmentKind::Sparse => meta.metric.is_sparse() && meta.hnsw.is_none(),
     };
@@ -58,7 +69,7 @@ pub(crate) fn read(name: &str, bytes: Bytes, expected: Option<&ObjectRef>) -> Re
     let keys = read_keys(&blocks, rows)?;
     let attributes = read_attributes(&blocks, rows)?;
     let vectors = match meta.kind {
-        SegmentKind::Flat => StoredVectors::Dense(read_dense(&blocks, &meta)?, None),
+        SegmentKind::Flat => StoredVectors::Dense(read_dense(&blocks, &meta)?, DenseIndex::None),
         SegmentKind::Graph => {
             let dense = read_dense(&blocks, &meta)?;
             let graph = Graph::view(blocks.get(BlockKind::Graph)?, meta.rows, meta.dimension, meta.metric);
@@ -68,12 +79,18 @@ pub(crate) fn read(name: &str, bytes: Bytes, expected: Option<&ObjectRef>) -> Re
                 }
                 ViewError::Graph(message) => SegmentError::Graph(message),
             })?;
-            StoredVectors::Dense(dense, Some(Box::new(graph)))
+            StoredVectors::Dense(dense, DenseIndex::Graph(Box::new(graph)))
+        }
+        SegmentKind::Cells => {
+            let dense = read_dense(&blocks, &meta)?;
+            StoredVectors::Dense(dense, DenseIndex::Cells(Box::new(read_cells(&blocks, &meta)?)))
         }
         SegmentKind::Sparse => read_sparse(&blocks, &meta)?,
     };
     let calibration = if meta.kind == SegmentKind::Graph { Some(blocks.json(BlockKind::Calibration)?) } else { None };
-    Ok(Contents { meta, keys, attributes, vectors, calibration })
+    let cell_calibration =
+        if meta.kind == SegmentKind::Cells { Some(blocks.json(BlockKind::CellCalibration)?) } else { None };
+    Ok(Contents { meta, keys, attributes, vectors, calibration, cell_calibration })
 }
 
 fn read_keys(blocks: &Blocks<'_>, rows: usize) -> Result<Keys, Corrupt> {
@@ -102,6 +119,13 @@ fn read_dense(blocks: &Blocks<'_>, meta: &Meta) -> Result<DenseRows, Corrupt> {
         blocks.check(BlockKind::InverseNorms, if finite { Ok(()) } else { Err("not finite".to_owned()) })?;
     }
     Ok(DenseRows { dimension: meta.dimension as usize, values, inverse_norms })
+}
+
+fn read_cells(blocks: &Blocks<'_>, meta: &Meta) -> Result<Cells, Corrupt> {
+    let (centroids, codes) = (blocks.get(BlockKind::CellCentroids)?, blocks.get(BlockKind::CellCodes)?);
+    let directory = blocks.get(BlockKind::Cells)?;
+    Cells::read(&directory, centroids, codes, meta.metric, meta.dimension, meta.rows)
+        .map_err(|(kind, found)| blocks.corrupt(kind, "valid contents", found))
 }
 
 fn read_sparse(blocks: &Blocks<'_>, meta: &Meta) -> Result<StoredVectors, Corrupt> {

@@ -1,13 +1,14 @@
 //! Chooses how to search a segment, and does it.
 //!
-//! Whether a graph is worth using is `cost`'s to say. An exact plan never finds less than a graph.
+//! Whether a graph or cells are worth using is `cost`'s to say. An exact plan never finds less than either.
 //!
 //! # Never fewer than `k` without a reason
-//! When the graph returns fewer than `k` rows although more are allowed (islands behind deleted rows), the query is
-//! answered by a scan.
+//! When the graph returns fewer than `k` rows although more are allowed (islands behind deleted rows), or the cells that
+//! were probed hold fewer allowed ones, the query is answered by a scan.
 
 use rayon::prelude::*;
 
+use crate::cells::{Cells, Probe};
 use crate::cost;
 use crate::dense::{DenseQuery, DenseRows};
 use crate::error::SegmentError;
@@ -15,6 +16,7 @@ use crate::flat;
 use crate::graph::Graph;
 use crate::hit::{Answer, Effort, Plan};
 use crate::query::{self, Query};
+use crate::read::DenseIndex;
 use crate::rows::{Allowed, Bits, Rows};
 use crate::segment::{Body, Segment};
 use crate::sparse::{self, Inverted, SparseQuery};
@@ -38,14 +40,21 @@ pub(crate) fn search(
         return Ok(vec![nothing; queries.len()]);
     }
     match &segment.body {
-        Body::Dense { rows, graph } => {
+        Body::Dense { rows, index } => {
             let queries: Vec<&DenseQuery> = queries.iter().filter_map(dense).collect();
-            let ef = graph.as_ref().and_then(|_| effort_of(segment, k, effort));
-            match (graph, ef) {
-                (Some(graph), Some(ef)) if cheaper_by_graph(segment, &allowed, ef) => {
-                    Dense { segment, rows, allowed: &allowed, k, stop }.by_graph(graph, &queries, ef)
-                }
-                _ => Ok(Dense { segment, rows, allowed: &allowed, k, stop }.exact(&queries)),
+            let search = Dense { segment, rows, allowed: &allowed, k, stop };
+            match index {
+                DenseIndex::Graph(graph) => match effort_of(segment, k, effort) {
+                    Some(ef) if cheaper_by_graph(segment, &allowed, ef) => search.by_graph(graph, &queries, ef),
+                    _ => Ok(search.exact(&queries)),
+                },
+                DenseIndex::Cells(cells) => match probe_of(segment, cells, &allowed, k, effort) {
+                    Some(probe) if cheaper_by_cells(segment, cells, &allowed, probe) => {
+                        Ok(search.by_cells(cells, &queries, probe))
+                    }
+                    _ => Ok(search.exact(&queries)),
+                },
+                DenseIndex::None => Ok(search.exact(&queries)),
             }
         }
         Body::Sparse { rows, lengths, inverted } => {
@@ -81,7 +90,7 @@ fn sparse_query(query: &Query) -> Option<&SparseQuery> {
 /// How many candidates to keep; `None` for an exact search. The index's own `ef_search` is the least.
 fn effort_of(segment: &Segment, k: usize, effort: Effort) -> Option<u32> {
     let ef = match effort {
-        Effort::Exact => return None,
+        Effort::Exact | Effort::Cells { .. } => return None,
         Effort::Ef(ef) => ef,
         Effort::Recall(recall) => segment.calibration.as_ref()?.effort(recall, k)?,
     };
@@ -92,6 +101,32 @@ fn effort_of(segment: &Segment, k: usize, effort: Effort) -> Option<u32> {
 fn cheaper_by_graph(segment: &Segment, allowed: &Allowed, ef: u32) -> bool {
     let m = segment.meta.hnsw.map_or(16, |params| params.m);
     cost::graph_is_cheaper(allowed, segment.meta.rows, segment.meta.dimension as usize, m, ef)
+}
+
+/// How fast the cells to probe grow as fewer rows are allowed: `(rows / allowed) ^ 0.32`. Measured on word vectors, where the
+/// same recall took 1.15, 1.9 and 4.2 times the cells at 50, 10 and 1 %.
+const FILTER_GROWTH: f64 = 0.32;
+
+/// How many cells to probe and rows to rescore; `None` for an exact search.
+fn probe_of(segment: &Segment, cells: &Cells, allowed: &Allowed, k: usize, effort: Effort) -> Option<Probe> {
+    let (nprobe, rescored) = match effort {
+        Effort::Exact => return None,
+        // As many rows beyond `k` as the best ones by code need at most, as a rule.
+        Effort::Ef(ef) => (ef, ef.saturating_add(16)),
+        Effort::Cells { nprobe, rescored } => (nprobe, rescored),
+        Effort::Recall(recall) => {
+            let (nprobe, rescored) = segment.cell_calibration.as_ref()?.effort(recall, k)?;
+            let growth = (f64::from(segment.meta.rows) / allowed.count.max(1) as f64).max(1.0).powf(FILTER_GROWTH);
+            ((f64::from(nprobe) * growth).ceil() as u32, rescored)
+        }
+    };
+    let all = u32::try_from(cells.count()).unwrap_or(u32::MAX);
+    Some(Probe { nprobe: nprobe.min(all), rescored: rescored.max(u32::try_from(k).unwrap_or(u32::MAX)) })
+}
+
+fn cheaper_by_cells(segment: &Segment, cells: &Cells, allowed: &Allowed, probe: Probe) -> bool {
+    let meta = &segment.meta;
+    cost::cells_are_cheaper(allowed, meta.rows, meta.dimension as usize, cells.count(), probe)
 }
 
 /// A search of dense rows.
@@ -138,6 +173,33 @@ impl<'a> Dense<'a> {
         }
         self.rows.offer_each(self.segment.meta.metric, query, &candidates, &mut top);
         Ok(self.answer(top, self.allowed.count, Plan::Graph { ef }))
+    }
+
+    fn by_cells(&self, cells: &Cells, queries: &[&DenseQuery], probe: Probe) -> Vec<Answer> {
+        let everything = self.allowed.count == u64::from(self.segment.meta.rows);
+        let bits = (!everything).then(|| self.allowed.bits(self.segment.meta.rows));
+        let one = |query: &DenseQuery| self.one_by_cells(cells, query, probe, bits.as_ref());
+        match queries {
+            [query] => vec![one(query)],
+            many => many.par_iter().map(|query| one(query)).collect(),
+        }
+    }
+
+    fn one_by_cells(&self, cells: &Cells, query: &DenseQuery, probe: Probe, bits: Option<&Bits>) -> Answer {
+        let proposed = cells.candidates(query, probe, bits, self.stop);
+        let few = (proposed.rows.len() as u64) < self.allowed.count.min(self.k as u64);
+        if few
+            && proposed.stopped_after.is_none()
+            && let Some(answer) = self.exact(&[query]).pop()
+        {
+            return answer;
+        }
+        let rows: Vec<u32> = proposed.rows.iter().map(|&(_, row)| row).collect();
+        let mut top = TopK::new(self.k, &self.segment.keys);
+        self.rows.offer_each(self.segment.meta.metric, query, &rows, &mut top);
+        let considered = proposed.stopped_after.map_or(self.allowed.count, |scanned| scanned.min(self.allowed.count));
+        let Probe { nprobe, rescored } = probe;
+        self.answer(top, considered, Plan::Cells { nprobe, rescored })
     }
 
     fn answer(&self, top: TopK<'_>, considered: u64, plan: Plan) -> Answer {

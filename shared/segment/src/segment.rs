@@ -11,17 +11,16 @@ use memmap2::Mmap;
 use roaring::RoaringBitmap;
 use tarn_model::{HnswParams, Metric, ObjectRef, SparseVector, Vector};
 
-use crate::calibration::Calibration;
+use crate::calibration::{Calibration, CellsCalibration};
 use crate::dense::DenseRows;
 use crate::error::SegmentError;
 use crate::format::Meta;
-use crate::graph::Graph;
 use crate::hit::{Answer, Effort};
 use crate::input::{SegmentInput, Vectors};
 use crate::keys::Keys;
 use crate::kind::SegmentKind;
 use crate::query::Query;
-use crate::read::{Contents, StoredVectors, read};
+use crate::read::{Contents, DenseIndex, StoredVectors, read};
 use crate::rows::Rows;
 use crate::search;
 use crate::sparse::{Inverted, SparseRows};
@@ -34,11 +33,12 @@ pub struct Segment {
     attributes: RecordBatch,
     pub(crate) body: Body,
     pub(crate) calibration: Option<Calibration>,
+    pub(crate) cell_calibration: Option<CellsCalibration>,
 }
 
 #[derive(Debug)]
 pub(crate) enum Body {
-    Dense { rows: DenseRows, graph: Option<Box<Graph>> },
+    Dense { rows: DenseRows, index: DenseIndex },
     Sparse { rows: SparseRows, lengths: ScalarBuffer<f64>, inverted: OnceLock<Inverted> },
 }
 
@@ -84,7 +84,7 @@ impl Segment {
         let body = match input.vectors {
             Vectors::Dense(values) => {
                 let rows = DenseRows::new(input.metric, input.dimension as usize, values);
-                Body::Dense { rows, graph: None }
+                Body::Dense { rows, index: DenseIndex::None }
             }
             Vectors::Sparse { offsets, indices, values } => {
                 let rows = SparseRows { offsets: offsets.into_inner(), indices, values };
@@ -93,18 +93,18 @@ impl Segment {
             }
         };
         let keys = Keys::computed(input.keys);
-        Ok(Self { meta, keys, attributes: input.attributes, body, calibration: None })
+        Ok(Self { meta, keys, attributes: input.attributes, body, calibration: None, cell_calibration: None })
     }
 
     fn from_contents(contents: Contents) -> Self {
         let body = match contents.vectors {
-            StoredVectors::Dense(rows, graph) => Body::Dense { rows, graph },
+            StoredVectors::Dense(rows, index) => Body::Dense { rows, index },
             StoredVectors::Sparse(rows, lengths, inverted) => {
                 Body::Sparse { rows, lengths, inverted: OnceLock::from(inverted) }
             }
         };
-        let Contents { meta, keys, attributes, calibration, .. } = contents;
-        Self { meta, keys, attributes, body, calibration }
+        let Contents { meta, keys, attributes, calibration, cell_calibration, .. } = contents;
+        Self { meta, keys, attributes, body, calibration, cell_calibration }
     }
 
     /// The number of rows, dead ones included.
@@ -135,6 +135,11 @@ impl Segment {
     /// The measured recall of the graph.
     pub fn calibration(&self) -> Option<&Calibration> {
         self.calibration.as_ref()
+    }
+
+    /// The measured recall of the cells.
+    pub fn cell_calibration(&self) -> Option<&CellsCalibration> {
+        self.cell_calibration.as_ref()
     }
 
     /// The point key of a row.

@@ -4,11 +4,15 @@ use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, AsArray, BinaryArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::buffer::ScalarBuffer;
+use arrow::compute::take;
 use arrow::datatypes::ToByteSlice;
+use arrow::error::ArrowError;
 use arrow::ipc::writer::FileWriter;
 
-use crate::calibration::Calibration;
+use crate::calibration::{Calibration, CellsCalibration};
+use crate::cells;
 use crate::dense::DenseRows;
 use crate::error::SegmentError;
 use crate::format::{self, BlockKind, Entry, Meta};
@@ -31,6 +35,8 @@ pub struct SegmentSummary {
     pub kind: SegmentKind,
     /// Of a graph.
     pub calibration: Option<Calibration>,
+    /// Of cells.
+    pub cell_calibration: Option<CellsCalibration>,
 }
 
 /// Called with rows done and rows in all, from any thread.
@@ -82,6 +88,7 @@ fn write(
     let (kind, hnsw) = match build {
         Build::Flat => (SegmentKind::Flat, None),
         Build::Graph(params) => (SegmentKind::Graph, Some(params)),
+        Build::Cells => (SegmentKind::Cells, None),
         Build::Sparse => (SegmentKind::Sparse, None),
     };
     if (kind == SegmentKind::Sparse) != input.metric.is_sparse() {
@@ -89,10 +96,13 @@ fn write(
         return Err(SegmentError::Input(format!("a {kind:?} segment cannot serve {metric}")));
     }
     progress(0, u64::from(rows));
+    if let (Build::Cells, Vectors::Dense(values)) = (build, &input.vectors) {
+        return write_cells(input, values.clone(), settings, out, path, progress);
+    }
     let mut file = BlockWriter::new(out, path)?;
     let meta = Meta { kind, metric: input.metric, dimension: input.dimension, rows, hnsw };
     file.json(BlockKind::Meta, &meta)?;
-    write_keys(&mut file, input)?;
+    write_keys(&mut file, &input.keys)?;
     file.block(BlockKind::Attributes, |block| write_attributes(block, &input.attributes))?;
     let calibration = match &input.vectors {
         Vectors::Dense(values) => {
@@ -119,17 +129,77 @@ fn write(
     };
     let (bytes, crc32c) = file.finish()?;
     progress(u64::from(rows), u64::from(rows));
-    Ok(SegmentSummary { bytes, crc32c, rows, kind, calibration })
+    Ok(SegmentSummary { bytes, crc32c, rows, kind, calibration, cell_calibration: None })
 }
 
-fn write_keys(file: &mut BlockWriter<'_>, input: &SegmentInput) -> Result<(), SegmentError> {
-    let offsets = input.keys.value_offsets();
-    let (first, last) = (offsets[0], offsets[input.rows()]);
+/// Rows per write of vectors that are gathered.
+const GATHERED_ROWS: usize = 256;
+
+/// Rows go into the file cell by cell: keys, attributes and vectors alike, so that a row's number leads to all of them, and
+/// what is near to one another is fetched together. Vectors are gathered as they are written; the largest part of the input
+/// is in memory once.
+fn write_cells(
+    input: &SegmentInput,
+    values: ScalarBuffer<f32>,
+    settings: &SegmentSettings,
+    out: &mut dyn Write,
+    path: PathBuf,
+    progress: ProgressFn<'_>,
+) -> Result<SegmentSummary, SegmentError> {
+    let (rows, kind) = (input.rows() as u32, SegmentKind::Cells);
+    let dense = DenseRows::new(input.metric, input.dimension as usize, values);
+    let built = cells::build(&dense, input.metric, &Keys::computed(input.keys.clone()), settings, progress)?;
+    let (keys, attributes) = reorder(input, &built.order)
+        .map_err(|error| SegmentError::Input(format!("rows that cannot be put in order: {error}")))?;
+
+    let mut file = BlockWriter::new(out, path)?;
+    file.json(BlockKind::Meta, &Meta { kind, metric: input.metric, dimension: input.dimension, rows, hnsw: None })?;
+    write_keys(&mut file, &keys)?;
+    file.block(BlockKind::Attributes, |block| write_attributes(block, &attributes))?;
+    file.block(BlockKind::DenseVectors, |block| {
+        let mut gathered = Vec::with_capacity(GATHERED_ROWS * dense.dimension);
+        for rows in built.order.chunks(GATHERED_ROWS) {
+            gathered.clear();
+            for &row in rows {
+                gathered.extend_from_slice(dense.row(row));
+            }
+            block.write_all(gathered.to_byte_slice())?;
+        }
+        Ok(())
+    })?;
+    if let Some(norms) = &dense.inverse_norms {
+        let norms: Vec<f32> = built.order.iter().map(|&row| norms[row as usize]).collect();
+        file.bytes(BlockKind::InverseNorms, norms.to_byte_slice())?;
+    }
+    // What a reader needs first comes last, beside the footer.
+    file.bytes(BlockKind::CellCodes, &built.codes)?;
+    file.bytes(BlockKind::CellCentroids, &built.centroids)?;
+    file.bytes(BlockKind::Cells, &built.directory)?;
+    file.json(BlockKind::CellCalibration, &built.calibration)?;
+    let (bytes, crc32c) = file.finish()?;
+    progress(u64::from(rows), u64::from(rows));
+    Ok(SegmentSummary { bytes, crc32c, rows, kind, calibration: None, cell_calibration: Some(built.calibration) })
+}
+
+/// Keys and attributes with row `order[i]` at place `i`.
+fn reorder(input: &SegmentInput, order: &[u32]) -> Result<(BinaryArray, RecordBatch), ArrowError> {
+    let order = UInt32Array::from(order.to_vec());
+    let keys = take(&input.keys, &order, None)?;
+    let columns: Result<Vec<_>, ArrowError> =
+        input.attributes.columns().iter().map(|column| take(column, &order, None)).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(order.len()));
+    let attributes = RecordBatch::try_new_with_options(input.attributes.schema(), columns?, &options)?;
+    Ok((keys.as_binary::<i32>().clone(), attributes))
+}
+
+fn write_keys(file: &mut BlockWriter<'_>, keys: &BinaryArray) -> Result<(), SegmentError> {
+    let offsets = keys.value_offsets();
+    let (first, last) = (offsets[0], offsets[keys.len()]);
     file.block(BlockKind::KeyOffsets, |block| write_rebased(block, offsets))?;
-    file.bytes(BlockKind::KeyBytes, &input.keys.value_data()[first as usize..last as usize])?;
-    let pairs = hash_pairs(&input.keys);
+    file.bytes(BlockKind::KeyBytes, &keys.value_data()[first as usize..last as usize])?;
+    let pairs = hash_pairs(keys);
     if let Some(pair) = pairs.windows(2).find(|pair| {
-        let [a, b] = [pair[0].1, pair[1].1].map(|row| input.keys.value(row as usize));
+        let [a, b] = [pair[0].1, pair[1].1].map(|row| keys.value(row as usize));
         pair[0].0 == pair[1].0 && a == b
     }) {
         return Err(SegmentError::Input(format!("rows {} and {} have the same key", pair[0].1, pair[1].1)));

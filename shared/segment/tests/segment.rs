@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too, may panic")]
 
+#[path = "segment/cells.rs"]
+mod cells;
 #[path = "segment/corruption.rs"]
 mod corruption;
 #[path = "segment/dense.rs"]

@@ -102,6 +102,7 @@ pub(super) fn kind_name(kind: SegmentKind) -> &'static str {
     match kind {
         SegmentKind::Flat => "flat",
         SegmentKind::Graph => "graph",
+        SegmentKind::Cells => "cells",
         SegmentKind::Sparse => "sparse",
     }
 }

@@ -207,8 +207,11 @@ pub(super) async fn segment(context: &Context, id: &IndexId, segment: Ulid, rows
         Ok(Row::new(false, values, Some(&segment.vector(row))))
     });
     let shown = shown.collect::<Result<Vec<_>, CliError>>()?;
-    // Recall by effort, measured when the graph was built; null for kinds without a graph.
-    let calibration = serde_json::to_value(segment.calibration())?;
+    // Recall by effort, measured when the graph or the cells were built; null for kinds without either.
+    let calibration = match segment.cell_calibration() {
+        Some(cells) => serde_json::to_value(cells)?,
+        None => serde_json::to_value(segment.calibration())?,
+    };
     let facts = serde_json::Map::from_iter([
         ("kind".to_owned(), Json::from(kind_name(segment.kind()))),
         ("metric".to_owned(), Json::from(segment.metric().algorithm_type())),

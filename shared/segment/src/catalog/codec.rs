@@ -55,6 +55,7 @@ fn kind_name(kind: SegmentKind) -> &'static str {
     match kind {
         SegmentKind::Flat => "flat",
         SegmentKind::Graph => "graph",
+        SegmentKind::Cells => "cells",
         SegmentKind::Sparse => "sparse",
     }
 }
@@ -163,6 +164,7 @@ fn segment(batch: &RecordBatch, row: usize) -> Result<CatalogSegment, String> {
     let kind = match batch.column(3).as_string::<i32>().value(row) {
         "flat" => SegmentKind::Flat,
         "graph" => SegmentKind::Graph,
+        "cells" => SegmentKind::Cells,
         "sparse" => SegmentKind::Sparse,
         other => return Err(format!("kind {other}")),
     };

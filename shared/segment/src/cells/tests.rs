@@ -1,0 +1,296 @@
+//! Cells as a whole: what is built, read and searched.
+
+use arrow::array::BinaryArray;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use roaring::RoaringBitmap;
+
+use super::build::Built;
+use super::*;
+use crate::dense::DenseRows;
+use crate::keys::Keys;
+use crate::kind::SegmentSettings;
+use crate::rows::{Allowed, Rows};
+use crate::topk::TopK;
+
+const METRICS: [Metric; 3] = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
+
+struct World {
+    metric: Metric,
+    dense: DenseRows,
+    keys: Keys,
+    built: Built,
+    cells: Cells,
+}
+
+impl World {
+    fn new(metric: Metric, rows: &[Vec<f32>]) -> Self {
+        Self::with(metric, rows, &SegmentSettings { rows_per_cell: 20, ..SegmentSettings::default() })
+    }
+
+    fn with(metric: Metric, rows: &[Vec<f32>], settings: &SegmentSettings) -> Self {
+        let dimension = rows.first().map_or(3, Vec::len);
+        let dense = DenseRows::new(metric, dimension, rows.concat().into());
+        let keys = Keys::computed(BinaryArray::from_iter_values((0..rows.len() as u32).map(u32::to_be_bytes)));
+        let built = build(&dense, metric, &keys, settings, &|_, _| {}).unwrap();
+        let cells = read(&built, metric, dimension, rows.len()).unwrap();
+        Self { metric, dense, keys, built, cells }
+    }
+
+    /// The rows that are proposed, as numbered in the input.
+    fn proposed(&self, query: &[f32], probe: Probe, allowed: Option<&Bits>) -> Vec<u32> {
+        let query = DenseQuery::new(self.metric, query);
+        let proposed = self.cells.candidates(&query, probe, allowed, &|| false);
+        assert!(proposed.stopped_after.is_none() && proposed.rows.len() <= probe.rescored as usize);
+        assert!(proposed.rows.is_sorted_by(|a, b| a.0 >= b.0));
+        proposed.rows.iter().map(|&(_, at)| self.built.order[at as usize]).collect()
+    }
+
+    /// The share of the ten nearest that is among the proposed rows.
+    fn recall(&self, queries: &[Vec<f32>], probe: Probe) -> f64 {
+        let all: Vec<u32> = (0..self.keys.len() as u32).collect();
+        let mut found = 0;
+        for values in queries {
+            let query = DenseQuery::new(self.metric, values);
+            let nearest = |rows: &[u32]| -> Vec<u32> {
+                let mut top = TopK::new(10, &self.keys);
+                self.dense.offer_each(self.metric, &query, rows, &mut top);
+                top.into_hits(false).iter().map(|hit| hit.row).collect()
+            };
+            let truth = nearest(&all);
+            found += nearest(&self.proposed(values, probe, None)).iter().filter(|row| truth.contains(row)).count();
+        }
+        found as f64 / (10 * queries.len()) as f64
+    }
+}
+
+fn read(built: &Built, metric: Metric, dimension: usize, rows: usize) -> Result<Cells, Fault> {
+    let (centroids, codes) = (built.centroids.clone(), built.codes.clone());
+    Cells::read(&built.directory, centroids, codes, metric, dimension as u32, rows as u32)
+}
+
+/// Points around 60 centres.
+fn clustered(rows: usize, dimension: usize, seed: u64) -> Vec<Vec<f32>> {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let centres: Vec<Vec<f32>> =
+        (0..60).map(|_| (0..dimension).map(|_| rng.random_range(-1.0..1.0)).collect()).collect();
+    (0..rows)
+        .map(|_| {
+            let centre = &centres[rng.random_range(0..centres.len())];
+            centre.iter().map(|x| x + rng.random_range(-0.4..0.4)).collect()
+        })
+        .collect()
+}
+
+const ALL: Probe = Probe { nprobe: u32::MAX, rescored: u32::MAX };
+
+#[test]
+fn cells_hold_every_row() {
+    for metric in METRICS {
+        for (count, dimension) in [(0, 3), (1, 3), (2, 1), (15, 5), (16, 8), (17, 9), (333, 20), (2000, 33)] {
+            let rows = clustered(count, dimension, 71);
+            let world = World::new(metric, &rows);
+            let mut order = world.built.order.clone();
+            order.sort_unstable();
+            assert!(order.into_iter().eq(0..count as u32), "{metric:?}, {count} rows");
+            if let Some(query) = rows.first() {
+                let mut proposed = world.proposed(query, ALL, None);
+                proposed.sort_unstable();
+                assert!(proposed.into_iter().eq(0..count as u32), "{metric:?}, {count} rows");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_not_allowed_are_not_proposed() {
+    let rows = clustered(2000, 12, 72);
+    let world = World::new(Metric::L2, &rows);
+    let mut rng = SmallRng::seed_from_u64(73);
+    let all = 0..2000;
+    for share in [0.0, 0.01, 0.5, 1.0] {
+        let matches: RoaringBitmap = (0..2000).filter(|_| rng.random_bool(share)).collect();
+        let mask = Rows { ranges: std::slice::from_ref(&all), matches: Some(&matches), ..Rows::default() };
+        let bits = Allowed::resolve(&mask, 2000).bits(2000);
+        let query = DenseQuery::new(Metric::L2, &rows[7]);
+        let proposed = world.cells.candidates(&query, ALL, Some(&bits), &|| false).rows;
+        let proposed: RoaringBitmap = proposed.into_iter().map(|(_, at)| at).collect();
+        assert_eq!(proposed, matches);
+        let some = world.cells.candidates(&query, Probe { nprobe: 10, rescored: 24 }, Some(&bits), &|| false).rows;
+        assert!(some.len() <= 24 && some.iter().all(|&(_, at)| matches.contains(at)));
+    }
+}
+
+#[test]
+fn few_cells_and_few_rows_find_the_nearest() {
+    let mut rows = clustered(8100, 24, 74);
+    let queries = rows.split_off(8000);
+    for metric in METRICS {
+        let world = World::new(metric, &rows);
+        let cells = world.cells.count() as u32;
+        assert!((300..=500).contains(&cells), "{cells}");
+        let recall = world.recall(&queries, Probe { nprobe: cells / 4, rescored: 32 });
+        assert!(recall > 0.95, "{metric:?}: {recall}");
+        // The codes alone: all cells, few rows.
+        let recall = world.recall(&queries, Probe { nprobe: cells, rescored: 24 });
+        assert!(recall > 0.98, "{metric:?}: {recall}");
+    }
+}
+
+#[test]
+fn what_all_rows_share_costs_no_precision() {
+    let far = |x: &f32| 3000.0 + x;
+    let mut rows: Vec<Vec<f32>> = clustered(4050, 16, 75).iter().map(|row| row.iter().map(far).collect()).collect();
+    let queries = rows.split_off(4000);
+    let world = World::new(Metric::L2, &rows);
+    let recall = world.recall(&queries, Probe { nprobe: 50, rescored: 32 });
+    assert!(recall > 0.9, "{recall}");
+}
+
+#[test]
+fn an_inner_product_finds_long_rows_in_cells_whose_centroid_is_not_the_best() {
+    let mut rng = SmallRng::seed_from_u64(76);
+    let mut rows = clustered(4050, 16, 77);
+    for row in &mut rows {
+        let length = 4f32.powf(rng.random_range(-1.0..1.0));
+        row.iter_mut().for_each(|x| *x *= length);
+    }
+    let queries = rows.split_off(4000);
+    let world = World::new(Metric::InnerProduct, &rows);
+    let recall = world.recall(&queries, Probe { nprobe: 60, rescored: 32 });
+    assert!(recall > 0.95, "{recall}");
+    // A query of another length asks the same.
+    let scaled: Vec<Vec<f32>> = queries.iter().map(|query| query.iter().map(|x| x * 1e4).collect()).collect();
+    let other = world.recall(&scaled, Probe { nprobe: 60, rescored: 32 });
+    assert!((recall - other).abs() < 0.02, "{recall} and {other}");
+}
+
+#[test]
+fn vectors_of_any_length_have_codes() {
+    let mut rng = SmallRng::seed_from_u64(78);
+    for scale in [0.0f32, 1e-45, 1e-38, 1e-25, 1e-7, 1e8, 9.9e15] {
+        let mut row = || -> Vec<f32> { (0..10).map(|_| rng.random_range(-1.0f32..1.0) * scale).collect() };
+        let rows: Vec<Vec<f32>> = (0..300).map(|_| row()).collect();
+        for metric in METRICS {
+            let world = World::new(metric, &rows);
+            assert_eq!(world.proposed(&rows[3], ALL, None).len(), 300, "{metric:?}, {scale}");
+            assert_eq!(world.proposed(&[0.0; 10], ALL, None).len(), 300, "{metric:?}, {scale}");
+            // Squares of numbers so small leave f32, in exact scans, too.
+            if scale > 1e-18 || (metric == Metric::Cosine && scale > 1e-30) {
+                let recall = world.recall(&rows[..50], Probe { nprobe: u32::MAX, rescored: 32 });
+                assert!(recall > 0.97, "{metric:?}, {scale}: {recall}");
+            }
+        }
+    }
+    // One long row among short ones, and one short among long.
+    for (most, one) in [(1e-3f32, 1e12f32), (1e12, 1e-3)] {
+        let mut rows = vec![vec![most, -most]; 100];
+        rows[50] = vec![one, one];
+        for metric in METRICS {
+            assert_eq!(World::new(metric, &rows).proposed(&[1.0, 0.5], ALL, None).len(), 100);
+        }
+    }
+}
+
+#[test]
+fn the_same_input_and_seed_give_the_same_bytes() {
+    let rows = clustered(3000, 10, 79);
+    let settings = |seed| SegmentSettings { rows_per_cell: 20, seed, ..SegmentSettings::default() };
+    let [a, b, c] = [1, 1, 2].map(|seed| World::with(Metric::Cosine, &rows, &settings(seed)).built);
+    assert!(a.order == b.order && a.directory == b.directory && a.codes == b.codes && a.centroids == b.centroids);
+    assert_eq!(a.calibration, b.calibration);
+    assert!(a.order != c.order);
+}
+
+#[test]
+fn a_promised_recall_holds_for_queries_that_no_build_has_seen() {
+    let mut rows = clustered(12_300, 24, 80);
+    let queries = rows.split_off(12_000);
+    for metric in METRICS {
+        let world = World::new(metric, &rows);
+        let calibration = &world.built.calibration;
+        assert_eq!(calibration.queries, 200);
+        for ladder in [&calibration.at_10, &calibration.at_100] {
+            assert!(ladder.is_sorted_by(|a, b| a.recall.floor < b.recall.floor));
+        }
+        for promised in [0.8, 0.95] {
+            let (nprobe, rescored) = calibration.effort(promised, 10).unwrap();
+            let recall = world.recall(&queries, Probe { nprobe, rescored });
+            assert!(recall > f64::from(promised) - 0.01, "{metric:?}: {recall} for {promised}");
+        }
+    }
+}
+
+#[test]
+fn a_search_stops_between_cells() {
+    let rows = clustered(4000, 8, 81);
+    let world = World::new(Metric::L2, &rows);
+    let query = DenseQuery::new(Metric::L2, &rows[0]);
+    let asked = std::cell::Cell::new(0);
+    let stop = || asked.replace(asked.get() + 1) >= 1;
+    let proposed = world.cells.candidates(&query, ALL, None, &stop);
+    let scanned = proposed.stopped_after.unwrap();
+    assert!(scanned > 0 && scanned < 4000 && !proposed.rows.is_empty());
+}
+
+/// Whatever the bytes, opening them ends in a fault or in cells that can be searched.
+#[test]
+fn hostile_bytes_neither_panic_nor_lead_outside() {
+    let rows = clustered(300, 9, 82);
+    let mut rng = SmallRng::seed_from_u64(83);
+    let mut refused = 0;
+    const TRIALS: usize = 3000;
+    for metric in METRICS {
+        let world = World::new(metric, &rows);
+        for _ in 0..TRIALS {
+            let mut directory = world.built.directory.clone();
+            let mut centroids = world.built.centroids.to_vec();
+            let mut codes = world.built.codes.to_vec();
+            for _ in 0..rng.random_range(1..4) {
+                let block = match rng.random_range(0..6) {
+                    0 => &mut centroids,
+                    1 | 2 => &mut codes,
+                    _ => &mut directory,
+                };
+                let at = rng.random_range(0..block.len());
+                match rng.random_range(0..6) {
+                    0 => block.truncate(at),
+                    1 => block.extend_from_within(at..),
+                    2 => block[at] = 0xff,
+                    3 => block[at] = 0,
+                    4 => block[at..].fill(0xff),
+                    _ => block[at] ^= 1 << rng.random_range(0..8u8),
+                }
+                if block.is_empty() {
+                    break;
+                }
+            }
+            // As a liar would, who knows how to make checksums true.
+            if rng.random_bool(0.7) {
+                seal(&mut directory, &codes, metric, 9);
+            }
+            match Cells::read(&directory, centroids.into(), codes.into(), metric, 9, 300) {
+                Ok(cells) => {
+                    let query = DenseQuery::new(metric, &rows[0]);
+                    let proposed = cells.candidates(&query, ALL, None, &|| false).rows;
+                    assert!(proposed.len() <= 300 && proposed.iter().all(|&(_, row)| row < 300));
+                }
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(refused > TRIALS && refused < 3 * TRIALS, "{refused} of {}", 3 * TRIALS);
+}
+
+/// Writes the checksum of each cell that lies within the codes.
+fn seal(directory: &mut [u8], codes: &[u8], metric: Metric, dimension: usize) {
+    let mut at = 0usize;
+    let Some(entries) = directory.get_mut(8 + 4 * dimension..) else { return };
+    for entry in entries.chunks_exact_mut(24) {
+        let rows = u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]);
+        let end = at.saturating_add(layout::parts(rows, dimension, metric).size as usize);
+        let Some(cell) = codes.get(at..end) else { return };
+        entry[20..].copy_from_slice(&crc32c::crc32c(cell).to_le_bytes());
+        at = end;
+    }
+}

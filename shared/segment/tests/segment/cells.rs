@@ -1,0 +1,182 @@
+//! Cells: what a file of them answers.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use roaring::RoaringBitmap;
+use tarn_model::{Metric, Vector};
+use tarn_segment::{Build, Effort, Plan, Query, Segment, SegmentKind, SegmentSettings};
+
+use crate::support::{Fixture, Mask};
+
+const ROWS: usize = 24_000;
+const DIMENSION: usize = 24;
+
+/// Points around 60 centres: neighbours mean something, as they do in embeddings.
+fn clustered(rows: usize, dimension: usize, seed: u64) -> Vec<Vec<f32>> {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let centres: Vec<Vec<f32>> =
+        (0..60).map(|_| (0..dimension).map(|_| rng.random_range(-1.0..1.0)).collect()).collect();
+    (0..rows)
+        .map(|_| {
+            let centre = &centres[rng.random_range(0..centres.len())];
+            centre.iter().map(|x| x + rng.random_range(-0.4..0.4)).collect()
+        })
+        .collect()
+}
+
+fn settings() -> SegmentSettings {
+    SegmentSettings { rows_per_cell: 40, ..SegmentSettings::default() }
+}
+
+/// A fixture whose rows stand as they do in its file, so that masks and answers mean the same rows.
+struct Built {
+    fixture: Fixture,
+    segment: Segment,
+    unseen: Vec<Vec<f32>>,
+}
+
+fn built(metric: Metric) -> Built {
+    let mut rows = clustered(ROWS + 100, DIMENSION, 91);
+    let unseen = rows.split_off(ROWS);
+    let mut fixture = Fixture::dense(metric, rows);
+    let segment = Segment::from_bytes("cells.seg", fixture.file_with(Build::Cells, &settings()).0).unwrap();
+    fixture.rows = (0..segment.rows()).map(|row| (segment.key(row).to_vec(), segment.vector(row))).collect();
+    Built { fixture, segment, unseen }
+}
+
+fn cosine() -> &'static Built {
+    static BUILT: OnceLock<Built> = OnceLock::new();
+    BUILT.get_or_init(|| built(Metric::Cosine))
+}
+
+/// Mean recall@k over the unseen queries, and how many were answered by cells.
+fn recall(built: &Built, k: usize, mask: &Mask, effort: Effort) -> (f64, usize) {
+    let (mut found, mut by_cells) = (0, 0);
+    for query in &built.unseen {
+        let prepared = Query::dense(built.fixture.metric, query).unwrap();
+        let answer = built.segment.search(&prepared, k, &mask.rows(), effort, &|| false).unwrap();
+        let want = built.fixture.naive(&Vector::Dense(query.clone()), k, mask);
+        assert_eq!((answer.hits.len(), answer.considered), (want.len(), answer.allowed));
+        assert!(answer.hits.iter().all(|hit| mask.allows(hit.row)));
+        found += answer.hits.iter().filter(|hit| want.iter().any(|(row, _)| *row == hit.row)).count();
+        by_cells += usize::from(matches!(answer.plan, Plan::Cells { .. }));
+    }
+    (found as f64 / (k * built.unseen.len()) as f64, by_cells)
+}
+
+#[test]
+fn keys_attributes_and_vectors_move_together() {
+    let given = Fixture::dense(Metric::L2, clustered(700, 5, 92));
+    let settings = SegmentSettings { rows_per_cell: 10, ..SegmentSettings::default() };
+    let segment = Segment::from_bytes("cells.seg", given.file_with(Build::Cells, &settings).0).unwrap();
+    assert_eq!((segment.kind(), segment.rows()), (SegmentKind::Cells, 700));
+    let numbers = segment.attributes().column_by_name("number").unwrap();
+    let numbers = numbers.as_any().downcast_ref::<arrow::array::Int64Array>().unwrap();
+    let mut moved = 0;
+    for (given_row, (key, vector)) in given.rows.iter().enumerate() {
+        let row = segment.find_key(key).unwrap();
+        assert_eq!(segment.key(row), key);
+        assert_eq!(&segment.vector(row), vector);
+        assert_eq!(numbers.value(row as usize), given_row as i64);
+        moved += usize::from(row as usize != given_row);
+    }
+    assert!(moved > 600, "{moved}");
+}
+
+#[test]
+fn the_recall_that_was_asked_for_is_reached_by_cells() {
+    for metric in [Metric::L2, Metric::InnerProduct, Metric::Cosine] {
+        let built = built(metric);
+        let mask = Mask::all(ROWS);
+        for asked in [0.8, 0.95] {
+            let (recall, by_cells) = recall(&built, 10, &mask, Effort::Recall(asked));
+            assert!(recall > f64::from(asked) - 0.01, "{metric:?}: {recall} for {asked}");
+            assert_eq!(by_cells, 100, "{metric:?} at {asked}");
+        }
+    }
+}
+
+#[test]
+fn all_cells_and_many_rows_find_what_the_exact_scan_finds() {
+    let built = cosine();
+    let mask = Mask::all(ROWS);
+    let effort = Effort::Cells { nprobe: u32::MAX, rescored: 400 };
+    for query in &built.unseen[..20] {
+        let query = Query::dense(Metric::Cosine, query).unwrap();
+        let exact = built.segment.search(&query, 10, &mask.rows(), Effort::Exact, &|| false).unwrap();
+        let cells = built.segment.search(&query, 10, &mask.rows(), effort, &|| false).unwrap();
+        // To the bit: the kernels are the same.
+        assert_eq!(cells.hits, exact.hits);
+        assert_eq!(exact.plan, Plan::Exact);
+    }
+}
+
+#[test]
+fn a_filter_costs_no_recall() {
+    let built = cosine();
+    let mut rng = SmallRng::seed_from_u64(93);
+    for share in [0.5, 0.25, 0.02] {
+        let matches: RoaringBitmap = (0..ROWS as u32).filter(|_| rng.random_bool(share)).collect();
+        let deleted: RoaringBitmap = (0..ROWS as u32).filter(|_| rng.random_bool(0.1)).collect();
+        let mask = Mask { matches: Some(matches), deleted: Some(deleted), ..Mask::all(ROWS) };
+        let (recall, by_cells) = recall(built, 10, &mask, Effort::Recall(0.95));
+        assert!(recall > 0.94, "{recall} at {share}");
+        // Few rows are scanned one by one.
+        assert_eq!(by_cells, if share > 0.2 { 100 } else { 0 }, "at {share}");
+    }
+}
+
+#[test]
+fn cells_that_hold_too_few_rows_are_no_reason_for_fewer_hits() {
+    let built = cosine();
+    let mask = Mask::all(ROWS);
+    let query = Query::dense(Metric::Cosine, &built.unseen[0]).unwrap();
+    let effort = Effort::Cells { nprobe: 1, rescored: 1000 };
+    let answer = built.segment.search(&query, 1000, &mask.rows(), effort, &|| false).unwrap();
+    assert_eq!((answer.hits.len(), answer.plan), (1000, Plan::Exact));
+}
+
+#[test]
+fn a_batch_answers_as_each_query_alone() {
+    let built = cosine();
+    let mask = Mask::all(ROWS);
+    let queries: Vec<Query> =
+        built.unseen[..10].iter().map(|query| Query::dense(Metric::Cosine, query).unwrap()).collect();
+    let effort = Effort::Recall(0.9);
+    let batch = built.segment.search_many(&queries, 10, &mask.rows(), effort, &|| false).unwrap();
+    for (query, answer) in queries.iter().zip(batch) {
+        assert_eq!(built.segment.search(query, 10, &mask.rows(), effort, &|| false).unwrap(), answer);
+    }
+}
+
+#[test]
+fn a_stopped_search_says_how_much_it_considered() {
+    let built = cosine();
+    let mask = Mask::all(ROWS);
+    let query = Query::dense(Metric::Cosine, &built.unseen[0]).unwrap();
+    let asked = AtomicUsize::new(0);
+    let stop = || asked.fetch_add(1, Ordering::Relaxed) >= 1;
+    let effort = Effort::Cells { nprobe: 500, rescored: 24 };
+    let answer = built.segment.search(&query, 10, &mask.rows(), effort, &stop).unwrap();
+    assert!(answer.considered > 0 && answer.considered < answer.allowed, "{answer:?}");
+    let answer = built.segment.search(&query, 10, &mask.rows(), effort, &|| true).unwrap();
+    assert_eq!((answer.considered, answer.hits.len()), (0, 0));
+}
+
+#[test]
+fn few_rows_have_cells_too() {
+    for metric in [Metric::L2, Metric::InnerProduct, Metric::Cosine] {
+        for rows in [0, 1, 2, 30] {
+            let fixture = Fixture::dense(metric, clustered(rows, 3, 94));
+            let segment = fixture.open(Build::Cells);
+            assert_eq!(segment.rows() as usize, rows);
+            let dimension = segment.dimension() as usize;
+            let query = Query::dense(metric, &vec![0.5; dimension]).unwrap();
+            let answer = segment.search(&query, 5, &Mask::all(rows).rows(), Effort::Recall(0.9), &|| false).unwrap();
+            assert_eq!(answer.hits.len(), rows.min(5));
+        }
+    }
+}
