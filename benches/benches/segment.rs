@@ -19,7 +19,9 @@ use divan::{Bencher, black_box};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tarn_model::{HnswParams, Metric, SparseVector};
-use tarn_segment::{Build, Effort, Query, Rows, Segment, SegmentInput, SegmentSettings, Vectors, write_segment};
+use tarn_segment::{
+    Build, Effort, Query, Rows, Segment, SegmentInput, SegmentSettings, SegmentSummary, Vectors, write_segment,
+};
 
 fn main() {
     print_bandwidth();
@@ -112,36 +114,64 @@ fn flat_50k_x_128_batch_of(bencher: Bencher<'_, '_>, batch: usize) {
     bencher.counter(batch).bench(|| search(&FLAT, &queries, Effort::Exact));
 }
 
-static GRAPH: LazyLock<Segment> = LazyLock::new(|| {
+/// Builds a segment of 100,000 rows of 128 coordinates, says how long that took, and opens it.
+fn built(name: &str, build: Build) -> (SegmentSummary, Segment) {
     let input = dense(Metric::Cosine, 128, 100_000);
-    let params = HnswParams { m: 16, ef_construction: 128, ef_search: 16 };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let settings = SegmentSettings { threads, ..SegmentSettings::default() };
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("graph.seg");
+    let path = directory.path().join("built.seg");
     let start = Instant::now();
-    let summary = write_segment(&input, Build::Graph(params), &settings, &path, &|_, _| {}).unwrap();
-    println!("graph of 100000 x 128: built in {:.1} s, {} bytes", start.elapsed().as_secs_f64(), summary.bytes);
-    for point in summary.calibration.iter().flat_map(|calibration| &calibration.points) {
-        println!("  ef {:5}: recall@10 {:.4}, recall@100 {:.4}", point.ef, point.at_10.mean, point.at_100.mean);
-    }
+    let summary = write_segment(&input, build, &settings, &path, &|_, _| {}).unwrap();
+    println!("{name} of 100000 x 128: built in {:.1} s, {} bytes", start.elapsed().as_secs_f64(), summary.bytes);
     let start = Instant::now();
     let segment = Segment::open(&path, None).unwrap();
     println!("opened and verified in {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
+    (summary, segment)
+}
+
+static GRAPH: LazyLock<Segment> = LazyLock::new(|| {
+    let (summary, segment) = built("graph", Build::Graph(HnswParams { m: 16, ef_construction: 128, ef_search: 16 }));
+    for point in summary.calibration.iter().flat_map(|calibration| &calibration.points) {
+        println!("  ef {:5}: recall@10 {:.4}, recall@100 {:.4}", point.ef, point.at_10.mean, point.at_100.mean);
+    }
+    segment
+});
+
+static CELLS: LazyLock<Segment> = LazyLock::new(|| {
+    let (summary, segment) = built("cells", Build::Cells);
+    for point in summary.cell_calibration.iter().flat_map(|calibration| &calibration.at_10) {
+        println!("  nprobe {:5}, rescored {:3}: recall@10 {:.4}", point.nprobe, point.rescored, point.recall.mean);
+    }
     segment
 });
 
 #[divan::bench(args = [0.9, 0.95, 0.99])]
-fn graph_100k_x_128_recall(bencher: Bencher<'_, '_>, recall: f32) {
-    let Vectors::Dense(values) = GRAPH.vectors() else { return };
+fn cells_100k_x_128_recall(bencher: Bencher<'_, '_>, recall: f32) {
+    let queries = near(&CELLS);
+    let mut next = queries.iter().cycle();
+    bencher
+        .counter(1usize)
+        .with_inputs(|| next.next().unwrap())
+        .bench_local_values(|query| search(&CELLS, query, Effort::Recall(recall)));
+}
+
+/// Queries beside rows of a segment of 100,000 rows of 128 coordinates.
+fn near(segment: &Segment) -> Vec<[Query; 1]> {
+    let Vectors::Dense(values) = segment.vectors() else { return Vec::new() };
     let mut rng = StdRng::seed_from_u64(4);
-    let queries: Vec<[Query; 1]> = (0..500)
+    (0..500)
         .map(|_| {
             let at = rng.random_range(0..100_000) * 128;
             let near: Vec<f32> = values[at..at + 128].iter().map(|x| x + rng.random_range(-0.3f32..0.3)).collect();
             [Query::dense(Metric::Cosine, &near).unwrap()]
         })
-        .collect();
+        .collect()
+}
+
+#[divan::bench(args = [0.9, 0.95, 0.99])]
+fn graph_100k_x_128_recall(bencher: Bencher<'_, '_>, recall: f32) {
+    let queries = near(&GRAPH);
     let mut next = queries.iter().cycle();
     bencher
         .counter(1usize)
