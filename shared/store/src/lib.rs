@@ -15,6 +15,7 @@ mod latency;
 mod listing;
 mod objects;
 mod open;
+mod ranges;
 mod retry;
 mod store;
 mod versions;
@@ -33,6 +34,7 @@ pub use objects::{
     load_index, load_source,
 };
 pub use open::{Environment, StoreOptions};
+pub use ranges::{Hedge, RangeReads};
 pub use retry::RetryStore;
 pub use store::{Bucket, Listed, Store};
 pub use versions::ObjectVersion;

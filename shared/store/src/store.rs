@@ -397,7 +397,7 @@ fn present<T>(operation: &'static str, path: &Path, result: Result<T, Below>) ->
     }
 }
 
-fn too_short(path: &Path, expected: u64, found: u64) -> StoreError {
+pub(crate) fn too_short(path: &Path, expected: u64, found: u64) -> StoreError {
     StoreError::Corrupt(Corrupt {
         object: path.to_string(),
         part: "length".into(),
