@@ -13,6 +13,7 @@
 //!                         /manifests/{u64::MAX - generation:020}.json
 //!                         /segments/{ulid}.seg
 //!                         /catalogs/{ulid}.arrow
+//!                         /hint                                      a copy of the newest manifest and what it names
 //!                         /builds/{ulid}.json                        the order of a build by several tasks
 //!                         /builds/{ulid}/{part:06}.json              what a part of it has built
 //!                         /boundaries/{u64::MAX - number:020}.json
@@ -167,6 +168,8 @@ pub enum ObjectKey {
         /// From 0.
         part: u32,
     },
+    /// A copy of the newest manifest and of what a reader needs with it; see [`crate::Hint`].
+    Hint(IndexId),
     /// What GC has given itself leave to delete from an index.
     IndexBoundary {
         /// The index.
@@ -313,6 +316,7 @@ impl ObjectKey {
             Self::Manifest { index: id, generation } => {
                 format!("{}manifests/{:020}.json", index(id), u64::MAX - generation)
             }
+            Self::Hint(id) => format!("{}hint", index(id)),
             Self::Segment { index: owner, id } => format!("{}segments/{id}.seg", index(owner)),
             Self::Catalog { index: owner, id } => format!("{}catalogs/{id}.arrow", index(owner)),
             Self::BuildOrder { index: owner, id } => format!("{}builds/{id}.json", index(owner)),
@@ -392,6 +396,7 @@ fn parse_in_index(index: IndexId, rest: &[&str]) -> Option<ObjectKey> {
     Some(match *rest {
         ["index.json"] => ObjectKey::Index(index),
         ["deleted.json"] => ObjectKey::IndexDeleted(index),
+        ["hint"] => ObjectKey::Hint(index),
         ["manifests", file] => ObjectKey::Manifest { index, generation: parse_descending(file)? },
         ["segments", file] => ObjectKey::Segment { index, id: parse_ulid(file, ".seg")? },
         ["catalogs", file] => ObjectKey::Catalog { index, id: parse_ulid(file, ".arrow")? },
@@ -577,7 +582,7 @@ mod tests {
     fn key() -> impl Strategy<Value = ObjectKey> {
         let source = (name(), name()).prop_map(|(name, version)| DataSourceId { name, version });
         let index = (name(), name()).prop_map(|(name, version)| IndexId { name, version });
-        (source, index, 1..=u64::MAX, any::<u128>(), any::<u16>(), any::<[u8; 32]>(), name(), 0..16u8).prop_map(
+        (source, index, 1..=u64::MAX, any::<u128>(), any::<u16>(), any::<[u8; 32]>(), name(), 0..17u8).prop_map(
             |(source, index, number, id, lane, digest, auth, which)| {
                 let ulid = Ulid(id);
                 match which {
@@ -596,6 +601,7 @@ mod tests {
                     12 => ObjectKey::IndexBoundary { index, number },
                     13 => ObjectKey::BuildOrder { index, id: ulid },
                     14 => ObjectKey::BuildPart { index, order: ulid, part: u32::from(lane) },
+                    15 => ObjectKey::Hint(index),
                     _ => ObjectKey::AuthKey { id: auth },
                 }
             },
@@ -623,6 +629,7 @@ mod tests {
                 | ObjectKey::SourceBoundary { source: id, .. } => KeyPrefix::Source(id.clone()),
                 ObjectKey::Index(id)
                 | ObjectKey::IndexDeleted(id)
+                | ObjectKey::Hint(id)
                 | ObjectKey::Manifest { index: id, .. }
                 | ObjectKey::Segment { index: id, .. }
                 | ObjectKey::Catalog { index: id, .. }
@@ -696,6 +703,8 @@ mod tests {
             "sources/a/1/timeline/000/+0000000000000000007.parquet",
             "sources/a/1/checkpoints/18446744073709551615.json",
             "sources/a/1/checkpoints/99999999999999999999.json",
+            "indices/a/1/hint/",
+            "indices/a/1/hint.json",
             "indices/a/1/segments/01arz3ndektsv4rrffq69g5fav.seg",
             "indices/a/1/segments/01ARZ3NDEKTSV4RRFFQ69G5FAV.seg.tmp",
             "indices/a/1/builds/01ARZ3NDEKTSV4RRFFQ69G5FAV/1.json",

@@ -7,6 +7,7 @@ mod error;
 mod filter;
 #[cfg(test)]
 mod fixtures;
+mod hint;
 mod ids;
 mod index;
 mod invariants;
@@ -28,6 +29,7 @@ mod wire;
 pub use attribute::{AttributeType, AttributeValue, Attributes};
 pub use error::{Corrupt, ValidationError};
 pub use filter::{CompareOp, Filter};
+pub use hint::Hint;
 pub use ids::{DataSourceId, IndexId};
 pub use index::{HnswParams, Index, IndexAlgorithm, Metric, Shard, ShardCondition};
 pub use invariants::Invariant;

@@ -54,6 +54,10 @@ pub const IDEMPOTENCY_KEY_BYTES: usize = 256;
 pub const HNSW_M: u32 = 128;
 /// Largest `Hnsw_EfConstruction` and `Hnsw_EfSearch`.
 pub const HNSW_EF: u32 = 10_000;
+/// Largest hint beside the manifests of an index, in bytes. A larger one is neither written nor read.
+pub const HINT_BYTES: usize = 512 * 1024;
+/// Most bytes of the catalogs in a hint, together. A hint has all of an index's catalogs, or none.
+pub const HINT_CATALOG_BYTES: u64 = 128 * 1024;
 /// Lanes of a timeline. One, so that an upload is one atomic object; the formats carry a list.
 pub const LANES: u16 = 1;
 /// Largest sequence of a lane: a row's version packs sequence and row into 64 bits.
