@@ -244,7 +244,7 @@ impl ShardCatalog {
         let mut entries = Vec::with_capacity(catalog.segments.iter().map(|s| s.splits.len()).sum());
         let mut segments = Vec::with_capacity(catalog.segments.len());
         for (segment, number) in catalog.segments.into_iter().zip(0u32..) {
-            let CatalogSegment { object, kind, rows, deleted, splits } = segment;
+            let CatalogSegment { object, kind, rows, deleted, splits, .. } = segment;
             entries.extend(splits.into_iter().map(|split| SplitEntry {
                 key: split.key.0.into(),
                 segment: number,

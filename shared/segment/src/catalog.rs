@@ -33,6 +33,9 @@ pub struct CatalogSegment {
     pub object: ObjectRef,
     /// How its rows are indexed.
     pub kind: SegmentKind,
+    /// How many of the file's last bytes an [`Outline`][crate::Outline] is read from; 0 when the file can only be read
+    /// whole.
+    pub outline: u64,
     /// Rows, dead ones included.
     pub rows: u32,
     /// Rows that newer segments or tombstones have replaced.
@@ -88,7 +91,7 @@ impl CatalogSegment {
         u64::from(self.rows) - self.deleted.len()
     }
 
-    /// `splits-cover-their-segment`, and `deleted-rows-exist`. The invariant's id, and what was found instead.
+    /// `splits-cover-their-segment`, `deleted-rows-exist`, and `outline-is-in-its-segment`. The invariant's id, and what was found instead.
     fn check(&self) -> Result<(), (&'static str, String)> {
         let mut end = 0;
         let mut keys = HashSet::with_capacity(self.splits.len());
@@ -103,6 +106,10 @@ impl CatalogSegment {
         }
         if end != self.rows {
             return Err(("splits-cover-their-segment", format!("splits end at {end} of {} rows", self.rows)));
+        }
+        if self.outline > self.object.bytes {
+            let found = format!("an outline of {} bytes in a file of {}", self.outline, self.object.bytes);
+            return Err(("outline-is-in-its-segment", found));
         }
         match self.deleted.max() {
             Some(row) if row >= self.rows => Err(("deleted-rows-exist", format!("row {row} of {}", self.rows))),

@@ -13,6 +13,7 @@
 mod calibration;
 mod catalog;
 mod cells;
+mod cold;
 mod cost;
 mod dense;
 mod error;
@@ -24,6 +25,7 @@ mod input;
 mod kernels;
 mod keys;
 mod kind;
+mod propose;
 mod query;
 mod read;
 mod rows;
@@ -35,6 +37,7 @@ mod write;
 
 pub use calibration::{Calibration, CalibrationPoint, CellsCalibration, CellsPoint, Recall};
 pub use catalog::{Catalog, CatalogSegment, SplitRows};
+pub use cold::{CellPlan, ColdAnswer, ColdBudget, ColdHit, ColdHits, FetchedCells, Outline, RecordPlan, RowPlan};
 pub use error::SegmentError;
 pub use hit::{Answer, Effort, Hit, Plan, compare_hits};
 pub use input::{SegmentInput, Vectors};

@@ -29,6 +29,8 @@ pub struct SegmentSummary {
     pub bytes: u64,
     /// CRC-32C of the whole file.
     pub crc32c: u32,
+    /// How many of the last bytes an [`Outline`][crate::Outline] is read from; 0 when the file can only be read whole.
+    pub outline: u64,
     /// Rows.
     pub rows: u32,
     /// Kind.
@@ -129,7 +131,7 @@ fn write(
     };
     let (bytes, crc32c) = file.finish()?;
     progress(u64::from(rows), u64::from(rows));
-    Ok(SegmentSummary { bytes, crc32c, rows, kind, calibration, cell_calibration: None })
+    Ok(SegmentSummary { bytes, crc32c, outline: 0, rows, kind, calibration, cell_calibration: None })
 }
 
 /// Rows per write of vectors that are gathered.
@@ -178,7 +180,8 @@ fn write_cells(
     file.json(BlockKind::CellCalibration, &built.calibration)?;
     let (bytes, crc32c) = file.finish()?;
     progress(u64::from(rows), u64::from(rows));
-    Ok(SegmentSummary { bytes, crc32c, rows, kind, calibration: None, cell_calibration: Some(built.calibration) })
+    let cell_calibration = Some(built.calibration);
+    Ok(SegmentSummary { bytes, crc32c, outline: 0, rows, kind, calibration: None, cell_calibration })
 }
 
 /// Keys and attributes with row `order[i]` at place `i`.

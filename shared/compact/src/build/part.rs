@@ -15,7 +15,7 @@ use arrow::array::{AsArray, RecordBatch};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use tarn_model::{Checkpoint, DataSource, Index, Manifest};
-use tarn_segment::{Build, CatalogSegment, SegmentSettings, write_segment};
+use tarn_segment::{Build, CatalogSegment, SegmentSettings, SegmentSummary, write_segment};
 use tarn_store::{StoreError, latest_source_boundary};
 
 use super::buckets::Buckets;
@@ -337,7 +337,7 @@ impl Part<'_> {
         let Some(summary) = summary else { return Ok(None) };
         let file = Written { path, bytes: summary.bytes, crc32c: summary.crc32c };
         let object = self.context.put_file(segment_key(&self.index.id), &file).await?;
-        let (kind, rows) = (summary.kind, summary.rows);
-        Ok(Some(CatalogSegment { object, kind, rows, deleted: roaring::RoaringBitmap::new(), splits }))
+        let SegmentSummary { kind, outline, rows, .. } = summary;
+        Ok(Some(CatalogSegment { object, kind, outline, rows, deleted: roaring::RoaringBitmap::new(), splits }))
     }
 }

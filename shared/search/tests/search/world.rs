@@ -289,7 +289,9 @@ async fn write(store: &Store, source: &DataSource, index: &Index, rows: Vec<Row>
     let object = ObjectRef { id: Ulid::new(), bytes: summary.bytes, crc32c: summary.crc32c };
     let key = ObjectKey::Segment { index: index.id.clone(), id: object.id };
     store.put_unique(&key, bytes.into()).await.unwrap();
-    let catalog = CatalogSegment { object, kind, rows: summary.rows, deleted: RoaringBitmap::new(), splits };
+    let (outline, rows_in_all) = (summary.outline, summary.rows);
+    let catalog =
+        CatalogSegment { object, kind, outline, rows: rows_in_all, deleted: RoaringBitmap::new(), splits };
     BuiltSegment { catalog, rows: rows.into_iter().map(|(_, key, point)| (key, point)).collect() }
 }
 

@@ -44,6 +44,7 @@ fn schema(shard: &str) -> Schema {
         Field::new("bytes", DataType::UInt64, false),
         Field::new("crc32c", DataType::UInt32, false),
         Field::new("kind", DataType::Utf8, false),
+        Field::new("outline", DataType::UInt64, false),
         Field::new("rows", DataType::UInt32, false),
         Field::new("deleted", DataType::Binary, false),
         Field::new("splits", DataType::List(Arc::new(splits)), false),
@@ -93,6 +94,7 @@ pub(super) fn encode(catalog: &Catalog) -> Result<Bytes, ArrowError> {
         Arc::new(UInt64Array::from_iter_values(segments.iter().map(|segment| segment.object.bytes))),
         Arc::new(UInt32Array::from_iter_values(segments.iter().map(|segment| segment.object.crc32c))),
         Arc::new(StringArray::from_iter_values(segments.iter().map(|segment| kind_name(segment.kind)))),
+        Arc::new(UInt64Array::from_iter_values(segments.iter().map(|segment| segment.outline))),
         Arc::new(UInt32Array::from_iter_values(segments.iter().map(|segment| segment.rows))),
         Arc::new(deleted.finish()),
         Arc::new(ListArray::try_new(split_field, offsets, Arc::new(struct_array), None)?),
@@ -168,9 +170,9 @@ fn segment(batch: &RecordBatch, row: usize) -> Result<CatalogSegment, String> {
         "sparse" => SegmentKind::Sparse,
         other => return Err(format!("kind {other}")),
     };
-    let deleted = RoaringBitmap::deserialize_from(batch.column(5).as_binary::<i32>().value(row))
+    let deleted = RoaringBitmap::deserialize_from(batch.column(6).as_binary::<i32>().value(row))
         .map_err(|error| format!("deleted: {error}"))?;
-    let splits = batch.column(6).as_list::<i32>().value(row);
+    let splits = batch.column(7).as_list::<i32>().value(row);
     let splits = splits.as_struct();
     let keys = splits.column(0).as_binary::<i32>();
     let starts = splits.column(1).as_primitive::<UInt32Type>();
@@ -178,6 +180,7 @@ fn segment(batch: &RecordBatch, row: usize) -> Result<CatalogSegment, String> {
     let splits = (0..splits.len())
         .map(|i| SplitRows { key: SplitKey(keys.value(i).to_vec()), rows: starts.value(i)..ends.value(i) })
         .collect();
-    let rows = batch.column(4).as_primitive::<UInt32Type>().value(row);
-    Ok(CatalogSegment { object, kind, rows, deleted, splits })
+    let outline = batch.column(4).as_primitive::<UInt64Type>().value(row);
+    let rows = batch.column(5).as_primitive::<UInt32Type>().value(row);
+    Ok(CatalogSegment { object, kind, outline, rows, deleted, splits })
 }

@@ -6,6 +6,7 @@ fn segment(number: u32, rows: u32, splits: Vec<SplitRows>) -> CatalogSegment {
     CatalogSegment {
         object: ObjectRef { id: u128::from(number).into(), bytes: 1000 + u64::from(number), crc32c: !number },
         kind: [SegmentKind::Flat, SegmentKind::Graph, SegmentKind::Sparse][number as usize % 3],
+        outline: 100 * u64::from(number),
         rows,
         deleted: RoaringBitmap::new(),
         splits,
@@ -78,6 +79,15 @@ fn deleted_rows_exist() {
     let mut catalog = small();
     catalog.segments[1].deleted.insert(5);
     assert!(catalog.encode().unwrap_err().to_string().contains("deleted-rows-exist"));
+}
+
+#[test]
+fn outline_is_in_its_segment() {
+    let mut catalog = small();
+    catalog.segments[1].outline = catalog.segments[1].object.bytes;
+    assert!(catalog.encode().is_ok());
+    catalog.segments[1].outline += 1;
+    assert!(catalog.encode().unwrap_err().to_string().contains("outline-is-in-its-segment"));
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn catalog() -> Catalog {
     let split = |key: &str, rows| SplitRows { key: SplitKey(key.into()), rows };
     let splits = vec![split("a", 0..3), split("b", 3..9)];
     let deleted = RoaringBitmap::from_iter([1, 2, 8]);
-    let segment = CatalogSegment { object, kind: SegmentKind::Flat, rows: 9, deleted, splits };
+    let segment = CatalogSegment { object, kind: SegmentKind::Cells, outline: 1024, rows: 9, deleted, splits };
     Catalog { shard: "0".to_owned(), segments: vec![segment] }
 }
 

@@ -25,6 +25,7 @@ fn segment(kind: SegmentKind, splits: &[(&str, u32)], dead: &[u32]) -> CatalogSe
     CatalogSegment {
         object: ObjectRef { id: Ulid::nil(), bytes: u64::from(at) * 1000, crc32c: 0 },
         kind,
+        outline: 0,
         rows: at,
         deleted: dead.iter().copied().collect::<RoaringBitmap>(),
         splits,

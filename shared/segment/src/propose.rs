@@ -1,0 +1,34 @@
+//! What an index proposes, before anything is rescored: for measurements, and for tests that must reach an index which the
+//! planner would not ask.
+
+use crate::cells::Probe;
+use crate::error::SegmentError;
+use crate::hit::Effort;
+use crate::query::{self, Query};
+use crate::read::DenseIndex;
+use crate::rows::{Allowed, Rows};
+use crate::segment::{Body, Segment};
+
+impl Segment {
+    /// The allowed rows that the graph proposes for [`Effort::Ef`], or the cells for [`Effort::Cells`], in no promised order
+    /// and however cheap a scan would be; none when the segment has no such index.
+    ///
+    /// # Errors
+    /// [`SegmentError::Input`] when the query does not fit the segment; [`SegmentError::Graph`].
+    pub fn propose(&self, query: &Query, rows: &Rows<'_>, effort: Effort) -> Result<Vec<u32>, SegmentError> {
+        query.check(self.meta.metric, self.meta.dimension)?;
+        let (Body::Dense { index, .. }, query::Body::Dense(query)) = (&self.body, &query.body) else {
+            return Ok(Vec::new());
+        };
+        let allowed = Allowed::resolve(rows, self.meta.rows);
+        let bits = (allowed.count < u64::from(self.meta.rows)).then(|| allowed.bits(self.meta.rows));
+        match (index, effort) {
+            (DenseIndex::Graph(graph), Effort::Ef(ef)) => graph.candidates(query, ef as usize, bits.as_ref()),
+            (DenseIndex::Cells(cells), Effort::Cells { nprobe, rescored }) => {
+                let proposed = cells.candidates(query, Probe { nprobe, rescored }, bits.as_ref(), &|| false);
+                Ok(proposed.rows.into_iter().map(|(_, row)| row).collect())
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+}
