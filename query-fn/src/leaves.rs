@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tarn_api::gateway::PAYLOAD_BYTES;
 use tarn_model::{ValidationError, Vector};
-use tarn_search::{LeafAnswer, LeafRequest, LeafSearch, SearchError, Timings};
+use tarn_search::{LeafAnswer, LeafRequest, LeafSearch, SearchError};
 use tarn_store::Clock;
 
 use crate::events::{LeafEvent, LeafReply};
@@ -25,7 +25,7 @@ pub(crate) struct LambdaLeaves<I> {
 
 /// What came of one invocation.
 enum Asked {
-    Replied(LeafReply, usize),
+    Replied(Box<LeafReply>, usize),
     /// It was not made: the request has so many bytes.
     RequestTooLarge(usize),
 }
@@ -46,7 +46,7 @@ impl<I: Invoke> LambdaLeaves<I> {
         let reply = self.function.invoke(payload.into()).await?;
         let bytes = reply.len();
         let reply = serde_json::from_slice(&reply).map_err(|error| failed("not the reply of", error))?;
-        Ok(Asked::Replied(reply, bytes))
+        Ok(Asked::Replied(Box::new(reply), bytes))
     }
 }
 
@@ -63,21 +63,23 @@ impl<I: Invoke> LeafSearch for LambdaLeaves<I> {
             let spent = self.clock.monotonic().saturating_sub(began);
             request.remaining = remaining.map(|remaining| remaining.saturating_sub(spent));
             let (bytes, what) = match self.ask(&request).await? {
-                Asked::Replied(LeafReply::Answer(answer), bytes) => {
-                    let (results, queries) = (answer.results.len(), request.search.queries.len());
-                    if results != queries {
-                        let message = format!("a leaf gave {results} results of {queries} queries");
-                        return Err(SearchError::Internal(message));
+                Asked::Replied(reply, bytes) => match *reply {
+                    LeafReply::Answer(answer) => {
+                        let (results, queries) = (answer.results.len(), request.search.queries.len());
+                        if results != queries {
+                            let message = format!("a leaf gave {results} results of {queries} queries");
+                            return Err(SearchError::Internal(message));
+                        }
+                        whole_bytes += bytes;
+                        if whole_bytes > REPLIES_BYTES {
+                            return Err(too_large(whole_bytes, "what is found takes", REPLIES_BYTES));
+                        }
+                        append(&mut whole, answer);
+                        continue;
                     }
-                    whole_bytes += bytes;
-                    if whole_bytes > REPLIES_BYTES {
-                        return Err(too_large(whole_bytes, "what is found takes", REPLIES_BYTES));
-                    }
-                    append(&mut whole, answer);
-                    continue;
-                }
-                Asked::Replied(LeafReply::Error(error), _) => return Err(error.into()),
-                Asked::Replied(LeafReply::TooLarge(bytes), _) => (bytes, "what is found for one query vector takes"),
+                    LeafReply::Error(error) => return Err(error.into()),
+                    LeafReply::TooLarge(bytes) => (bytes, "what is found for one query vector takes"),
+                },
                 Asked::RequestTooLarge(bytes) => {
                     (bytes, "one query vector with its filter and the index's definition take")
                 }
@@ -102,16 +104,13 @@ fn too_large(bytes: usize, what: &str, most: usize) -> SearchError {
 
 /// Adds the answer to further queries.
 fn append(whole: &mut LeafAnswer, answer: LeafAnswer) {
-    let LeafAnswer { results, allowed, considered, timings } = answer;
+    let LeafAnswer { results, allowed, considered, timings, spent, segments } = answer;
     whole.results.extend(results);
     whole.allowed = whole.allowed.saturating_add(allowed);
     whole.considered = whole.considered.saturating_add(considered);
-    let add = |a: Duration, b: Duration| a.saturating_add(b);
-    whole.timings = Timings {
-        snapshot: add(whole.timings.snapshot, timings.snapshot),
-        search: add(whole.timings.search, timings.search),
-        fetch: add(whole.timings.fetch, timings.fetch),
-    };
+    whole.timings = whole.timings.then(&timings);
+    whole.spent = whole.spent.then(&spent);
+    whole.segments.extend(segments);
 }
 
 #[cfg(test)]
@@ -153,7 +152,7 @@ mod tests {
             } else {
                 let (allowed, considered) = (queries.len() as u64 * 2, queries.len() as u64);
                 let results = queries.iter().map(hit).collect();
-                LeafReply::Answer(LeafAnswer { results, allowed, considered, timings: Timings::default() })
+                LeafReply::Answer(LeafAnswer { results, allowed, considered, ..LeafAnswer::default() })
             };
             Ok(serde_json::to_vec(&reply).unwrap().into())
         }

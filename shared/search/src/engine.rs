@@ -439,7 +439,7 @@ impl Engine {
 }
 
 fn respond(snapshot: &Snapshot, answer: LeafAnswer, failures: Vec<GroupFailure>) -> SearchResponse {
-    let LeafAnswer { results, allowed, considered, timings } = answer;
+    let LeafAnswer { results, allowed, considered, timings, spent, segments } = answer;
     SearchResponse {
         results: results.into_iter().map(|hits| hits.into_iter().map(|hit| hit.found).collect()).collect(),
         coverage: if allowed == 0 { 1.0 } else { considered as f64 / allowed as f64 },
@@ -447,6 +447,8 @@ fn respond(snapshot: &Snapshot, answer: LeafAnswer, failures: Vec<GroupFailure>)
         version: snapshot.version(),
         generation: snapshot.generation.number(),
         timings,
+        spent,
+        segments,
     }
 }
 
@@ -481,9 +483,9 @@ fn answer(
     let results = merged.candidates.iter().map(found).collect::<Result<Vec<_>, _>>()?;
     let fetched = clock.monotonic();
     let timings = Timings {
-        snapshot: Duration::ZERO,
         search: searched.saturating_sub(began),
         fetch: fetched.saturating_sub(searched),
+        ..Timings::default()
     };
-    Ok(LeafAnswer { results, allowed, considered: merged.considered, timings })
+    Ok(LeafAnswer { results, allowed, considered: merged.considered, timings, ..LeafAnswer::default() })
 }

@@ -14,13 +14,14 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tarn_model::{Corrupt, DataSource, Index, Metric, ReadToken, ValidationError};
 use tarn_segment::compare_hits;
-use tarn_store::StoreError;
+use tarn_store::{Spent, StoreError};
 use ulid::Ulid;
 
 use crate::definition::Definition;
 use crate::engine::Engine;
 use crate::error::SearchError;
 use crate::execute::keep_first;
+use crate::receipt::SegmentReceipt;
 use crate::request::{Found, SearchRequest, Timings};
 
 /// Answers for some shards' segment files.
@@ -78,6 +79,10 @@ pub struct LeafAnswer {
     pub considered: u64,
     /// Where the time went; of several answers, the longest of each.
     pub timings: Timings,
+    /// What was asked of the store.
+    pub spent: Spent,
+    /// How each segment was searched, if the search wants to be told.
+    pub segments: Vec<SegmentReceipt>,
 }
 
 /// A found point with its key, which gives points of equal distance an order.
@@ -195,6 +200,8 @@ pub(crate) fn merge(metric: Metric, k: usize, queries: usize, answers: Vec<LeafA
         merged.allowed = merged.allowed.saturating_add(answer.allowed);
         merged.considered = merged.considered.saturating_add(answer.considered);
         merged.timings = merged.timings.longest(&answer.timings);
+        merged.spent = merged.spent.beside(&answer.spent);
+        merged.segments.extend(answer.segments);
         for (all, hits) in merged.results.iter_mut().zip(answer.results) {
             all.extend(hits);
         }

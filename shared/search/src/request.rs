@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tarn_model::{AttributeValue, Attributes, Filter, ReadToken, Vector};
+use tarn_store::Spent;
 
+use crate::receipt::SegmentReceipt;
 use crate::wire;
 
 /// How fresh an answer must be.
@@ -51,6 +53,9 @@ pub struct SearchRequest {
     pub deadline: Option<Duration>,
     /// Which attributes found points carry; `None` is all. The wire order holds either way.
     pub attributes: Option<Vec<String>>,
+    /// Whether the answer says how it came about.
+    #[serde(default)]
+    pub explain: bool,
 }
 
 impl SearchRequest {
@@ -72,6 +77,7 @@ impl SearchRequest {
             ef_search: None,
             deadline: None,
             attributes: None,
+            explain: false,
         }
     }
 }
@@ -93,6 +99,10 @@ pub struct SearchResponse {
     pub generation: u64,
     /// Where the time went.
     pub timings: Timings,
+    /// What was asked of the store, by leaves too, as far as it counts: see [`tarn_store::Meter`].
+    pub spent: Spent,
+    /// How each segment was searched, if the search wants to be told.
+    pub segments: Vec<SegmentReceipt>,
 }
 
 /// Some shards whose leaf gave no answer.
@@ -121,9 +131,21 @@ pub struct Found {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Timings {
-    /// Finding out what is current, and fetching what was missing.
+    /// Finding out what is current.
     pub snapshot: Duration,
-    /// Planning and computing distances, filters and the merge.
+    /// Fetching and opening whole files that were not open.
+    #[serde(default)]
+    pub open: Duration,
+    /// Reading outlines of files that stay where they are, and columns for the filter.
+    #[serde(default)]
+    pub outline: Duration,
+    /// Reading and scanning cells of them.
+    #[serde(default)]
+    pub cells: Duration,
+    /// Reading and comparing rows of them.
+    #[serde(default)]
+    pub rows: Duration,
+    /// Computing distances, filters and the merge.
     pub search: Duration,
     /// Reading attributes and vectors of what was found.
     pub fetch: Duration,
@@ -134,8 +156,26 @@ impl Timings {
     pub(crate) fn longest(&self, other: &Self) -> Self {
         Self {
             snapshot: self.snapshot.max(other.snapshot),
+            open: self.open.max(other.open),
+            outline: self.outline.max(other.outline),
+            cells: self.cells.max(other.cells),
+            rows: self.rows.max(other.rows),
             search: self.search.max(other.search),
             fetch: self.fetch.max(other.fetch),
+        }
+    }
+
+    /// Phase by phase, both together.
+    #[must_use]
+    pub fn then(&self, next: &Self) -> Self {
+        Self {
+            snapshot: self.snapshot.saturating_add(next.snapshot),
+            open: self.open.saturating_add(next.open),
+            outline: self.outline.saturating_add(next.outline),
+            cells: self.cells.saturating_add(next.cells),
+            rows: self.rows.saturating_add(next.rows),
+            search: self.search.saturating_add(next.search),
+            fetch: self.fetch.saturating_add(next.fetch),
         }
     }
 }

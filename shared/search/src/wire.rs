@@ -8,9 +8,11 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tarn_model::{AttributeValue, CompareOp, Filter, SparseVector, Vector};
+use tarn_store::Spent;
 use uuid::Uuid;
 
 use crate::leaf::{LeafAnswer, LeafHit};
+use crate::receipt::SegmentReceipt;
 use crate::request::{Found, Timings};
 
 /// Bytes, as text.
@@ -252,6 +254,10 @@ struct WireAnswer {
     allowed: u64,
     considered: u64,
     timings: Timings,
+    #[serde(default)]
+    spent: Spent,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    segments: Vec<SegmentReceipt>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -278,14 +284,16 @@ impl Serialize for LeafAnswer {
             vector: hit.found.vector.as_ref().map(WireVector::from),
         };
         let results = self.results.iter().map(|hits| hits.iter().map(hit).collect()).collect();
-        let Self { allowed, considered, timings, .. } = *self;
-        WireAnswer { names, results, allowed, considered, timings }.serialize(serializer)
+        let Self { allowed, considered, timings, spent, .. } = *self;
+        let segments = self.segments.clone();
+        WireAnswer { names, results, allowed, considered, timings, spent, segments }.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for LeafAnswer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let WireAnswer { names, results, allowed, considered, timings } = WireAnswer::deserialize(deserializer)?;
+        let answer = WireAnswer::deserialize(deserializer)?;
+        let WireAnswer { names, results, allowed, considered, timings, spent, segments } = answer;
         let hit = |hit: WireHit| {
             if hit.values.len() != names.len() {
                 return Err(D::Error::custom(format!("{} values of {} attributes", hit.values.len(), names.len())));
@@ -299,7 +307,8 @@ impl<'de> Deserialize<'de> for LeafAnswer {
             Ok(LeafHit { key: hit.key.0, found })
         };
         let results = results.into_iter().map(|hits| hits.into_iter().map(hit).collect::<Result<_, _>>());
-        Ok(Self { results: results.collect::<Result<_, _>>()?, allowed, considered, timings })
+        let results = results.collect::<Result<_, _>>()?;
+        Ok(Self { results, allowed, considered, timings, spent, segments })
     }
 }
 
@@ -310,6 +319,7 @@ mod tests {
     use tarn_model::Attributes;
 
     use super::*;
+    use crate::receipt::{CacheState, ColdPlan, SegmentPlan};
     use crate::request::SearchRequest;
 
     /// A value whose decimal form many parsers get wrong in the last bit.
@@ -335,7 +345,31 @@ mod tests {
         let hits: Vec<LeafHit> =
             vectors.into_iter().map(|vector| LeafHit { key: vec![0, 255], found: found(vector) }).collect();
         let timings = Timings { search: Duration::from_nanos(1), ..Timings::default() };
-        let answer = LeafAnswer { results: vec![Vec::new(), hits], allowed: u64::MAX, considered: 1, timings };
+        let plans = [
+            SegmentPlan::None,
+            SegmentPlan::Exact,
+            SegmentPlan::Graph { ef: 1 },
+            SegmentPlan::Cells { nprobe: 2, rescored: 3 },
+            SegmentPlan::Postings,
+            SegmentPlan::Cold(ColdPlan { cells: 7, ..ColdPlan::default() }),
+        ];
+        let segment = |plan| SegmentReceipt {
+            shard: Some("0".to_owned()),
+            segment: Some(ulid::Ulid(9)),
+            rows: u64::MAX,
+            state: CacheState::Cold,
+            plan,
+        };
+        let mut spent = Spent::default();
+        spent.round_trips = 3;
+        let answer = LeafAnswer {
+            results: vec![Vec::new(), hits],
+            allowed: u64::MAX,
+            considered: 1,
+            timings,
+            spent,
+            segments: plans.into_iter().map(segment).collect(),
+        };
         assert_eq!(again(&answer), answer);
     }
 
@@ -354,6 +388,7 @@ mod tests {
             filter: Some(filter),
             target_recall: Some(0.1),
             deadline: Some(Duration::from_nanos(1_000_000_001)),
+            explain: true,
             attributes: Some(vec!["f".into()]),
             ..SearchRequest::new(vec![Vector::Dense(vec![0.1, f32::MAX])], 3)
         };

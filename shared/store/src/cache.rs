@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use tarn_model::{Corrupt, ObjectKey, ObjectRef};
 
 use crate::error::StoreError;
+use crate::meter::Meter;
 use crate::store::Store;
 use slot::Slot;
 
@@ -181,6 +182,11 @@ impl SegmentCache {
         flight.await
     }
 
+    /// Whether a fetch would download nothing, unless the file that is there turns out to be bad.
+    pub fn holds(&self, object: &ObjectRef) -> bool {
+        self.inner.state.lock().entries.contains_key(object)
+    }
+
     /// Forgets an object whose file turned out to be bad after it was verified, so that the next fetch downloads it.
     pub fn discard(&self, object: &ObjectRef) {
         let removed = self.inner.state.lock().remove(object);
@@ -213,7 +219,9 @@ impl SegmentCache {
         }
         let landing = Landing { inner: Arc::clone(&self.inner), object: object.clone() };
         let key = key.clone();
-        let task = tokio::spawn(async move { landing.inner.obtain(&key, &landing.object).await });
+        let obtaining = async move { landing.inner.obtain(&key, &landing.object).await };
+        // Whoever asked first pays; the others wait with it.
+        let task = tokio::spawn(Meter::follow(obtaining));
         let name = object.id.to_string();
         let flight = task
             .map(move |joined| {

@@ -1,4 +1,5 @@
-//! A decorator that counts requests and bytes, for tests, metrics and the price of an answer.
+//! A decorator that counts requests and bytes: those of all, for tests and metrics, and those of each task that has a
+//! [`Meter`], for the price of an answer.
 
 use std::fmt;
 use std::ops::Range;
@@ -14,6 +15,9 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
+use serde::{Deserialize, Serialize};
+
+use crate::meter::{Meter, Ticket};
 
 /// Objects that one list request returns on S3.
 const LIST_PAGE: u64 = 1_000;
@@ -34,7 +38,8 @@ struct Counters {
 }
 
 /// Requests by kind, as S3 would bill them, and bytes. Retries below the decorator are not seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[non_exhaustive]
 pub struct RequestCounts {
     /// Whole objects and ranges.
@@ -84,6 +89,16 @@ impl RequestCounts {
         }
     }
 
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.gets += other.gets;
+        self.heads += other.heads;
+        self.puts += other.puts;
+        self.lists += other.lists;
+        self.deletes += other.deletes;
+        self.bytes_read += other.bytes_read;
+        self.bytes_written += other.bytes_written;
+    }
+
     /// Requests of all kinds.
     pub fn total(&self) -> u64 {
         self.gets + self.heads + self.puts + self.lists + self.deletes
@@ -111,13 +126,22 @@ impl CountingStore {
     fn counted_list(&self, listing: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
         let counters = Arc::clone(&self.requests.0);
         add(&counters.lists, 1);
-        listing
+        // Whoever asks pays, whoever polls.
+        let meter = Meter::current();
+        let mut first = Some(Ticket::new(|counts| counts.lists += 1));
+        // The end of the listing is an item, so that an empty one is seen to be answered.
+        let items = listing.map(Some).chain(futures::stream::iter([None]));
+        items
             .enumerate()
-            .map(move |(index, item)| {
-                if index > 0 && (index as u64).is_multiple_of(LIST_PAGE) {
-                    add(&counters.lists, 1);
+            .filter_map(move |(index, item)| {
+                if let Some(first) = first.take() {
+                    first.answered(|_| ());
                 }
-                item
+                if index > 0 && (index as u64).is_multiple_of(LIST_PAGE) && item.is_some() {
+                    add(&counters.lists, 1);
+                    Ticket::under(meter.clone(), |counts| counts.lists += 1).answered(|_| ());
+                }
+                std::future::ready(item)
             })
             .boxed()
     }
@@ -132,45 +156,67 @@ impl fmt::Display for CountingStore {
 #[async_trait]
 impl ObjectStore for CountingStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        let bytes = payload.content_length() as u64;
         add(&self.requests.0.puts, 1);
-        add(&self.requests.0.bytes_written, payload.content_length() as u64);
-        self.inner.put_opts(location, payload, opts).await
+        add(&self.requests.0.bytes_written, bytes);
+        let ticket = Ticket::new(|counts| {
+            counts.puts += 1;
+            counts.bytes_written += bytes;
+        });
+        let result = self.inner.put_opts(location, payload, opts).await;
+        ticket.answered(|_| ());
+        result
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         add(&self.requests.0.puts, 1);
-        let inner = self.inner.put_multipart_opts(location, opts).await?;
+        let ticket = Ticket::new(|counts| counts.puts += 1);
+        let inner = self.inner.put_multipart_opts(location, opts).await;
+        ticket.answered(|_| ());
+        let inner = inner?;
         Ok(Box::new(CountingUpload { inner, requests: self.requests.clone() }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let head = options.head;
         add(if head { &self.requests.0.heads } else { &self.requests.0.gets }, 1);
-        let result = self.inner.get_opts(location, options).await?;
-        if !head {
-            add(&self.requests.0.bytes_read, result.range.end - result.range.start);
-        }
-        Ok(result)
+        let ticket = Ticket::new(|counts| *if head { &mut counts.heads } else { &mut counts.gets } += 1);
+        let result = self.inner.get_opts(location, options).await;
+        let bytes = result.as_ref().map_or(0, |result| if head { 0 } else { result.range.end - result.range.start });
+        add(&self.requests.0.bytes_read, bytes);
+        ticket.answered(|counts| counts.bytes_read += bytes);
+        result
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         // As the stores below do it, so that each coalesced request is counted once.
-        object_store::coalesce_ranges(
+        let reads = object_store::coalesce_ranges(
             ranges,
             |range| async move {
+                let bytes = range.end - range.start;
                 add(&self.requests.0.gets, 1);
-                add(&self.requests.0.bytes_read, range.end - range.start);
-                let mut parts = self.inner.get_ranges(location, std::slice::from_ref(&range)).await?;
-                Ok::<_, object_store::Error>(parts.pop().unwrap_or_default())
+                add(&self.requests.0.bytes_read, bytes);
+                let ticket = Ticket::new(|counts| {
+                    counts.gets += 1;
+                    counts.bytes_read += bytes;
+                });
+                let parts = self.inner.get_ranges(location, std::slice::from_ref(&range)).await;
+                ticket.answered(|_| ());
+                Ok::<_, object_store::Error>(parts?.pop().unwrap_or_default())
             },
             object_store::OBJECT_STORE_COALESCE_DEFAULT,
-        )
-        .await
+        );
+        Meter::one_trip(reads).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         let counters = Arc::clone(&self.requests.0);
-        self.inner.delete_stream(locations.inspect(move |_| add(&counters.deletes, 1)).boxed())
+        let meter = Meter::current();
+        let counted = move |_: &Result<Path>| {
+            add(&counters.deletes, 1);
+            Ticket::under(meter.clone(), |counts| counts.deletes += 1).answered(|_| ());
+        };
+        self.inner.delete_stream(locations.inspect(counted).boxed())
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -182,15 +228,21 @@ impl ObjectStore for CountingStore {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        let result = self.inner.list_with_delimiter(prefix).await?;
-        let names = (result.objects.len() + result.common_prefixes.len()) as u64;
-        add(&self.requests.0.lists, names.div_ceil(LIST_PAGE).max(1));
-        Ok(result)
+        let ticket = Ticket::new(|counts| counts.lists += 1);
+        let result = self.inner.list_with_delimiter(prefix).await;
+        let names = result.as_ref().map_or(0, |result| result.objects.len() + result.common_prefixes.len()) as u64;
+        let pages = names.div_ceil(LIST_PAGE).max(1);
+        add(&self.requests.0.lists, pages);
+        ticket.answered(|counts| counts.lists += pages - 1);
+        result
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         add(&self.requests.0.puts, 1);
-        self.inner.copy_opts(from, to, options).await
+        let ticket = Ticket::new(|counts| counts.puts += 1);
+        let result = self.inner.copy_opts(from, to, options).await;
+        ticket.answered(|_| ());
+        result
     }
 }
 
@@ -203,18 +255,34 @@ struct CountingUpload {
 #[async_trait]
 impl MultipartUpload for CountingUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let bytes = data.content_length() as u64;
         add(&self.requests.0.puts, 1);
-        add(&self.requests.0.bytes_written, data.content_length() as u64);
-        self.inner.put_part(data)
+        add(&self.requests.0.bytes_written, bytes);
+        let ticket = Ticket::new(|counts| {
+            counts.puts += 1;
+            counts.bytes_written += bytes;
+        });
+        let part = self.inner.put_part(data);
+        Box::pin(async move {
+            let result = part.await;
+            ticket.answered(|_| ());
+            result
+        })
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
         add(&self.requests.0.puts, 1);
-        self.inner.complete().await
+        let ticket = Ticket::new(|counts| counts.puts += 1);
+        let result = self.inner.complete().await;
+        ticket.answered(|_| ());
+        result
     }
 
     async fn abort(&mut self) -> Result<()> {
         add(&self.requests.0.deletes, 1);
-        self.inner.abort().await
+        let ticket = Ticket::new(|counts| counts.deletes += 1);
+        let result = self.inner.abort().await;
+        ticket.answered(|_| ());
+        result
     }
 }

@@ -17,6 +17,7 @@ use object_store::{Error as Below, GetOptions, GetRange, ObjectStoreExt};
 use tarn_model::{Corrupt, ObjectKey};
 
 use crate::error::StoreError;
+use crate::meter::Meter;
 use crate::store::{Store, too_short};
 
 /// How [`Store::read_ranges`] goes about it.
@@ -92,7 +93,7 @@ impl Store {
         how: &RangeReads,
     ) -> Result<Vec<Bytes>, StoreError> {
         let plan = coalesce(ranges, how.gap);
-        let bodies = self.read_all(key, &plan.requests, how).await?;
+        let bodies = Meter::one_trip(self.read_all(key, &plan.requests, how)).await?;
         let parts = ranges.iter().zip(plan.request_of).map(|(range, request)| {
             let Some(request) = request else { return Bytes::new() };
             let start = (range.start - plan.requests[request].start) as usize;
@@ -169,6 +170,7 @@ impl Store {
                     for (number, request) in requests.iter_mut().enumerate() {
                         if due(request).is_some_and(|due| due <= now) {
                             request.hedged = true;
+                            Meter::note_hedge();
                             tries.push(attempt(number, request));
                         }
                     }

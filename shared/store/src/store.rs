@@ -75,6 +75,8 @@ pub struct Listed {
     pub bytes: u64,
     /// When it was last written, in milliseconds since the Unix epoch, by the store's clock.
     pub modified_ms: i64,
+    /// Changes with the content. Opaque, and not told by every store.
+    pub e_tag: Option<String>,
 }
 
 impl fmt::Debug for Store {
@@ -374,6 +376,7 @@ impl Store {
             path,
             bytes: meta.size,
             modified_ms: meta.last_modified.timestamp_millis(),
+            e_tag: meta.e_tag,
         }
     }
 

@@ -25,7 +25,7 @@ const MARGIN: Duration = Duration::from_millis(50);
 
 /// What became of one group.
 enum Outcome {
-    Answered(LeafAnswer),
+    Answered(Box<LeafAnswer>),
     /// Nothing that can be used; why.
     LeftOut(String),
 }
@@ -57,7 +57,7 @@ impl Engine {
         let (mut answers, mut failures, mut lost) = (vec![rest], Vec::new(), 0);
         for (group, outcome) in groups.iter().zip(outcomes) {
             match outcome {
-                Outcome::Answered(answer) => answers.push(answer),
+                Outcome::Answered(answer) => answers.push(*answer),
                 Outcome::LeftOut(reason) => {
                     lost += group.rows * queries as u64;
                     failures.push(GroupFailure { shards: ids(snapshot, group), rows: group.rows, reason });
@@ -100,7 +100,7 @@ impl Engine {
             match answer {
                 Ok(answer) => {
                     check_answer(&answer, request, &snapshot.definition)?;
-                    return Ok(Outcome::Answered(answer));
+                    return Ok(Outcome::Answered(Box::new(answer)));
                 }
                 Err(error) if error.is_retryable() && attempt < ATTEMPTS => {
                     attempt += 1;

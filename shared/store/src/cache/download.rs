@@ -11,6 +11,7 @@ use tarn_model::{Corrupt, ObjectKey, ObjectRef};
 use tokio::io::AsyncWriteExt;
 
 use crate::error::StoreError;
+use crate::meter::Meter;
 use crate::store::Store;
 
 /// One request asks for this much; an object no longer than that is one request.
@@ -31,10 +32,14 @@ pub(super) async fn download(
     let mut parts =
         futures::stream::iter(starts).map(|start| read_part(store, key, object, start)).buffered(PARTS_IN_FLIGHT);
     let mut crc32c = 0;
-    while let Some(part) = parts.try_next().await? {
-        crc32c = crc32c::crc32c_append(crc32c, &part);
-        file.write_all(&part).await.map_err(unwritable)?;
-    }
+    let written = async {
+        while let Some(part) = parts.try_next().await? {
+            crc32c = crc32c::crc32c_append(crc32c, &part);
+            file.write_all(&part).await.map_err(unwritable)?;
+        }
+        Ok::<_, StoreError>(())
+    };
+    Meter::one_trip(written).await?;
     file.flush().await.map_err(unwritable)?;
     check(&key.render(), "crc32c", format!("{:08x}", object.crc32c), format!("{crc32c:08x}"))
 }
