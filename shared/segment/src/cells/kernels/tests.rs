@@ -186,9 +186,98 @@ fn a_query_without_direction_scores_zero() {
 }
 
 #[test]
-#[should_panic(expected = "a cell does not fit the query")]
+fn bytes_of_a_query_stand_for_its_coordinates() {
+    let mut rng = SmallRng::seed_from_u64(34);
+    for scale in [1e-20f32, 1.0, 1e16] {
+        let values: Vec<f32> = (0..50).map(|_| rng.random_range(-1.0..1.0) * scale).collect();
+        let query = CodeQuery::new(&values);
+        let bytes: Vec<i8> = query.words.iter().flat_map(|word| word.to_le_bytes()).map(|byte| byte as i8).collect();
+        for (x, &byte) in values.iter().zip(&bytes) {
+            let step = 2.0 * query.half_step;
+            assert!((x - f32::from(byte) * step).abs() <= 0.51 * step, "{byte} for {x} at {scale}");
+        }
+        assert!(bytes[50..].iter().all(|&byte| byte == 0));
+        assert_eq!(query.sum, bytes.iter().map(|&byte| i32::from(byte)).sum::<i32>());
+    }
+}
+
+/// What the kernels do not look at again.
+#[test]
 fn lengths_that_disagree_are_refused() {
     let query = CodeQuery::new(&[1.0; 8]);
-    let cell = CellRows { rows: 2, codes: &[0; 4], factors: &[0; 4], biases: &[], first: 0, step: 1.0, base: 0.0 };
-    scan(&query, &cell, None, &mut Candidates::new(1, 2));
+    let refused = |call: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err();
+    let scan = |rows, codes: usize, factors: usize, biases: usize| {
+        let bytes = [0; 200];
+        let (codes, factors, biases) = (&bytes[..codes], &bytes[..factors], &bytes[..biases]);
+        let cell = CellRows { rows, codes, factors, biases, first: 0, step: 1.0, base: 0.0 };
+        refused(&|| scan(&query, &cell, None, &mut Candidates::new(1, 2)))
+    };
+    assert!(!scan(2, 8, 4, 0) && !scan(2, 8, 4, 8));
+    assert!(scan(2, 4, 4, 0) && scan(2, 12, 4, 0) && scan(2, 8, 2, 0) && scan(2, 8, 4, 4) && scan(usize::MAX, 8, 4, 0));
+    assert!(!scan(16, 64, 32, 64) && scan(16, 64, 30, 0) && scan(16, 64, 32, 60));
+    let route = |codes: usize, scales: usize, biases: usize, dots: usize| {
+        let (bytes, floats) = ([0; 512], [0.0; 48]);
+        let centroids = Centroids { codes: &bytes[..codes], scales: &floats[..scales], biases: &floats[..biases] };
+        refused(&|| super::route(&query, &centroids, 1.0, &mut vec![0.0; dots], &mut Candidates::new(1, 48)))
+    };
+    // One block of two chunks; two blocks.
+    assert!(!route(128, 16, 16, 16) && !route(256, 32, 32, 32) && !route(0, 0, 0, 0));
+    assert!(route(192, 16, 16, 16) && route(96, 16, 16, 16) && route(128, 15, 16, 16) && route(128, 16, 0, 16));
+    assert!(route(128, 16, 16, 15) && route(100, 16, 16, 16));
+}
+
+/// Bytes with nothing behind them: reading on ends the process.
+struct AtTheEdge {
+    map: memmap2::Mmap,
+    start: usize,
+    end: usize,
+}
+
+impl AtTheEdge {
+    fn new(bytes: &[u8]) -> Self {
+        use std::io::Write;
+        // More than any page; what lies beyond the end of a file is mapped, but cannot be read.
+        const PAGES: usize = 64 * 1024;
+        let end = bytes.len().next_multiple_of(PAGES);
+        let start = end - bytes.len();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&vec![0; start]).unwrap();
+        file.write_all(bytes).unwrap();
+        // SAFETY: nobody else has the file; what is beyond its end is never part of a slice.
+        let map = unsafe { memmap2::MmapOptions::new().len(end + PAGES).map(&file) }.unwrap();
+        Self { map, start, end }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: inside of the map, and of the file.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(self.start), self.end - self.start) }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn nothing_is_read_beyond_codes_factors_and_biases() {
+    let mut rng = SmallRng::seed_from_u64(33);
+    for rows in 1..=33 {
+        let case = Case::new(&mut rng, 20, rows, 15, false);
+        let query = case.query();
+        let codes = AtTheEdge::new(&case.nibbles());
+        let factors =
+            AtTheEdge::new(&case.factors.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect::<Vec<_>>());
+        let biases = AtTheEdge::new(&case.biases.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>());
+        let (codes, factors, biases) = (codes.bytes(), factors.bytes(), biases.bytes());
+        let cell = CellRows { rows, codes, factors, biases, first: 0, step: 0.25, base: 3.0 };
+        let centroids = AtTheEdge::new(&case.sevens());
+        let count = rows.next_multiple_of(BLOCK_ROWS);
+        let (scales, zeros) = (vec![1.0; count], vec![0.0; count]);
+        let centroids = Centroids { codes: centroids.bytes(), scales: &scales, biases: &zeros };
+        for isa in available() {
+            let mut best = Candidates::new(rows, rows);
+            scan_with(isa, &query, &cell, None, &mut best);
+            assert_eq!(best.into_sorted().len(), rows, "{isa:?}");
+            let mut best = Candidates::new(count, count);
+            route_with(isa, &query, &centroids, 1.0, &mut vec![0.0; count], &mut best);
+            assert_eq!(best.into_sorted().len(), count, "{isa:?}");
+        }
+    }
 }
