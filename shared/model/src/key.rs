@@ -136,8 +136,8 @@ fn encode_number(tag: u8, ordered: u64, out: &mut Vec<u8>) {
     out.extend(ordered.to_be_bytes());
 }
 
-/// Decodes one value from the front of `bytes`. `None` unless `encode_value` wrote it.
-fn decode_value(bytes: &mut &[u8]) -> Option<AttributeValue> {
+/// Decodes one value from the front of `bytes` and takes it off. `None` unless [`encode_value`] wrote it.
+pub fn decode_value(bytes: &mut &[u8]) -> Option<AttributeValue> {
     let (&tag, rest) = bytes.split_first()?;
     *bytes = rest;
     Some(match tag {

@@ -33,7 +33,7 @@ pub use hint::Hint;
 pub use ids::{DataSourceId, IndexId};
 pub use index::{HnswParams, Index, IndexAlgorithm, Metric, Shard, ShardCondition};
 pub use invariants::Invariant;
-pub use key::{PointKey, SplitKey, encode_text, encode_value, key_hash};
+pub use key::{PointKey, SplitKey, decode_value, encode_text, encode_value, key_hash};
 pub use layout::{DropPath, KeyPrefix, ObjectKey};
 pub use manifest::{Boundary, Checkpoint, CheckpointFile, FORMAT, Manifest, ObjectRef, ShardEntry};
 pub use point::{DataPoint, Update};

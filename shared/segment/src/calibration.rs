@@ -7,6 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cold::ColdCalibration;
+
 /// Recall measured while a graph was built.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -40,6 +42,9 @@ pub struct CellsCalibration {
     pub at_10: Vec<CellsPoint>,
     /// For `k` up to 100.
     pub at_100: Vec<CellsPoint>,
+    /// Of readers that fetch a few ranges only; by ascending `k`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cold: Vec<ColdCalibration>,
 }
 
 /// One step of a ladder.
@@ -145,6 +150,7 @@ mod tests {
             queries: 200,
             at_10: vec![point(8, 16, 0.7), point(64, 24, 0.91), point(128, 24, 0.95)],
             at_100: vec![point(96, 140, 0.9)],
+            cold: Vec::new(),
         };
         assert_eq!(calibration.effort(0.9, 10), Some((64, 24)));
         assert_eq!(calibration.effort(0.95, 3), Some((128, 24)));

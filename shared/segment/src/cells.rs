@@ -29,17 +29,17 @@ use arrow::buffer::Buffer;
 use tarn_model::Metric;
 
 pub(crate) use build::build;
-pub(crate) use layout::Fault;
+pub(crate) use candidates::Candidates;
+pub(crate) use kernels::{CodeQuery, prefetch, scan};
+pub(crate) use layout::{Directory, Fault};
 
-use candidates::Candidates;
-use kernels::{Centroids, CodeQuery};
-use layout::Directory;
+use kernels::Centroids;
 
 use crate::dense::DenseQuery;
 use crate::rows::Bits;
 
 /// Cells that are scanned before the others: their rows raise the threshold, and fewer of the others' are kept.
-const FIRST_CELLS: usize = 6;
+pub(crate) const FIRST_CELLS: usize = 6;
 /// Cells between two calls of `stop`, a few thousand rows.
 const STOP_CELLS: usize = 64;
 
@@ -59,12 +59,26 @@ pub(crate) struct Proposed {
     pub(crate) stopped_after: Option<u64>,
 }
 
+/// Which cells there are and where they lie among all points: what is needed to choose some.
+#[derive(Debug)]
+pub(crate) struct Map {
+    metric: Metric,
+    pub(crate) directory: Directory,
+    centroids: Buffer,
+}
+
+/// A query as cells see it.
+#[derive(Clone, Debug)]
+pub(crate) struct MapQuery {
+    /// Where the rows' codes are.
+    values: Vec<f32>,
+    pub(crate) code: CodeQuery,
+}
+
 /// Cells over bytes that it keeps alive.
 #[derive(Debug)]
 pub(crate) struct Cells {
-    metric: Metric,
-    directory: Directory,
-    centroids: Buffer,
+    map: Map,
     codes: Buffer,
 }
 
@@ -78,13 +92,24 @@ impl Cells {
         dimension: u32,
         rows: u32,
     ) -> Result<Self, Fault> {
-        let directory = Directory::read(directory, &centroids, &codes, metric, dimension as usize, rows)?;
-        Ok(Self { metric, directory, centroids, codes })
+        let map = Map::read(directory, centroids, codes.len() as u64, metric, dimension, rows)?;
+        map.directory.check_codes(&codes)?;
+        Ok(Self { map, codes })
     }
 
     /// The number of cells.
     pub(crate) fn count(&self) -> usize {
-        self.directory.cells()
+        self.map.count()
+    }
+
+    /// Which cells there are.
+    pub(crate) fn map(&self) -> &Map {
+        &self.map
+    }
+
+    /// The bytes of one.
+    pub(crate) fn bytes_of(&self, cell: usize) -> &[u8] {
+        self.map.directory.bytes_of(cell, &self.codes)
     }
 
     /// Rows near the query. With `allowed`, others are passed over.
@@ -95,55 +120,88 @@ impl Cells {
         allowed: Option<&Bits>,
         stop: &dyn Fn() -> bool,
     ) -> Proposed {
-        let values = self.coordinates(query);
-        let code = CodeQuery::new(&values);
-        let mut dots = vec![0.0; self.directory.biases.len()];
-        let cells = self.route(&code, &values, probe.nprobe as usize, &mut dots);
-        let total = self.directory.first_rows.last().map_or(0, |&rows| rows as usize);
+        let directory = &self.map.directory;
+        let query = self.map.query(query);
+        let mut dots = self.map.dots();
+        let cells = self.map.route(&query, probe.nprobe as usize, &mut dots).into_best_first(FIRST_CELLS);
+        let total = directory.first_rows.last().map_or(0, |&rows| rows as usize);
         let mut best = Candidates::new(probe.rescored as usize, total);
         let cell = |at: usize| {
             let (_, cell) = cells.get(at)?;
-            Some(self.directory.cell(*cell as usize, &self.codes, dots[*cell as usize]))
+            let bytes = directory.bytes_of(*cell as usize, &self.codes);
+            Some((directory.cell(*cell as usize, bytes, dots[*cell as usize]), bytes))
         };
         let mut scanned = 0;
         let mut ahead = cell(0);
         let mut stopped_after = None;
         let mut at = 0;
-        while let Some(rows) = ahead {
+        while let Some((rows, _)) = ahead {
             if at % STOP_CELLS == 0 && stop() {
                 stopped_after = Some(scanned);
                 break;
             }
             at += 1;
             ahead = cell(at);
-            if let Some(ahead) = &ahead {
-                kernels::prefetch(ahead);
-            }
-            kernels::scan(&code, &rows, allowed, &mut best);
+            let next = ahead.as_ref().map_or(&[][..], |(_, bytes)| bytes);
+            kernels::scan_before(&query.code, &rows, next, allowed, &mut best);
             scanned += rows.rows as u64;
         }
         Proposed { rows: best.into_sorted(), stopped_after }
     }
+}
 
-    /// The query where the rows' codes are.
-    fn coordinates(&self, query: &DenseQuery) -> Vec<f32> {
-        match self.metric {
-            Metric::L2 => query.values.iter().zip(&self.directory.centre).map(|(x, centre)| x - centre).collect(),
-            _ => query.values.clone(),
-        }
+impl Map {
+    /// Reads two blocks of a segment's cells, after checking every bound and every number in them.
+    pub(crate) fn read(
+        directory: &[u8],
+        centroids: Buffer,
+        codes_length: u64,
+        metric: Metric,
+        dimension: u32,
+        rows: u32,
+    ) -> Result<Self, Fault> {
+        let directory = Directory::read(directory, &centroids, codes_length, metric, dimension as usize, rows)?;
+        Ok(Self { metric, directory, centroids })
     }
 
-    /// The cells to probe, the best few of them first.
-    fn route(&self, code: &CodeQuery, values: &[f32], nprobe: usize, dots: &mut [f32]) -> Vec<(f32, u32)> {
+    /// The number of cells.
+    pub(crate) fn count(&self) -> usize {
+        self.directory.cells()
+    }
+
+    /// Bytes of memory, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        self.centroids.len() + self.count() * 48 + self.directory.centre.len() * 4
+    }
+
+    /// Prepares a query.
+    pub(crate) fn query(&self, query: &DenseQuery) -> MapQuery {
+        let values: Vec<f32> = match self.metric {
+            Metric::L2 => query.values.iter().zip(&self.directory.centre).map(|(x, centre)| x - centre).collect(),
+            _ => query.values.clone(),
+        };
+        let code = CodeQuery::new(&values);
+        MapQuery { values, code }
+    }
+
+    /// Room for what [`Self::route`] finds out.
+    pub(crate) fn dots(&self) -> Vec<f32> {
+        vec![0.0; self.directory.biases.len()]
+    }
+
+    /// The cells to probe. `dots` gets the query's inner product with every centroid.
+    pub(crate) fn route(&self, query: &MapQuery, nprobe: usize, dots: &mut [f32]) -> Candidates {
         let weight = match self.metric {
-            Metric::InnerProduct => values.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt() as f32,
+            Metric::InnerProduct => {
+                query.values.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt() as f32
+            }
             _ => 1.0,
         };
         let Directory { centroid_steps, biases, .. } = &self.directory;
         let centroids = Centroids { codes: &self.centroids, scales: centroid_steps, biases };
         let mut best = Candidates::new(nprobe, self.count());
-        kernels::route(code, &centroids, weight, dots, &mut best);
-        best.into_best_first(FIRST_CELLS)
+        kernels::route(&query.code, &centroids, weight, dots, &mut best);
+        best
     }
 }
 

@@ -26,11 +26,17 @@
 //! whole file, cells by the directory, slots by their own checksum, records by their slot's.
 
 mod answer;
+mod calibration;
+mod choose;
 mod fetched;
 mod outline;
 mod plan;
+mod runs;
 
 pub use answer::{ColdAnswer, ColdHit, ColdHits, RecordPlan, RowPlan};
+pub(crate) use calibration::{Bins, CELL_RANGES, ROW_RANGES};
+pub use calibration::{ColdCalibration, ColdShare, ColdStep};
+pub(crate) use choose::{Ranked, RowChoice, add_worth, choose_cells, holds, scan_cells};
 pub use fetched::FetchedCells;
 pub use outline::Outline;
 pub use plan::{CellPlan, ColdBudget};

@@ -16,12 +16,14 @@ const TINY: f32 = -1.0;
 /// How many rows ahead the processor is told, when it cannot guess.
 pub(crate) const PREFETCH_ROWS: usize = 6;
 
-/// Row-major f32 vectors.
+/// f32 vectors, row by row, with room between them for what else a file has of a row.
 #[derive(Clone, Debug)]
 pub(crate) struct DenseRows {
     /// At least 1.
     pub(crate) dimension: usize,
-    /// `rows * dimension`.
+    /// Coordinates from one row to the next; at least the dimension.
+    pub(crate) stride: usize,
+    /// `rows * stride`.
     pub(crate) values: ScalarBuffer<f32>,
     /// For cosine, one per row: 1/|row|; 0 for a zero vector; negative for a tiny one.
     pub(crate) inverse_norms: Option<ScalarBuffer<f32>>,
@@ -49,12 +51,24 @@ impl DenseRows {
     pub(crate) fn new(metric: Metric, dimension: usize, values: ScalarBuffer<f32>) -> Self {
         let inverse_norms = (metric == Metric::Cosine)
             .then(|| values.chunks_exact(dimension).map(inverse_norm).collect::<Vec<f32>>().into());
-        Self { dimension, values, inverse_norms }
+        Self { dimension, stride: dimension, values, inverse_norms }
+    }
+
+    /// All rows without what lies between them: no copy when that is nothing.
+    pub(crate) fn packed(&self) -> ScalarBuffer<f32> {
+        if self.stride == self.dimension {
+            return self.values.clone();
+        }
+        let mut packed = Vec::with_capacity(self.values.len() / self.stride * self.dimension);
+        for row in self.values.chunks_exact(self.stride) {
+            packed.extend_from_slice(&row[..self.dimension]);
+        }
+        packed.into()
     }
 
     #[inline]
     pub(crate) fn row(&self, row: u32) -> &[f32] {
-        let at = row as usize * self.dimension;
+        let at = row as usize * self.stride;
         &self.values[at..at + self.dimension]
     }
 
@@ -70,6 +84,7 @@ impl DenseRows {
     }
 
     /// Scores adjacent rows from `first` on, one per element of `scratch`, and offers them.
+    #[inline]
     pub(crate) fn offer_rows(
         &self,
         metric: Metric,
@@ -78,12 +93,23 @@ impl DenseRows {
         scratch: &mut [f32],
         top: &mut TopK<'_>,
     ) {
-        let at = first as usize * self.dimension;
-        let rows = &self.values[at..at + scratch.len() * self.dimension];
+        self.score_rows(metric, query, first, scratch);
+        for (row, &score) in (first..).zip(scratch.iter()) {
+            if f64::from(score) <= top.threshold() {
+                top.offer(f64::from(score), row);
+            }
+        }
+    }
+
+    /// Scores adjacent rows from `first` on, one per element of `scratch`: lower is nearer.
+    pub(crate) fn score_rows(&self, metric: Metric, query: &DenseQuery, first: u32, scratch: &mut [f32]) {
+        let at = first as usize * self.stride;
+        let length = scratch.len().checked_sub(1).map_or(0, |before| before * self.stride + self.dimension);
+        let rows = &self.values[at..at + length];
         if metric == Metric::L2 {
-            kernels::l2_rows(&query.values, rows, scratch);
+            kernels::l2_rows(&query.values, rows, self.stride, scratch);
         } else {
-            kernels::dot_rows(&query.values, rows, scratch);
+            kernels::dot_rows(&query.values, rows, self.stride, scratch);
         }
         match &self.inverse_norms {
             Some(norms) => {
@@ -104,11 +130,6 @@ impl DenseRows {
             }
             None => {}
         }
-        for (row, &score) in (first..).zip(scratch.iter()) {
-            if f64::from(score) <= top.threshold() {
-                top.offer(f64::from(score), row);
-            }
-        }
     }
 }
 
@@ -116,7 +137,8 @@ fn norm(values: &[f32]) -> f64 {
     values.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
 }
 
-fn inverse_norm(row: &[f32]) -> f32 {
+/// What a cosine segment stores of a row: the same bits wherever it is computed.
+pub(crate) fn inverse_norm(row: &[f32]) -> f32 {
     let norm = norm(row);
     if norm == 0.0 {
         0.0

@@ -35,7 +35,7 @@ pub(crate) fn scan<'k>(
     keys: &'k Keys,
     stop: &(dyn Fn() -> bool + Sync),
 ) -> (Vec<TopK<'k>>, u64) {
-    let row_bytes = rows.dimension * size_of::<f32>();
+    let row_bytes = rows.stride * size_of::<f32>();
     let block_rows = (BLOCK_BYTES / row_bytes).clamp(1, BLOCK_ROWS);
     let blocks = blocks(&allowed.runs, block_rows);
     let threads = rayon::current_num_threads();

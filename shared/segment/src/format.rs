@@ -3,6 +3,8 @@
 //! Owns `every-byte-is-covered`: a byte is in a checksummed block, in the checksummed footer or trailer, or is padding or
 //! header that must have one value. So no change of a file goes unseen.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -45,6 +47,9 @@ pub(crate) enum BlockKind {
     CellCentroids = 21,
     CellCodes = 22,
     CellCalibration = 23,
+    RowSlots = 24,
+    Records = 25,
+    AttributeColumns = 26,
     SparseOffsets = 32,
     SparseIndices = 33,
     SparseValues = 34,
@@ -75,6 +80,9 @@ impl BlockKind {
             Self::CellCentroids => "cell-centroids",
             Self::CellCodes => "cell-codes",
             Self::CellCalibration => "cell-calibration",
+            Self::RowSlots => "row-slots",
+            Self::Records => "records",
+            Self::AttributeColumns => "attribute-columns",
             Self::SparseOffsets => "sparse-offsets",
             Self::SparseIndices => "sparse-indices",
             Self::SparseValues => "sparse-values",
@@ -89,7 +97,7 @@ impl BlockKind {
     }
 
     fn name_of(number: u32) -> String {
-        const ALL: [BlockKind; 24] = [
+        const ALL: [BlockKind; 27] = [
             BlockKind::Meta,
             BlockKind::KeyOffsets,
             BlockKind::KeyBytes,
@@ -104,6 +112,9 @@ impl BlockKind {
             BlockKind::CellCentroids,
             BlockKind::CellCodes,
             BlockKind::CellCalibration,
+            BlockKind::RowSlots,
+            BlockKind::Records,
+            BlockKind::AttributeColumns,
             BlockKind::SparseOffsets,
             BlockKind::SparseIndices,
             BlockKind::SparseValues,
@@ -130,6 +141,9 @@ pub(crate) struct Meta {
     pub(crate) rows: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hnsw: Option<HnswParams>,
+    /// Of cells: the bytes of a row's slot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) slot_bytes: Option<u32>,
 }
 
 /// Where a block is.
@@ -184,114 +198,155 @@ pub(crate) fn align(position: u64) -> u64 {
     position.next_multiple_of(ALIGNMENT)
 }
 
+/// What stands at the end of a file: where its blocks are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// In file order, adjacent but for padding.
+    pub(crate) entries: Vec<Entry>,
+    footer: Range<u64>,
+    length: u64,
+}
+
 /// Verifies every byte of a file and returns its blocks. `expected`: what the catalog says of it.
 pub(crate) fn verify(name: &str, bytes: &Bytes, expected: Option<&ObjectRef>) -> Result<Vec<Entry>, Corrupt> {
-    let wrong = |part: &str, expected: String, found: String| Corrupt {
-        object: name.to_owned(),
-        part: part.to_owned(),
-        expected,
-        found,
-    };
     if let Some(object) = expected
         && object.bytes != bytes.len() as u64
     {
-        return Err(wrong("file", format!("{} bytes", object.bytes), format!("{} bytes", bytes.len())));
+        return Err(wrong(name, "file", format!("{} bytes", object.bytes), format!("{} bytes", bytes.len())));
     }
-    if bytes.len() < 2 * FRAME {
-        return Err(wrong("file", format!("at least {} bytes", 2 * FRAME), format!("{} bytes", bytes.len())));
-    }
-    let trailer_offset = bytes.len() - FRAME;
-    let trailer = &bytes[trailer_offset..];
-    if trailer[56..] != MAGIC {
-        return Err(wrong("trailer", format!("magic {MAGIC:02x?}"), format!("{:02x?}", &trailer[56..])));
-    }
-    if u32_at(trailer, 20) != VERSION {
-        return Err(wrong("trailer", format!("format version {VERSION}"), u32_at(trailer, 20).to_string()));
-    }
-    let crc = crc32c::crc32c(&trailer[..52]);
-    if u32_at(trailer, 52) != crc {
-        return Err(wrong("trailer", checksum(u32_at(trailer, 52)), checksum(crc)));
-    }
-    if u64_at(trailer, 24) != bytes.len() as u64 {
-        return Err(wrong("trailer", format!("{} bytes", u64_at(trailer, 24)), format!("{} bytes", bytes.len())));
-    }
+    let frame = Frame::read(name, bytes, bytes.len() as u64)?;
     let differs = header().iter().zip(&bytes[..FRAME]).position(|(expected, found)| expected != found);
     if let Some(at) = differs {
         let byte = |byte: u8| format!("{byte:02x} at byte {at}");
-        return Err(wrong("header", byte(header()[at]), byte(bytes[at])));
+        return Err(wrong(name, "header", byte(header()[at]), byte(bytes[at])));
     }
-
-    let (footer_offset, footer_length) = (u64_at(trailer, 0), u64_at(trailer, 8));
-    let footer_end = footer_offset.checked_add(footer_length).filter(|&end| end <= trailer_offset as u64);
-    let Some(footer_end) = footer_end else {
-        let found = format!("{footer_length} bytes at {footer_offset}");
-        return Err(wrong("footer", format!("to end before {trailer_offset}"), found));
-    };
-    let footer = &bytes[footer_offset as usize..footer_end as usize];
-    let crc = crc32c::crc32c(footer);
-    if u32_at(trailer, 16) != crc {
-        return Err(wrong("footer", checksum(u32_at(trailer, 16)), checksum(crc)));
-    }
-    let count = if footer.len() < FOOTER_HEAD { MAX_BLOCKS } else { u32_at(footer, 0) as usize };
-    if count >= MAX_BLOCKS || footer.len() != FOOTER_HEAD + ENTRY * count {
-        return Err(wrong(
-            "footer",
-            format!("fewer than {MAX_BLOCKS} entries of {ENTRY} bytes"),
-            format!("{footer_length} bytes"),
-        ));
-    }
-
-    let mut entries: Vec<Entry> = Vec::with_capacity(count);
-    let mut end = FRAME as u64;
-    let mut whole = crc32c::crc32c(&bytes[..FRAME]);
-    for raw in footer[FOOTER_HEAD..].chunks_exact(ENTRY) {
-        let entry =
-            Entry { kind: u32_at(raw, 0), crc32c: u32_at(raw, 4), offset: u64_at(raw, 8), length: u64_at(raw, 16) };
-        let part = BlockKind::name_of(entry.kind);
-        if entries.iter().any(|other| other.kind == entry.kind) {
-            return Err(wrong(&part, "one block of a kind".to_owned(), "two".to_owned()));
-        }
-        let block_end = entry.offset.checked_add(entry.length).filter(|&end| end <= footer_offset);
-        let Some(block_end) = block_end.filter(|_| entry.offset == align(end)) else {
-            let found = format!("{} bytes at {}", entry.length, entry.offset);
-            return Err(wrong(&part, format!("at {}, before {footer_offset}", align(end)), found));
-        };
-        check_padding(name, bytes, end, entry.offset)?;
-        whole = crc32c::crc32c_append(whole, &bytes[end as usize..entry.offset as usize]);
-        let block = &bytes[entry.offset as usize..block_end as usize];
-        let crc = crc_of(block);
-        if crc != entry.crc32c {
-            return Err(wrong(&part, checksum(entry.crc32c), checksum(crc)));
-        }
-        whole = crc32c::crc32c_combine(whole, crc, block.len());
-        end = block_end;
-        entries.push(entry);
-    }
-    for (from, to) in [(align(end), footer_offset), (align(footer_end), trailer_offset as u64)] {
-        if from != to {
-            return Err(wrong("footer", format!("at {from}"), format!("at {to}")));
-        }
-    }
-    check_padding(name, bytes, end, footer_offset)?;
-    check_padding(name, bytes, footer_end, trailer_offset as u64)?;
-    whole = crc32c::crc32c_append(whole, &bytes[end as usize..]);
-    if let Some(object) = expected
-        && object.crc32c != whole
-    {
-        return Err(wrong("file", checksum(object.crc32c), checksum(whole)));
-    }
-    Ok(entries)
+    frame.verify_blocks(name, bytes)?;
+    frame.verify_whole(name, bytes, expected)?;
+    Ok(frame.entries)
 }
 
-fn check_padding(name: &str, bytes: &Bytes, from: u64, to: u64) -> Result<(), Corrupt> {
-    let found = bytes[from as usize..to as usize].iter().find(|&&byte| byte != 0);
+impl Frame {
+    /// Reads footer and trailer. `end`: the last bytes of a file of `length` bytes.
+    pub(crate) fn read(name: &str, end: &[u8], length: u64) -> Result<Self, Corrupt> {
+        let found = || format!("{} bytes", end.len());
+        if end.len() < FRAME || length < 2 * FRAME as u64 || end.len() as u64 > length {
+            return Err(wrong(name, "file", format!("at least {} bytes", 2 * FRAME), found()));
+        }
+        let start = length - end.len() as u64;
+        let trailer_offset = length - FRAME as u64;
+        let trailer = &end[end.len() - FRAME..];
+        if trailer[56..] != MAGIC {
+            return Err(wrong(name, "trailer", format!("magic {MAGIC:02x?}"), format!("{:02x?}", &trailer[56..])));
+        }
+        if u32_at(trailer, 20) != VERSION {
+            let found = u32_at(trailer, 20).to_string();
+            return Err(wrong(name, "trailer", format!("format version {VERSION}"), found));
+        }
+        let crc = crc32c::crc32c(&trailer[..52]);
+        if u32_at(trailer, 52) != crc {
+            return Err(wrong(name, "trailer", checksum(u32_at(trailer, 52)), checksum(crc)));
+        }
+        if u64_at(trailer, 24) != length {
+            return Err(wrong(name, "trailer", format!("{} bytes", u64_at(trailer, 24)), format!("{length} bytes")));
+        }
+        let (footer_offset, footer_length) = (u64_at(trailer, 0), u64_at(trailer, 8));
+        let footer_end = footer_offset.checked_add(footer_length);
+        let footer_end = footer_end.filter(|&end| end <= trailer_offset && footer_offset >= start);
+        let Some(footer_end) = footer_end else {
+            let found = format!("{footer_length} bytes at {footer_offset}");
+            return Err(wrong(name, "footer", format!("between {start} and {trailer_offset}"), found));
+        };
+        let footer = &end[(footer_offset - start) as usize..(footer_end - start) as usize];
+        let crc = crc32c::crc32c(footer);
+        if u32_at(trailer, 16) != crc {
+            return Err(wrong(name, "footer", checksum(u32_at(trailer, 16)), checksum(crc)));
+        }
+        let count = if footer.len() < FOOTER_HEAD { MAX_BLOCKS } else { u32_at(footer, 0) as usize };
+        if count >= MAX_BLOCKS || footer.len() != FOOTER_HEAD + ENTRY * count {
+            let expected = format!("fewer than {MAX_BLOCKS} entries of {ENTRY} bytes");
+            return Err(wrong(name, "footer", expected, format!("{footer_length} bytes")));
+        }
+
+        let mut entries: Vec<Entry> = Vec::with_capacity(count);
+        let mut last_end = FRAME as u64;
+        for raw in footer[FOOTER_HEAD..].chunks_exact(ENTRY) {
+            let entry =
+                Entry { kind: u32_at(raw, 0), crc32c: u32_at(raw, 4), offset: u64_at(raw, 8), length: u64_at(raw, 16) };
+            let part = BlockKind::name_of(entry.kind);
+            if entries.iter().any(|other| other.kind == entry.kind) {
+                return Err(wrong(name, &part, "one block of a kind".to_owned(), "two".to_owned()));
+            }
+            let block_end = entry.offset.checked_add(entry.length).filter(|&end| end <= footer_offset);
+            let Some(block_end) = block_end.filter(|_| entry.offset == align(last_end)) else {
+                let found = format!("{} bytes at {}", entry.length, entry.offset);
+                return Err(wrong(name, &part, format!("at {}, before {footer_offset}", align(last_end)), found));
+            };
+            last_end = block_end;
+            entries.push(entry);
+        }
+        for (from, to) in [(align(last_end), footer_offset), (align(footer_end), trailer_offset)] {
+            if from != to {
+                return Err(wrong(name, "footer", format!("at {from}"), format!("at {to}")));
+            }
+        }
+        Ok(Self { entries, footer: footer_offset..footer_end, length })
+    }
+
+    /// The block of this kind.
+    pub(crate) fn entry(&self, kind: BlockKind) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.kind == kind as u32)
+    }
+
+    /// Verifies the blocks that lie in `end`, the last bytes of the file, and all padding there.
+    pub(crate) fn verify_blocks(&self, name: &str, end: &[u8]) -> Result<(), Corrupt> {
+        let start = self.length - end.len() as u64;
+        let mut last_end = FRAME as u64;
+        for entry in &self.entries {
+            check_padding(name, end, start, last_end..entry.offset)?;
+            last_end = entry.offset + entry.length;
+            if entry.offset >= start {
+                let crc = crc_of(&end[(entry.offset - start) as usize..(last_end - start) as usize]);
+                if crc != entry.crc32c {
+                    let part = BlockKind::name_of(entry.kind);
+                    return Err(wrong(name, &part, checksum(entry.crc32c), checksum(crc)));
+                }
+            }
+        }
+        check_padding(name, end, start, last_end..self.footer.start)?;
+        check_padding(name, end, start, self.footer.end..self.length - FRAME as u64)
+    }
+
+    /// Compares the checksum of the whole file with the catalog's. It follows from those of the blocks, the footer and the
+    /// trailer: no other byte of a file may vary. `end` holds the latter two.
+    pub(crate) fn verify_whole(&self, name: &str, end: &[u8], expected: Option<&ObjectRef>) -> Result<(), Corrupt> {
+        let Some(object) = expected else { return Ok(()) };
+        const ZEROS: [u8; ALIGNMENT as usize] = [0; ALIGNMENT as usize];
+        let mut whole = crc32c::crc32c(&header());
+        let mut last_end = FRAME as u64;
+        for entry in &self.entries {
+            whole = crc32c::crc32c_append(whole, &ZEROS[..(entry.offset - last_end) as usize]);
+            whole = crc32c::crc32c_combine(whole, entry.crc32c, entry.length as usize);
+            last_end = entry.offset + entry.length;
+        }
+        whole = crc32c::crc32c_append(whole, &ZEROS[..(self.footer.start - last_end) as usize]);
+        let start = self.length - end.len() as u64;
+        whole = crc32c::crc32c_append(whole, &end[(self.footer.start - start) as usize..]);
+        if object.crc32c == whole { Ok(()) } else { Err(wrong(name, "file", checksum(object.crc32c), checksum(whole))) }
+    }
+}
+
+fn wrong(name: &str, part: &str, expected: String, found: String) -> Corrupt {
+    Corrupt { object: name.to_owned(), part: part.to_owned(), expected, found }
+}
+
+/// What of `padding` lies in `end`, which begins at `start` of the file, must be zeros.
+fn check_padding(name: &str, end: &[u8], start: u64, padding: Range<u64>) -> Result<(), Corrupt> {
+    if padding.start < start {
+        return Ok(());
+    }
+    let found = end[(padding.start - start) as usize..(padding.end - start) as usize].iter().find(|&&byte| byte != 0);
     found.map_or(Ok(()), |byte| {
-        Err(Corrupt {
-            object: name.to_owned(),
-            part: format!("padding at {from}"),
-            expected: "zeros".to_owned(),
-            found: format!("{byte:02x}"),
-        })
+        Err(wrong(name, &format!("padding at {}", padding.start), "zeros".to_owned(), format!("{byte:02x}")))
     })
 }
 

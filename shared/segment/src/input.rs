@@ -78,14 +78,24 @@ impl SegmentInput {
 
 /// What dense rows must be. Reads every coordinate.
 pub(crate) fn check_dense(rows: usize, dimension: u32, values: &[f32]) -> Result<(), String> {
+    check_strided(rows, dimension, dimension as usize, values)
+}
+
+/// As [`check_dense`], of rows that begin `stride` coordinates apart. What lies between them may be anything.
+pub(crate) fn check_strided(rows: usize, dimension: u32, stride: usize, values: &[f32]) -> Result<(), String> {
     if dimension == 0 || dimension > limits::DENSE_DIMENSION {
         return Err(format!("dimension {dimension} is not in 1 to {}", limits::DENSE_DIMENSION));
     }
-    if Some(values.len()) != rows.checked_mul(dimension as usize) {
+    if Some(values.len()) != rows.checked_mul(stride) {
         return Err(format!("{} coordinates for {rows} rows of dimension {dimension}", values.len()));
     }
     // A fold without an early end, which the compiler vectorises; NaN is not within.
-    let within = values.iter().fold(true, |within, x| within & (x.abs() <= limits::DENSE_COORDINATE));
+    let within = |values: &[f32]| values.iter().fold(true, |within, x| within & (x.abs() <= limits::DENSE_COORDINATE));
+    let within = if stride == dimension as usize {
+        within(values)
+    } else {
+        values.chunks_exact(stride).fold(true, |all, row| all & within(&row[..dimension as usize]))
+    };
     if !within {
         return Err(format!("a coordinate is not finite, or beyond {:e}", limits::DENSE_COORDINATE));
     }

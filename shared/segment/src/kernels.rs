@@ -42,45 +42,52 @@ pub(crate) fn isa() -> Isa {
     })
 }
 
-/// Inner products of `query` with each of the `out.len()` adjacent `rows`.
-pub(crate) fn dot_rows(query: &[f32], rows: &[f32], out: &mut [f32]) {
-    dot_rows_with(isa(), query, rows, out);
+/// Inner products of `query` with each of the `out.len()` adjacent `rows`, which begin `stride` coordinates apart.
+pub(crate) fn dot_rows(query: &[f32], rows: &[f32], stride: usize, out: &mut [f32]) {
+    dot_rows_with(isa(), query, rows, stride, out);
 }
 
-/// Squared Euclidean distances of `query` to each of the `out.len()` adjacent `rows`.
-pub(crate) fn l2_rows(query: &[f32], rows: &[f32], out: &mut [f32]) {
-    l2_rows_with(isa(), query, rows, out);
+/// Squared Euclidean distances of `query` to each of the `out.len()` adjacent `rows`, which begin `stride` coordinates
+/// apart.
+pub(crate) fn l2_rows(query: &[f32], rows: &[f32], stride: usize, out: &mut [f32]) {
+    l2_rows_with(isa(), query, rows, stride, out);
 }
 
-fn dot_rows_with(isa: Isa, query: &[f32], rows: &[f32], out: &mut [f32]) {
-    check(query, rows, out);
+fn dot_rows_with(isa: Isa, query: &[f32], rows: &[f32], stride: usize, out: &mut [f32]) {
+    check(query, rows, stride, out);
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `isa` says that the processor has AVX-512F; `check` has compared the lengths.
-        Isa::Avx512 => unsafe { avx512::dot_rows(query, rows, out) },
+        Isa::Avx512 => unsafe { avx512::dot_rows(query, rows, stride, out) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `isa` says that the processor has AVX2 and FMA; `check` has compared the lengths.
-        Isa::Avx2 => unsafe { avx2::dot_rows(query, rows, out) },
-        Isa::Portable => portable::dot_rows(query, rows, out),
+        Isa::Avx2 => unsafe { avx2::dot_rows(query, rows, stride, out) },
+        Isa::Portable => portable::dot_rows(query, rows, stride, out),
     }
 }
 
-fn l2_rows_with(isa: Isa, query: &[f32], rows: &[f32], out: &mut [f32]) {
-    check(query, rows, out);
+fn l2_rows_with(isa: Isa, query: &[f32], rows: &[f32], stride: usize, out: &mut [f32]) {
+    check(query, rows, stride, out);
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `isa` says that the processor has AVX-512F; `check` has compared the lengths.
-        Isa::Avx512 => unsafe { avx512::l2_rows(query, rows, out) },
+        Isa::Avx512 => unsafe { avx512::l2_rows(query, rows, stride, out) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `isa` says that the processor has AVX2 and FMA; `check` has compared the lengths.
-        Isa::Avx2 => unsafe { avx2::l2_rows(query, rows, out) },
-        Isa::Portable => portable::l2_rows(query, rows, out),
+        Isa::Avx2 => unsafe { avx2::l2_rows(query, rows, stride, out) },
+        Isa::Portable => portable::l2_rows(query, rows, stride, out),
     }
 }
 
-/// The kernels read `query.len()` coordinates for each element of `out`, without further checks.
-fn check(query: &[f32], rows: &[f32], out: &[f32]) {
-    assert!(!query.is_empty() && Some(rows.len()) == query.len().checked_mul(out.len()), "rows do not fit the query");
+/// The kernels read `query.len()` coordinates for each element of `out`, `stride` apart, without further checks. What lies
+/// between the last row and the next one need not be there.
+fn check(query: &[f32], rows: &[f32], stride: usize, out: &[f32]) {
+    let read = match out.len().checked_sub(1) {
+        Some(before) => before.checked_mul(stride).and_then(|before| before.checked_add(query.len())),
+        None => Some(0),
+    };
+    let fits = !query.is_empty() && stride >= query.len() && Some(rows.len()) == read;
+    assert!(fits, "rows do not fit the query");
 }
 
 /// Asks the processor to bring the beginning of a row closer. A hint: reads nothing, fails never.
@@ -124,8 +131,8 @@ mod tests {
             let rows: Vec<f32> = (0..dimension * 3).map(|_| rng.random_range(-1.0..1.0)).collect();
             for isa in available() {
                 let (mut dot, mut l2) = ([0.0f32; 3], [0.0f32; 3]);
-                dot_rows_with(isa, &query, &rows, &mut dot);
-                l2_rows_with(isa, &query, &rows, &mut l2);
+                dot_rows_with(isa, &query, &rows, dimension, &mut dot);
+                l2_rows_with(isa, &query, &rows, dimension, &mut l2);
                 for (row, (dot, l2)) in rows.chunks(dimension).zip(dot.iter().zip(&l2)) {
                     let want: f64 = query.iter().zip(row).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
                     assert!((f64::from(*dot) - want).abs() < 1e-4, "{isa:?} dot at {dimension}: {dot} for {want}");
@@ -143,20 +150,43 @@ mod tests {
             let query: Vec<f32> = (0..dimension).map(|_| rng.random_range(-1.0..1.0)).collect();
             let rows: Vec<f32> = (0..dimension * 9).map(|_| rng.random_range(-1.0..1.0)).collect();
             let mut together = [0.0f32; 9];
-            dot_rows(&query, &rows, &mut together);
+            dot_rows(&query, &rows, dimension, &mut together);
             for (row, together) in rows.chunks(dimension).zip(together) {
                 let mut alone = [0.0f32];
-                dot_rows(&query, row, &mut alone);
+                dot_rows(&query, row, dimension, &mut alone);
                 assert_eq!(alone[0].to_bits(), together.to_bits());
             }
             let fused: Vec<Isa> = available().into_iter().filter(|isa| *isa != Isa::Portable).collect();
             for isa in &fused {
                 let (mut dot, mut l2, mut first) = ([0.0f32; 9], [0.0f32; 9], [0.0f32; 9]);
-                dot_rows_with(*isa, &query, &rows, &mut dot);
+                dot_rows_with(*isa, &query, &rows, dimension, &mut dot);
                 assert_eq!(dot.map(f32::to_bits), together.map(f32::to_bits), "{isa:?} at {dimension}");
-                l2_rows_with(*isa, &query, &rows, &mut l2);
-                l2_rows_with(fused[0], &query, &rows, &mut first);
+                l2_rows_with(*isa, &query, &rows, dimension, &mut l2);
+                l2_rows_with(fused[0], &query, &rows, dimension, &mut first);
                 assert_eq!(l2.map(f32::to_bits), first.map(f32::to_bits), "{isa:?} at {dimension}");
+            }
+        }
+    }
+
+    #[test]
+    fn same_pair_same_bits_whatever_lies_between_rows() {
+        let mut rng = SmallRng::seed_from_u64(9);
+        for (dimension, stride) in [(1, 1), (1, 7), (16, 17), (63, 80), (65, 70), (100, 113)] {
+            let query: Vec<f32> = (0..dimension).map(|_| rng.random_range(-1.0..1.0)).collect();
+            let rows: Vec<f32> = (0..dimension * 5).map(|_| rng.random_range(-1.0..1.0)).collect();
+            let mut apart = vec![f32::NAN; 4 * stride + dimension];
+            for (i, row) in rows.chunks(dimension).enumerate() {
+                apart[i * stride..][..dimension].copy_from_slice(row);
+            }
+            for isa in available() {
+                let (mut together, mut out) = ([0.0f32; 5], [0.0f32; 5]);
+                dot_rows_with(isa, &query, &rows, dimension, &mut together);
+                dot_rows_with(isa, &query, &apart, stride, &mut out);
+                assert_eq!(out.map(f32::to_bits), together.map(f32::to_bits), "{isa:?} at {dimension}, {stride}");
+                l2_rows_with(isa, &query, &rows, dimension, &mut together);
+                l2_rows_with(isa, &query, &apart, stride, &mut out);
+                assert_eq!(out.map(f32::to_bits), together.map(f32::to_bits), "{isa:?} at {dimension}, {stride}");
+                dot_rows_with(isa, &query, &[], stride, &mut []);
             }
         }
     }
@@ -164,6 +194,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "rows do not fit the query")]
     fn lengths_that_disagree_are_refused() {
-        dot_rows(&[1.0, 2.0], &[1.0, 2.0, 3.0], &mut [0.0, 0.0]);
+        dot_rows(&[1.0, 2.0], &[1.0, 2.0, 3.0], 2, &mut [0.0, 0.0]);
     }
 }

@@ -14,6 +14,7 @@ mod calibration;
 mod catalog;
 mod cells;
 mod cold;
+mod columns;
 mod cost;
 mod dense;
 mod error;
@@ -28,16 +29,21 @@ mod kind;
 mod propose;
 mod query;
 mod read;
+mod record;
 mod rows;
 mod search;
 mod segment;
+mod slots;
 mod sparse;
 mod topk;
 mod write;
 
 pub use calibration::{Calibration, CalibrationPoint, CellsCalibration, CellsPoint, Recall};
 pub use catalog::{Catalog, CatalogSegment, SplitRows};
-pub use cold::{CellPlan, ColdAnswer, ColdBudget, ColdHit, ColdHits, FetchedCells, Outline, RecordPlan, RowPlan};
+pub use cold::{
+    CellPlan, ColdAnswer, ColdBudget, ColdCalibration, ColdHit, ColdHits, ColdShare, ColdStep, FetchedCells, Outline,
+    RecordPlan, RowPlan,
+};
 pub use error::SegmentError;
 pub use hit::{Answer, Effort, Hit, Plan, compare_hits};
 pub use input::{SegmentInput, Vectors};

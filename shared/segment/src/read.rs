@@ -20,9 +20,10 @@ use crate::dense::DenseRows;
 use crate::error::SegmentError;
 use crate::format::{self, BlockKind, Entry, Meta};
 use crate::graph::{Graph, ViewError};
-use crate::input::{check_dense, check_sparse};
+use crate::input::{check_dense, check_sparse, check_strided};
 use crate::keys::Keys;
 use crate::kind::SegmentKind;
+use crate::slots::SlotLayout;
 use crate::sparse::{Inverted, SparseRows};
 
 /// Everything in a file.
@@ -82,7 +83,7 @@ pub(crate) fn read(name: &str, bytes: Bytes, expected: Option<&ObjectRef>) -> Re
             StoredVectors::Dense(dense, DenseIndex::Graph(Box::new(graph)))
         }
         SegmentKind::Cells => {
-            let dense = read_dense(&blocks, &meta)?;
+            let dense = read_slots(&blocks, &meta)?;
             StoredVectors::Dense(dense, DenseIndex::Cells(Box::new(read_cells(&blocks, &meta)?)))
         }
         SegmentKind::Sparse => read_sparse(&blocks, &meta)?,
@@ -109,6 +110,22 @@ fn read_keys(blocks: &Blocks<'_>, rows: usize) -> Result<Keys, Corrupt> {
 fn read_dense(blocks: &Blocks<'_>, meta: &Meta) -> Result<DenseRows, Corrupt> {
     let values: ScalarBuffer<f32> = blocks.scalars(BlockKind::DenseVectors, None)?;
     blocks.check(BlockKind::DenseVectors, check_dense(meta.rows as usize, meta.dimension, &values))?;
+    let (dimension, inverse_norms) = (meta.dimension as usize, read_inverse_norms(blocks, meta)?);
+    Ok(DenseRows { dimension, stride: dimension, values, inverse_norms })
+}
+
+/// The vectors of cells, each in its row's slot. What else is in a slot is in other blocks, too, and of no use here.
+fn read_slots(blocks: &Blocks<'_>, meta: &Meta) -> Result<DenseRows, Corrupt> {
+    let values: ScalarBuffer<f32> = blocks.scalars(BlockKind::RowSlots, None)?;
+    let layout = blocks.slot_layout(meta)?;
+    let stride = layout.stride();
+    let checked = check_strided(meta.rows as usize, meta.dimension, stride, &values);
+    blocks.check(BlockKind::RowSlots, checked)?;
+    let inverse_norms = read_inverse_norms(blocks, meta)?;
+    Ok(DenseRows { dimension: layout.dimension, stride, values, inverse_norms })
+}
+
+fn read_inverse_norms(blocks: &Blocks<'_>, meta: &Meta) -> Result<Option<ScalarBuffer<f32>>, Corrupt> {
     let inverse_norms = if meta.metric == Metric::Cosine {
         Some(blocks.scalars(BlockKind::InverseNorms, Some(meta.rows as usize))?)
     } else {
@@ -118,7 +135,7 @@ fn read_dense(blocks: &Blocks<'_>, meta: &Meta) -> Result<DenseRows, Corrupt> {
         let finite = norms.iter().all(|norm: &f32| norm.is_finite());
         blocks.check(BlockKind::InverseNorms, if finite { Ok(()) } else { Err("not finite".to_owned()) })?;
     }
-    Ok(DenseRows { dimension: meta.dimension as usize, values, inverse_norms })
+    Ok(inverse_norms)
 }
 
 fn read_cells(blocks: &Blocks<'_>, meta: &Meta) -> Result<Cells, Corrupt> {
@@ -159,37 +176,41 @@ fn read_sparse(blocks: &Blocks<'_>, meta: &Meta) -> Result<StoredVectors, Corrup
 
 /// The attributes, in place: only buffers that are compressed or misaligned would be copied, and ours are neither.
 fn read_attributes(blocks: &Blocks<'_>, rows: usize) -> Result<RecordBatch, Corrupt> {
+    decode_attributes(&blocks.get(BlockKind::Attributes)?, rows)
+        .map_err(|found| blocks.corrupt(BlockKind::Attributes, "an Arrow IPC file of one batch", found))
+}
+
+/// The one batch of an Arrow IPC file, in place. Says what is there instead.
+pub(crate) fn decode_attributes(buffer: &Buffer, rows: usize) -> Result<RecordBatch, String> {
     const END: usize = 10;
-    let buffer = blocks.get(BlockKind::Attributes)?;
-    let wrong = |found: String| blocks.corrupt(BlockKind::Attributes, "an Arrow IPC file of one batch", found);
     let length = buffer.len();
-    let end = length.checked_sub(END).ok_or_else(|| wrong(format!("{length} bytes")))?;
+    let end = length.checked_sub(END).ok_or_else(|| format!("{length} bytes"))?;
     let mut tail = [0; END];
     tail.copy_from_slice(&buffer[end..]);
-    let footer_length = read_footer_length(tail).map_err(|error| wrong(error.to_string()))?;
-    let start = end.checked_sub(footer_length).ok_or_else(|| wrong(format!("a footer of {footer_length} bytes")))?;
-    let footer = root_as_footer(&buffer[start..end]).map_err(|error| wrong(error.to_string()))?;
-    let schema = footer.schema().ok_or_else(|| wrong("no schema".to_owned()))?;
+    let footer_length = read_footer_length(tail).map_err(|error| error.to_string())?;
+    let start = end.checked_sub(footer_length).ok_or_else(|| format!("a footer of {footer_length} bytes"))?;
+    let footer = root_as_footer(&buffer[start..end]).map_err(|error| error.to_string())?;
+    let schema = footer.schema().ok_or_else(|| "no schema".to_owned())?;
     let schema = Arc::new(fb_to_schema(schema));
-    let batches = footer.recordBatches().ok_or_else(|| wrong("no batches".to_owned()))?;
+    let batches = footer.recordBatches().ok_or_else(|| "no batches".to_owned())?;
     if batches.len() != 1 {
-        return Err(wrong(format!("{} batches", batches.len())));
+        return Err(format!("{} batches", batches.len()));
     }
     let block = batches.get(0);
     let at = usize::try_from(block.offset()).unwrap_or(usize::MAX);
     let size = usize::try_from(block.bodyLength()).ok().zip(usize::try_from(block.metaDataLength()).ok());
     let size = size.and_then(|(body, meta)| body.checked_add(meta)).unwrap_or(usize::MAX);
     if at.checked_add(size).is_none_or(|end| end > start) {
-        return Err(wrong(format!("a batch of {size} bytes at {at}")));
+        return Err(format!("a batch of {size} bytes at {at}"));
     }
     let decoder = FileDecoder::new(schema, footer.version());
     let batch = decoder.read_record_batch(block, &buffer.slice_with_length(at, size));
-    let batch = batch.map_err(|error| wrong(error.to_string()))?.ok_or_else(|| wrong("no batch".to_owned()))?;
+    let batch = batch.map_err(|error| error.to_string())?.ok_or_else(|| "no batch".to_owned())?;
     if batch.num_rows() != rows {
-        return Err(wrong(format!("{} rows, not {rows}", batch.num_rows())));
+        return Err(format!("{} rows, not {rows}", batch.num_rows()));
     }
     if batch.columns().iter().any(|column| column.null_count() > 0) {
-        return Err(wrong("nulls".to_owned()));
+        return Err("nulls".to_owned());
     }
     Ok(batch)
 }
@@ -212,6 +233,12 @@ impl Blocks<'_> {
 
     fn check(&self, kind: BlockKind, outcome: Result<(), String>) -> Result<(), Corrupt> {
         outcome.map_err(|found| self.corrupt(kind, "valid contents", found))
+    }
+
+    fn slot_layout(&self, meta: &Meta) -> Result<SlotLayout, Corrupt> {
+        let layout = meta.slot_bytes.and_then(|bytes| SlotLayout::new(meta.dimension, bytes));
+        layout
+            .ok_or_else(|| self.corrupt(BlockKind::Meta, "the bytes of a row's slot", format!("{:?}", meta.slot_bytes)))
     }
 
     fn get(&self, kind: BlockKind) -> Result<Buffer, Corrupt> {

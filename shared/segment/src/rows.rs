@@ -60,6 +60,7 @@ impl Allowed {
 }
 
 /// One bit per row.
+#[derive(Debug)]
 pub(crate) struct Bits {
     words: Vec<u64>,
 }

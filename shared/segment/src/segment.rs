@@ -80,7 +80,7 @@ impl Segment {
         input.validate()?;
         let kind = if input.metric.is_sparse() { SegmentKind::Sparse } else { SegmentKind::Flat };
         let rows = input.rows() as u32;
-        let meta = Meta { kind, metric: input.metric, dimension: input.dimension, rows, hnsw: None };
+        let meta = Meta { kind, metric: input.metric, dimension: input.dimension, rows, hnsw: None, slot_bytes: None };
         let body = match input.vectors {
             Vectors::Dense(values) => {
                 let rows = DenseRows::new(input.metric, input.dimension as usize, values);
@@ -179,10 +179,10 @@ impl Segment {
         }
     }
 
-    /// All vectors, without copying: what a merge of segments reads. Sparse offsets may begin above 0.
+    /// All vectors: what a merge of segments reads. Copies only those of cells. Sparse offsets may begin above 0.
     pub fn vectors(&self) -> Vectors {
         match &self.body {
-            Body::Dense { rows, .. } => Vectors::Dense(rows.values.clone()),
+            Body::Dense { rows, .. } => Vectors::Dense(rows.packed()),
             Body::Sparse { rows, .. } => Vectors::Sparse {
                 offsets: arrow::buffer::OffsetBuffer::new(rows.offsets.clone()),
                 indices: rows.indices.clone(),

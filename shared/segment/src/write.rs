@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, AsArray, BinaryArray, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::buffer::ScalarBuffer;
+use arrow::buffer::{Buffer, ScalarBuffer};
 use arrow::compute::take;
 use arrow::datatypes::ToByteSlice;
 use arrow::error::ArrowError;
@@ -13,6 +13,7 @@ use arrow::ipc::writer::FileWriter;
 
 use crate::calibration::{Calibration, CellsCalibration};
 use crate::cells;
+use crate::columns::ColumnsLayout;
 use crate::dense::DenseRows;
 use crate::error::SegmentError;
 use crate::format::{self, BlockKind, Entry, Meta};
@@ -20,6 +21,9 @@ use crate::graph;
 use crate::input::{SegmentInput, Vectors};
 use crate::keys::{Keys, hash_pairs};
 use crate::kind::{Build, SegmentKind, SegmentSettings};
+use crate::read::decode_attributes;
+use crate::record::Records;
+use crate::slots::Slots;
 use crate::sparse::{Inverted, SparseRows};
 
 /// What was written.
@@ -102,7 +106,7 @@ fn write(
         return write_cells(input, values.clone(), settings, out, path, progress);
     }
     let mut file = BlockWriter::new(out, path)?;
-    let meta = Meta { kind, metric: input.metric, dimension: input.dimension, rows, hnsw };
+    let meta = Meta { kind, metric: input.metric, dimension: input.dimension, rows, hnsw, slot_bytes: None };
     file.json(BlockKind::Meta, &meta)?;
     write_keys(&mut file, &input.keys)?;
     file.block(BlockKind::Attributes, |block| write_attributes(block, &input.attributes))?;
@@ -134,10 +138,7 @@ fn write(
     Ok(SegmentSummary { bytes, crc32c, outline: 0, rows, kind, calibration, cell_calibration: None })
 }
 
-/// Rows per write of vectors that are gathered.
-const GATHERED_ROWS: usize = 256;
-
-/// Rows go into the file cell by cell: keys, attributes and vectors alike, so that a row's number leads to all of them, and
+/// Rows go into the file cell by cell: keys, attributes and slots alike, so that a row's number leads to all of them, and
 /// what is near to one another is fetched together. Vectors are gathered as they are written; the largest part of the input
 /// is in memory once.
 fn write_cells(
@@ -153,35 +154,48 @@ fn write_cells(
     let built = cells::build(&dense, input.metric, &Keys::computed(input.keys.clone()), settings, progress)?;
     let (keys, attributes) = reorder(input, &built.order)
         .map_err(|error| SegmentError::Input(format!("rows that cannot be put in order: {error}")))?;
+    let records = Records::new(&keys, &attributes).map_err(SegmentError::Input)?;
+    let slots = Slots::new(&dense, &built.order, &records);
 
     let mut file = BlockWriter::new(out, path)?;
-    file.json(BlockKind::Meta, &Meta { kind, metric: input.metric, dimension: input.dimension, rows, hnsw: None })?;
     write_keys(&mut file, &keys)?;
-    file.block(BlockKind::Attributes, |block| write_attributes(block, &attributes))?;
-    file.block(BlockKind::DenseVectors, |block| {
-        let mut gathered = Vec::with_capacity(GATHERED_ROWS * dense.dimension);
-        for rows in built.order.chunks(GATHERED_ROWS) {
-            gathered.clear();
-            for &row in rows {
-                gathered.extend_from_slice(dense.row(row));
-            }
-            block.write_all(gathered.to_byte_slice())?;
-        }
-        Ok(())
-    })?;
+    let columns = write_located_attributes(&mut file, &attributes)?;
     if let Some(norms) = &dense.inverse_norms {
         let norms: Vec<f32> = built.order.iter().map(|&row| norms[row as usize]).collect();
         file.bytes(BlockKind::InverseNorms, norms.to_byte_slice())?;
     }
-    // What a reader needs first comes last, beside the footer.
+    file.block(BlockKind::RowSlots, |block| slots.write(block))?;
+    file.block(BlockKind::Records, |block| slots.write_records(block))?;
     file.bytes(BlockKind::CellCodes, &built.codes)?;
+    // The outline: what a reader needs first comes last, beside the footer.
+    let slot_bytes = Some(slots.layout.bytes as u32);
+    let meta = Meta { kind, metric: input.metric, dimension: input.dimension, rows, hnsw: None, slot_bytes };
+    file.json(BlockKind::Meta, &meta)?;
+    let outline = file.entries.last().map_or(0, |entry| entry.offset);
+    file.json(BlockKind::AttributeColumns, &columns)?;
     file.bytes(BlockKind::CellCentroids, &built.centroids)?;
     file.bytes(BlockKind::Cells, &built.directory)?;
     file.json(BlockKind::CellCalibration, &built.calibration)?;
     let (bytes, crc32c) = file.finish()?;
     progress(u64::from(rows), u64::from(rows));
     let cell_calibration = Some(built.calibration);
-    Ok(SegmentSummary { bytes, crc32c, outline: 0, rows, kind, calibration: None, cell_calibration })
+    Ok(SegmentSummary { bytes, crc32c, outline: bytes - outline, rows, kind, calibration: None, cell_calibration })
+}
+
+/// Writes the attributes, and says where each column is.
+fn write_located_attributes(
+    file: &mut BlockWriter<'_>,
+    attributes: &RecordBatch,
+) -> Result<ColumnsLayout, SegmentError> {
+    let mut bytes = Vec::new();
+    file.io(|_| write_attributes(&mut bytes, attributes))?;
+    // Aligned, so that what is decoded stays where it is.
+    let block = Buffer::from_slice_ref(&bytes);
+    drop(bytes);
+    file.bytes(BlockKind::Attributes, &block)?;
+    let found =
+        decode_attributes(&block, attributes.num_rows()).and_then(|decoded| ColumnsLayout::of(&block, &decoded));
+    found.map_err(|error| SegmentError::Input(format!("attributes that cannot be found again: {error}")))
 }
 
 /// Keys and attributes with row `order[i]` at place `i`.

@@ -4,17 +4,22 @@
 //! have found follows from the order of the approximate scores. Steps that cost more than another and find less are left
 //! out.
 
+mod cold;
+
 use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 use tarn_model::Metric;
 
+use cold::Measured;
+
 use super::{Cells, Probe};
 use crate::calibration::{CellsCalibration, CellsPoint, Recall, recall};
 use crate::cost;
 use crate::dense::{DenseQuery, DenseRows};
 use crate::flat;
+use crate::hit::Hit;
 use crate::keys::Keys;
 use crate::rows::{Allowed, Rows};
 use crate::topk::TopK;
@@ -56,7 +61,11 @@ pub(super) fn calibrate(
     let borrowed: Vec<&DenseQuery> = queries.iter().collect();
     let (truth, _) = flat::scan(rows, metric, &borrowed, &given, LONG, keys, &|| false);
     let scores = |top: TopK<'_>| -> Vec<f64> { top.into_hits(false).iter().map(|hit| hit.distance).collect() };
-    let truth: Vec<Vec<f64>> = truth.into_iter().map(scores).collect();
+    let truth: Vec<Vec<Hit>> = truth.into_iter().map(|top| top.into_hits(false)).collect();
+    let masked: RoaringBitmap = held_out.iter().copied().collect();
+    let measured = Measured { cells, rows, metric, keys, order, queries: &queries, held_out: &masked, truth: &truth };
+    calibration.cold = measured.measure();
+    let truth: Vec<Vec<f64>> = truth.iter().map(|hits| hits.iter().map(|hit| hit.distance).collect()).collect();
 
     let mut steps: [Vec<CellsPoint>; 2] = [Vec::new(), Vec::new()];
     for nprobe in LADDER.into_iter().take_while(|&nprobe| nprobe as usize <= cells.count()) {

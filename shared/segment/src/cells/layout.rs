@@ -1,7 +1,10 @@
 //! The bytes of cells, both ways: docs/formats/segment.md gives them to the byte.
 //!
 //! Owns `no-cell-reaches-outside`: offsets are not stored but follow from row counts, and [`Directory::read`] has compared
-//! their sum with the rows of the segment and with the length of the codes before anyone reads a code.
+//! their sum with the rows of the segment and with the length of the codes before anyone reads a code. Codes are checked
+//! apart, all or a cell at a time: whoever reads from afar never has them all.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 use tarn_model::Metric;
@@ -42,7 +45,7 @@ pub(crate) struct Directory {
     /// The first row of each cell, then the number of rows.
     pub(crate) first_rows: Vec<u32>,
     /// Where each cell begins among the codes, then their length.
-    offsets: Vec<usize>,
+    offsets: Vec<u64>,
     pub(crate) centroid_steps: Vec<f32>,
     pub(crate) biases: Vec<f32>,
     chunks: usize,
@@ -110,11 +113,11 @@ pub(crate) fn centroid_bytes(cells: usize, dimension: usize) -> usize {
 }
 
 impl Directory {
-    /// Decodes a directory and checks all three blocks against it, `rows` and one another.
+    /// Decodes a directory and checks it against the centroids, the length of the codes, and `rows`.
     pub(crate) fn read(
         bytes: &[u8],
         centroids: &[u8],
-        codes: &[u8],
+        codes_length: u64,
         metric: Metric,
         dimension: usize,
         rows: u32,
@@ -166,8 +169,7 @@ impl Directory {
             };
             directory.entries.push(entry);
             directory.first_rows.push(first);
-            // What does not fit an address does not fit the codes either.
-            directory.offsets.push(usize::try_from(offset).unwrap_or(usize::MAX));
+            directory.offsets.push(offset);
             directory.centroid_steps.push(entry.centroid_step);
             directory.biases.push(entry.bias);
             first = end;
@@ -176,11 +178,11 @@ impl Directory {
         if first != rows {
             return wrong(format!("{first} rows, not {rows}"));
         }
-        if codes.len() as u64 != offset {
-            return Err((BlockKind::CellCodes, format!("{} bytes, not {offset}", codes.len())));
+        if codes_length != offset {
+            return Err((BlockKind::CellCodes, format!("{codes_length} bytes, not {offset}")));
         }
         directory.first_rows.push(first);
-        directory.offsets.push(codes.len());
+        directory.offsets.push(offset);
         directory.centroid_steps.resize(padded, 0.0);
         directory.biases.resize(padded, f32::NEG_INFINITY);
 
@@ -192,8 +194,12 @@ impl Directory {
         if centroids.iter().fold(0, |all, byte| all | byte) > 127 {
             return Err((BlockKind::CellCentroids, "a code above 127".to_owned()));
         }
-        (0..count).into_par_iter().try_for_each(|cell| directory.check_cell(cell, codes))?;
         Ok(directory)
+    }
+
+    /// Checks the codes of all cells.
+    pub(crate) fn check_codes(&self, codes: &[u8]) -> Result<(), Fault> {
+        (0..self.cells()).into_par_iter().try_for_each(|cell| self.check_cell(cell, self.bytes_of(cell, codes)))
     }
 
     /// The number of cells.
@@ -201,12 +207,25 @@ impl Directory {
         self.entries.len()
     }
 
-    /// The rows of a cell; `dot` is the query's inner product with its centroid.
+    /// Where a cell's bytes lie among the codes.
     #[inline]
-    pub(crate) fn cell<'a>(&self, cell: usize, codes: &'a [u8], dot: f32) -> CellRows<'a> {
+    pub(crate) fn range(&self, cell: usize) -> Range<u64> {
+        self.offsets[cell]..self.offsets[cell + 1]
+    }
+
+    /// A cell's bytes, of all codes.
+    #[inline]
+    pub(crate) fn bytes_of<'a>(&self, cell: usize, codes: &'a [u8]) -> &'a [u8] {
+        // All codes are there, so that their length fits an address.
+        &codes[self.offsets[cell] as usize..self.offsets[cell + 1] as usize]
+    }
+
+    /// The rows of a cell, of whose bytes there are as many as [`Self::range`] says; `dot` is the query's inner product
+    /// with its centroid.
+    #[inline]
+    pub(crate) fn cell<'a>(&self, cell: usize, bytes: &'a [u8], dot: f32) -> CellRows<'a> {
         let entry = &self.entries[cell];
         let rows = entry.rows as usize;
-        let bytes = &codes[self.offsets[cell]..self.offsets[cell + 1]];
         let (codes, rest) = bytes.split_at(4 * self.chunks * rows);
         let (factors, rest) = rest.split_at(2 * rows);
         // Biases begin at a multiple of four; the codes before the factors are one.
@@ -215,12 +234,17 @@ impl Directory {
         CellRows { rows, codes, factors, biases, first, step: entry.step, base: entry.share * dot }
     }
 
-    fn check_cell(&self, cell: usize, codes: &[u8]) -> Result<(), Fault> {
+    /// Checks the bytes of one cell.
+    pub(crate) fn check_cell(&self, cell: usize, bytes: &[u8]) -> Result<(), Fault> {
         let wrong = |what: &str| Err((BlockKind::CellCodes, format!("cell {cell}: {what}")));
-        if crc32c::crc32c(&codes[self.offsets[cell]..self.offsets[cell + 1]]) != self.entries[cell].crc32c {
+        let range = self.range(cell);
+        if bytes.len() as u64 != range.end - range.start {
+            return wrong("not as many bytes as its rows take");
+        }
+        if crc32c::crc32c(bytes) != self.entries[cell].crc32c {
             return wrong("not the checksum of the directory");
         }
-        let rows = self.cell(cell, codes, 0.0);
+        let rows = self.cell(cell, bytes, 0.0);
         // An exponent of ones: infinite, or not a number.
         if rows.factors.chunks_exact(2).any(|raw| raw[1] & 0x7c == 0x7c) {
             return wrong("a factor that is not finite");

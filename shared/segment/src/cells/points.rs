@@ -32,7 +32,7 @@ impl Points {
 
     /// Vectors that are taken as they are.
     pub(crate) fn plain(dimension: usize, values: Vec<f32>) -> Self {
-        let rows = DenseRows { dimension, values: ScalarBuffer::from(values), inverse_norms: None };
+        let rows = DenseRows { dimension, stride: dimension, values: ScalarBuffer::from(values), inverse_norms: None };
         Self { rows, unit: false, centre: vec![0.0; dimension] }
     }
 
@@ -42,7 +42,7 @@ impl Points {
 
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.rows.values.len() / self.rows.dimension
+        self.rows.values.len() / self.rows.stride
     }
 
     /// Writes a row in the new coordinates.
@@ -66,13 +66,13 @@ impl Points {
 }
 
 fn mean(rows: &DenseRows) -> Vec<f32> {
-    let count = rows.values.len() / rows.dimension;
+    let count = rows.values.len() / rows.stride;
     let sums: Vec<Vec<f64>> = rows
         .values
-        .par_chunks(MEAN_ROWS * rows.dimension)
+        .par_chunks(MEAN_ROWS * rows.stride)
         .map(|chunk| {
             let mut sums = vec![0.0f64; rows.dimension];
-            for row in chunk.chunks_exact(rows.dimension) {
+            for row in chunk.chunks_exact(rows.stride) {
                 for (sum, &x) in sums.iter_mut().zip(row) {
                     *sum += f64::from(x);
                 }

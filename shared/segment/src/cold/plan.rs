@@ -1,12 +1,25 @@
 //! Which cells to read.
 
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tarn_model::Corrupt;
 
-use super::answer::RowPlan;
+use super::answer::{Found, RowPlan};
+use super::calibration::{CELL_RANGES, ColdCalibration, ROW_RANGES};
+use super::choose::{Ranked, RowChoice, add_worth, choose_cells, scan_cells};
 use super::fetched::FetchedCells;
+use super::outline::Outline;
+use super::runs::covering_runs;
+use crate::cells::MapQuery;
+use crate::dense::DenseQuery;
+use crate::error::SegmentError;
+use crate::format::BlockKind;
+use crate::hit::Effort;
+use crate::query::{Body, Query};
+use crate::rows::{Allowed, Bits, Rows};
 
 /// How much one query may read. A plan for several queries has as many times that together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,17 +36,211 @@ pub struct ColdBudget {
 impl Default for ColdBudget {
     /// The ranges that recall is measured with at build, and 6 MiB.
     fn default() -> Self {
-        Self { cell_ranges_max: 10, row_ranges_max: 9, bytes_max: 6 << 20 }
+        Self { cell_ranges_max: CELL_RANGES, row_ranges_max: ROW_RANGES, bytes_max: 6 << 20 }
     }
 }
+
+/// Rows are read with what cells leave of the bytes, which is at least this part of all.
+const BYTES_FOR_ROWS: u64 = 8;
+/// How much dearer a byte becomes when a plan would read too many.
+const DEARER: f64 = 1.3;
 
 /// The cells that some queries look into. Made by [`Outline::plan_cells`][super::Outline::plan_cells].
 #[derive(Debug)]
 pub struct CellPlan {
+    outline: Arc<Outline>,
+    k: usize,
+    budget: ColdBudget,
+    allowed: u64,
+    bits: Option<Bits>,
+    lambda: f64,
+    /// Every candidate is wanted: the effort says how many.
+    all: bool,
+    wanted: usize,
+    queries: Vec<Planned>,
+    /// Cells to read, and where they are.
+    runs: Vec<Range<usize>>,
     ranges: Vec<Range<u64>>,
+    /// Cells that were read before.
+    held: HashMap<u32, Bytes>,
+    capped: bool,
+}
+
+/// One query with the cells to scan for it.
+#[derive(Debug)]
+struct Planned {
+    dense: DenseQuery,
+    map: MapQuery,
+    dots: Vec<f32>,
+    cells: Vec<u32>,
+}
+
+pub(super) fn plan_cells(
+    outline: &Arc<Outline>,
+    queries: &[Query],
+    k: usize,
+    effort: Effort,
+    rows: &Rows<'_>,
+    budget: &ColdBudget,
+    fetched: &FetchedCells,
+) -> Result<Option<CellPlan>, SegmentError> {
+    let mut dense = Vec::with_capacity(queries.len());
+    for query in queries {
+        query.check(outline.meta.metric, outline.meta.dimension)?;
+        if let Body::Dense(query) = &query.body {
+            dense.push(query.clone());
+        }
+    }
+    let allowed = Allowed::resolve(rows, outline.meta.rows);
+    let mut plan = CellPlan {
+        outline: Arc::clone(outline),
+        k,
+        budget: ColdBudget {
+            cell_ranges_max: budget.cell_ranges_max.saturating_mul(dense.len()),
+            row_ranges_max: budget.row_ranges_max.saturating_mul(dense.len()),
+            bytes_max: budget.bytes_max.saturating_mul(dense.len() as u64),
+        },
+        allowed: allowed.count,
+        bits: None,
+        lambda: 0.0,
+        all: false,
+        wanted: 0,
+        queries: Vec::with_capacity(dense.len()),
+        runs: Vec::new(),
+        ranges: Vec::new(),
+        held: HashMap::new(),
+        capped: false,
+    };
+    let nothing = k == 0 || allowed.count == 0;
+    for dense in dense {
+        let map = outline.map.query(&dense);
+        plan.queries.push(Planned { dense, map, dots: Vec::new(), cells: Vec::new() });
+    }
+    if nothing || plan.queries.is_empty() {
+        return Ok(Some(plan));
+    }
+    if allowed.count < u64::from(outline.meta.rows) {
+        plan.bits = Some(allowed.bits(outline.meta.rows));
+    }
+    let share = allowed.count as f64 / f64::from(outline.meta.rows);
+    let possible = match effort {
+        Effort::Exact => false,
+        Effort::Recall(recall) => {
+            let measured = outline.cold_calibration(k);
+            let ranges = budget.cell_ranges_max >= CELL_RANGES && budget.row_ranges_max >= ROW_RANGES;
+            match measured.filter(|_| ranges).and_then(|measured| Some((measured, measured.lambda(recall, share)?))) {
+                Some((measured, lambda)) => {
+                    plan.by_worth(measured, lambda, &allowed, fetched);
+                    true
+                }
+                None => false,
+            }
+        }
+        // As the search of a segment at hand does.
+        Effort::Ef(ef) => plan.by_number(ef, ef.saturating_add(16), share, fetched),
+        Effort::Cells { nprobe, rescored } => plan.by_number(nprobe, rescored, share, fetched),
+    };
+    Ok(possible.then_some(plan))
 }
 
 impl CellPlan {
+    /// The cells that are worth their bytes, to all queries together. Whatever is at hand costs nothing and is scanned, too.
+    fn by_worth(&mut self, measured: &ColdCalibration, lambda: f64, allowed: &Allowed, fetched: &FetchedCells) {
+        let outline = Arc::clone(&self.outline);
+        let (map, directory) = (&outline.map, &outline.map.directory);
+        let by_cell = allowed_by_cell(&directory.first_rows, allowed, self.bits.is_none());
+        let values = measured.values(self.allowed as f64 / f64::from(outline.meta.rows));
+        let mut worth = vec![0.0; map.count()];
+        let mut ranked = Vec::with_capacity(self.queries.len());
+        for query in &mut self.queries {
+            let Ranked { cells, dots } = Ranked::new(map, &query.map);
+            let of_query = Ranked { cells, dots };
+            add_worth(values, &of_query, &by_cell, &mut worth);
+            ranked.push(of_query);
+        }
+        for cell in fetched.cells() {
+            if worth.get(cell as usize).is_some_and(|worth| *worth > 0.0)
+                && let Some(bytes) = fetched.get(cell)
+            {
+                self.held.insert(cell, bytes);
+            }
+        }
+        let held = &self.held;
+        let is_held = |cell: usize| held.contains_key(&(cell as u32));
+        let bytes_max = self.budget.bytes_max - self.budget.bytes_max / BYTES_FOR_ROWS;
+        let (mut cell_lambda, mut capped) = (lambda, false);
+        let runs = loop {
+            let runs = choose_cells(directory, &worth, &is_held, cell_lambda, self.budget.cell_ranges_max);
+            let bytes: u64 =
+                runs.iter().map(|run| directory.range(run.end - 1).end - directory.range(run.start).start).sum();
+            if bytes <= bytes_max {
+                break runs;
+            }
+            capped = true;
+            cell_lambda = (cell_lambda * DEARER).max(f64::MIN_POSITIVE);
+        };
+        self.capped = capped;
+        self.lambda = lambda;
+        self.wanted = measured.candidates.len().max(self.k);
+        for (query, ranked) in self.queries.iter_mut().zip(ranked) {
+            let read = |cell: u32| {
+                runs.get(runs.partition_point(|run| run.end <= cell as usize))
+                    .is_some_and(|run| run.start <= cell as usize)
+            };
+            let scanned = |cell: &u32| by_cell[*cell as usize] > 0 && (read(*cell) || held.contains_key(cell));
+            query.cells = ranked.cells.iter().map(|(_, cell)| *cell).filter(scanned).collect();
+            query.dots = ranked.dots;
+        }
+        self.read(runs);
+    }
+
+    /// So many of the cells nearest to each query, whatever they cost; and those between them that must be read anyway.
+    /// False when that is more than may be read.
+    fn by_number(&mut self, nprobe: u32, rescored: u32, share: f64, fetched: &FetchedCells) -> bool {
+        let outline = Arc::clone(&self.outline);
+        let (map, directory) = (&outline.map, &outline.map.directory);
+        let mut missing = Vec::new();
+        for query in &mut self.queries {
+            query.dots = map.dots();
+            let best = map.route(&query.map, nprobe as usize, &mut query.dots);
+            query.cells = best.into_best_first(crate::cells::FIRST_CELLS).into_iter().map(|(_, cell)| cell).collect();
+            missing.extend_from_slice(&query.cells);
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        missing.retain(|&cell| match fetched.get(cell) {
+            Some(bytes) => {
+                self.held.insert(cell, bytes);
+                false
+            }
+            None => true,
+        });
+        let start = |cell: u32| directory.range(cell as usize).start;
+        let end = |cell: u32| directory.range(cell as usize).end;
+        let runs = covering_runs(&missing, self.budget.cell_ranges_max, |a, b| start(b) - end(a));
+        let runs: Vec<Range<usize>> =
+            runs.into_iter().map(|run| missing[run.start] as usize..missing[run.end - 1] as usize + 1).collect();
+        for query in &mut self.queries {
+            let mut known: Vec<u32> = query.cells.clone();
+            known.sort_unstable();
+            let read = runs.iter().flat_map(|run| run.start as u32..run.end as u32);
+            query.cells.extend(read.filter(|cell| known.binary_search(cell).is_err()));
+        }
+        self.all = true;
+        self.wanted = self.k.max(rescored as usize);
+        self.lambda = outline.cold_calibration(self.k).map_or(0.0, |measured| measured.least_lambda(share));
+        self.read(runs);
+        self.bytes() <= self.budget.bytes_max && self.ranges.len() <= self.budget.cell_ranges_max
+    }
+
+    fn read(&mut self, runs: Vec<Range<usize>>) {
+        let (directory, codes) = (&self.outline.map.directory, self.outline.codes.start);
+        let range =
+            |run: &Range<usize>| codes + directory.range(run.start).start..codes + directory.range(run.end - 1).end;
+        self.ranges = runs.iter().map(range).collect();
+        self.runs = runs;
+    }
+
     /// What to read of the file: disjoint, ascending, not empty; at most the budget's.
     pub fn ranges(&self) -> &[Range<u64>] {
         &self.ranges
@@ -46,12 +253,12 @@ impl CellPlan {
 
     /// Cells that will be scanned, those fetched earlier included; summed over queries.
     pub fn cells(&self) -> usize {
-        0
+        self.queries.iter().map(|query| query.cells.len()).sum()
     }
 
     /// Whether the byte budget has left out cells that the effort asked for: recall may be lower than was measured.
     pub fn capped(&self) -> bool {
-        false
+        self.capped
     }
 
     /// Scans the cells and chooses the rows to read. `bytes`: those of [`Self::ranges`], in that order. What is verified
@@ -60,7 +267,104 @@ impl CellPlan {
     /// # Errors
     /// [`Corrupt`] when the bytes are not the cells'.
     pub fn scan(self, bytes: &[Bytes], fetched: &FetchedCells) -> Result<RowPlan, Corrupt> {
-        let _ = (bytes, fetched);
-        Err(Corrupt { object: String::new(), part: String::new(), expected: String::new(), found: String::new() })
+        let outline = &self.outline;
+        let directory = &outline.map.directory;
+        outline.check_lengths(BlockKind::CellCodes, &self.ranges, bytes)?;
+        let mut at_hand: HashMap<u32, &[u8]> = self.held.iter().map(|(&cell, bytes)| (cell, bytes.as_ref())).collect();
+        let mut read = Vec::new();
+        for (run, bytes) in self.runs.iter().zip(bytes) {
+            let start = directory.range(run.start).start;
+            for cell in run.clone() {
+                let range = directory.range(cell);
+                let bytes = &bytes[(range.start - start) as usize..(range.end - start) as usize];
+                directory
+                    .check_cell(cell, bytes)
+                    .map_err(|(kind, found)| outline.corrupt(kind, "the cell of the directory".to_owned(), found))?;
+                at_hand.insert(cell as u32, bytes);
+                read.push((cell as u32, bytes));
+            }
+        }
+        fetched.keep(read.into_iter());
+
+        let mut queries = Vec::with_capacity(self.queries.len());
+        for query in self.queries {
+            let cells = query.cells.iter().filter_map(|&cell| Some((cell, *at_hand.get(&cell)?)));
+            let candidates = scan_cells(directory, &query.map, &query.dots, cells, self.bits.as_ref(), self.wanted);
+            queries.push(Found { query: query.dense, candidates, cells: query.cells.len() as u32 });
+        }
+        let chances = outline.cold_calibration(self.k).map_or(&[][..], |measured| &measured.candidates);
+        let cell_bytes: u64 = self.ranges.iter().map(|range| range.end - range.start).sum();
+        let choice = RowChoice {
+            chances,
+            k: self.k,
+            lambda: self.lambda,
+            row_bytes: outline.slots.bytes as u64,
+            most: self.budget.row_ranges_max,
+            all: self.all,
+        };
+        let row_bytes_max = self.budget.bytes_max.saturating_sub(cell_bytes);
+        let runs = choose_rows(choice, &queries, row_bytes_max);
+        Ok(RowPlan::new(Arc::clone(outline), self.k, self.allowed, self.budget.row_ranges_max, queries, runs))
+    }
+}
+
+/// Fewer rows as long as they are too many bytes, until nothing changes any more.
+fn choose_rows(mut choice: RowChoice<'_>, queries: &[Found], bytes_max: u64) -> Vec<Range<u32>> {
+    let candidates: Vec<&[(f32, u32)]> = queries.iter().map(|query| query.candidates.as_slice()).collect();
+    let mut runs = choice.rows(&candidates);
+    // What is forced, so that there are `k` hits, stays; a byte can become no dearer than all it may bring.
+    while choice.lambda > 0.0 && choice.lambda < 1.0 {
+        let bytes = runs.iter().map(|run| u64::from(run.end - run.start) * choice.row_bytes).sum::<u64>();
+        if bytes <= bytes_max {
+            break;
+        }
+        choice.lambda *= 2.0;
+        runs = choice.rows(&candidates);
+    }
+    runs
+}
+
+/// How many rows of each cell are allowed.
+fn allowed_by_cell(first_rows: &[u32], allowed: &Allowed, all: bool) -> Vec<u32> {
+    let cells = first_rows.windows(2);
+    if all {
+        return cells.map(|rows| rows[1] - rows[0]).collect();
+    }
+    let mut counts = Vec::with_capacity(first_rows.len());
+    let mut at = 0;
+    for rows in cells {
+        let mut count = 0;
+        while let Some(run) = allowed.runs.get(at) {
+            if run.start >= rows[1] {
+                break;
+            }
+            count += run.end.min(rows[1]) - run.start.max(rows[0]);
+            if run.end > rows[1] {
+                break;
+            }
+            at += 1;
+        }
+        counts.push(count);
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use roaring::RoaringBitmap;
+
+    use super::*;
+
+    #[test]
+    fn allowed_rows_are_counted_by_cell() {
+        let first_rows = [0, 10, 11, 30, 64, 100];
+        let all = 0..100;
+        let some: RoaringBitmap = [0, 9, 10, 11, 12, 13, 29, 30, 31, 99].into_iter().collect();
+        let rows = Rows { ranges: std::slice::from_ref(&all), matches: Some(&some), ..Rows::default() };
+        assert_eq!(allowed_by_cell(&first_rows, &Allowed::resolve(&rows, 100), false), [2, 1, 4, 2, 1]);
+        let ranges = [5..12, 40..90];
+        let rows = Rows { ranges: &ranges, ..Rows::default() };
+        assert_eq!(allowed_by_cell(&first_rows, &Allowed::resolve(&rows, 100), false), [5, 1, 1, 24, 26]);
+        assert_eq!(allowed_by_cell(&first_rows, &Allowed::default(), true), [10, 1, 19, 34, 36]);
     }
 }

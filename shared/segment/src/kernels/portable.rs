@@ -26,14 +26,14 @@ fn fold(query: &[f32], row: &[f32], term: impl Fn(f32, f32, f32) -> f32) -> f32 
     (four[0] + four[2]) + (four[1] + four[3])
 }
 
-pub(super) fn dot_rows(query: &[f32], rows: &[f32], out: &mut [f32]) {
-    for (row, out) in rows.chunks_exact(query.len()).zip(out) {
-        *out = fold(query, row, multiply_add);
+pub(super) fn dot_rows(query: &[f32], rows: &[f32], stride: usize, out: &mut [f32]) {
+    for (row, out) in rows.chunks(stride).zip(out) {
+        *out = fold(query, &row[..query.len()], multiply_add);
     }
 }
 
-pub(super) fn l2_rows(query: &[f32], rows: &[f32], out: &mut [f32]) {
-    for (row, out) in rows.chunks_exact(query.len()).zip(out) {
-        *out = fold(query, row, |a, b, sum| multiply_add(a - b, a - b, sum));
+pub(super) fn l2_rows(query: &[f32], rows: &[f32], stride: usize, out: &mut [f32]) {
+    for (row, out) in rows.chunks(stride).zip(out) {
+        *out = fold(query, &row[..query.len()], |a, b, sum| multiply_add(a - b, a - b, sum));
     }
 }

@@ -7,9 +7,10 @@
 macro_rules! scan {
     ($features:literal, $name:ident, |$a:ident, $b:ident, $sum:ident| $term:expr) => {
         /// # Safety
-        /// The processor has the instructions, and `rows.len() == query.len() * out.len()`.
+        /// The processor has the instructions, and `rows` has `query.len()` coordinates for each element of `out`, each row
+        /// `stride` after the one before.
         #[target_feature(enable = $features)]
-        pub(super) unsafe fn $name(query: &[f32], rows: &[f32], out: &mut [f32]) {
+        pub(super) unsafe fn $name(query: &[f32], rows: &[f32], stride: usize, out: &mut [f32]) {
             const SUMS: usize = 64 / LANES;
             let dimension = query.len();
             let (whole, rest) = (dimension / LANES, dimension % LANES);
@@ -20,7 +21,7 @@ macro_rules! scan {
                 let mut sums = [zero(); SUMS];
                 let mut at = 0;
                 // SAFETY: `at` stays below `dimension`, the length of the query and of the row that `row` points to; the
-                // masked load touches `rest` coordinates alone. After the last row `row` is one past the end.
+                // masked load touches `rest` coordinates alone.
                 unsafe {
                     for _ in 0..rounds {
                         for (i, $sum) in sums.iter_mut().enumerate() {
@@ -42,8 +43,9 @@ macro_rules! scan {
                         let $b = load_masked(row.add(at), mask);
                         *$sum = $term;
                     }
-                    row = row.add(dimension);
                 }
+                // After the last row this may point beyond the end; nothing is read there.
+                row = row.wrapping_add(stride);
                 *out = fold(sums);
             }
         }

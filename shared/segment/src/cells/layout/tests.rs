@@ -26,7 +26,10 @@ fn blocks(metric: Metric) -> Blocks {
 }
 
 fn read(blocks: &Blocks, metric: Metric) -> Result<Directory, Fault> {
-    Directory::read(&blocks.directory, &blocks.centroids, &blocks.codes, metric, DIMENSION, ROWS)
+    let length = blocks.codes.len() as u64;
+    let directory = Directory::read(&blocks.directory, &blocks.centroids, length, metric, DIMENSION, ROWS)?;
+    directory.check_codes(&blocks.codes)?;
+    Ok(directory)
 }
 
 /// Makes the checksums of the directory true, as a liar would.
@@ -47,11 +50,11 @@ fn what_is_written_is_read() {
         let blocks = blocks(metric);
         let directory = read(&blocks, metric).unwrap();
         assert_eq!((directory.cells(), directory.first_rows.as_slice()), (2, [0, 3, 21].as_slice()));
-        let cell = directory.cell(1, &blocks.codes, 2.0);
+        let cell = directory.cell(1, directory.bytes_of(1, &blocks.codes), 2.0);
         assert_eq!((cell.rows, cell.first, cell.step, cell.base), (18, 3, 0.5, 2.0));
         assert_eq!((cell.codes.len(), cell.factors.len()), (18 * 4, 18 * 2));
         assert_eq!(cell.biases.len(), if metric == Metric::L2 { 72 } else { 0 });
-        let empty = Directory::read(&write_directory(&[0.0; 3], &[]), &[], &[], metric, 3, 0).unwrap();
+        let empty = Directory::read(&write_directory(&[0.0; 3], &[]), &[], 0, metric, 3, 0).unwrap();
         assert_eq!(empty.cells(), 0);
     }
 }
