@@ -2,12 +2,20 @@
 
 use anyhow::{Context as _, Result};
 
-use crate::run::command;
+use crate::fuzz;
+use crate::run::{command, root};
 use crate::tools;
 
-/// Licences, bans and sources, as `deny.toml` says.
+/// Licences, bans and sources, as `deny.toml` says: of the workspace, and of the fuzz targets, which are one of their own.
 pub(crate) fn deny() -> Result<()> {
-    command(tools::cargo_deny()?, ["--log-level", "error", "check", "licenses", "bans", "sources"]).run()
+    let cargo_deny = tools::cargo_deny()?;
+    for manifest in [root().join("Cargo.toml"), fuzz::manifest()] {
+        let (manifest, config) = (manifest.to_string_lossy(), root().join("deny.toml"));
+        let quietly = ["--log-level", "error", "--manifest-path", &manifest];
+        let checks = ["check", "--config", &config.to_string_lossy(), "licenses", "bans", "sources"];
+        command(&cargo_deny, quietly.iter().chain(&checks)).run()?;
+    }
+    Ok(())
 }
 
 /// Dependencies that no code uses.

@@ -12,6 +12,7 @@
 
 mod deps;
 mod e2e;
+mod fuzz;
 mod infra;
 mod localstack;
 mod package;
@@ -57,6 +58,14 @@ enum Command {
     },
     /// The Terraform module alone: format, its tests against mocks, checkov.
     Infra,
+    /// Readers of stored bytes against bytes that somebody has made up, under libFuzzer. Needs nightly Rust.
+    Fuzz {
+        /// One target; otherwise all, one after the other.
+        target: Option<String>,
+        /// For how long, each.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
     /// Licences, bans and sources of all dependencies.
     Deny,
     /// Known vulnerabilities of all dependencies. Needs the RustSec database from the network.
@@ -74,6 +83,7 @@ fn main() -> Result<()> {
         Command::Package { arch } => package::run(arch).map(drop),
         Command::Localstack { action } => localstack::run(action),
         Command::Infra => infra::check(),
+        Command::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Command::Deny => deps::deny(),
         Command::Advisories => deps::advisories(),
     }
@@ -82,7 +92,10 @@ fn main() -> Result<()> {
 fn test() -> Result<()> {
     let mut steps = Steps::new();
     steps.run("tidy", tidy::check)?;
-    steps.run("format", || cargo(["fmt", "--all", "--check"]))?;
+    steps.run("format", || {
+        cargo(["fmt", "--all", "--check"])?;
+        cargo(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"])
+    })?;
     steps.run("clippy", || cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     steps.run("unused dependencies, licences, bans, sources", || {
         deps::machete()?;

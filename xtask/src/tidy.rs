@@ -5,6 +5,7 @@
 //! - `unsafe-in-one-crate`: only `shared/segment` may allow unsafe code.
 //! - `file-size`: production code of one file stays within a screenful of screens.
 //! - `no-mod-rs`, `workspace-dependencies`.
+//! - `fuzz-targets-use-what-ships`: see `fuzz`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+use crate::fuzz;
 use crate::run::{command, root};
 
 /// `crate` may never link, however indirectly, a package whose name starts with `package`.
@@ -42,6 +44,7 @@ pub(crate) fn check() -> Result<()> {
     let mut problems = Vec::new();
     dependencies(&mut problems)?;
     sources(&mut problems)?;
+    fuzz::check_versions(&mut problems)?;
     if problems.is_empty() {
         return Ok(());
     }
@@ -149,7 +152,8 @@ fn sources(problems: &mut Vec<String>) -> Result<()> {
     }
     for file in tracked("*Cargo.toml")? {
         let text = std::fs::read_to_string(root().join(&file))?;
-        if file != Path::new("Cargo.toml") {
+        // Roots of workspaces: ours, and that of the fuzz targets.
+        if file != Path::new("Cargo.toml") && file != Path::new("fuzz/Cargo.toml") {
             for line in text.lines().filter(|line| line.contains("version = \"")) {
                 problems.push(format!(
                     "workspace-dependencies: {}: `{line}` belongs into the root manifest",

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::run::{command, root, target};
 
 const CARGO_DENY: (&str, &str) = ("cargo-deny", "0.20.2");
+const CARGO_FUZZ: (&str, &str) = ("cargo-fuzz", "0.13.2");
 const CARGO_MACHETE: (&str, &str) = ("cargo-machete", "0.9.2");
 const CARGO_NEXTEST: (&str, &str) = ("cargo-nextest", "0.9.143");
 
@@ -19,6 +20,11 @@ pub(crate) fn tarn_binary() -> PathBuf {
 /// The path of cargo-deny.
 pub(crate) fn cargo_deny() -> Result<PathBuf> {
     cargo_tool(CARGO_DENY)
+}
+
+/// The path of cargo-fuzz.
+pub(crate) fn cargo_fuzz() -> Result<PathBuf> {
+    cargo_tool(CARGO_FUZZ)
 }
 
 /// The path of cargo-machete.

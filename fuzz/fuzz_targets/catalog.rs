@@ -1,0 +1,6 @@
+//! Target `catalog` of tarn-hostile, under libFuzzer.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(init: tarn_hostile::plant_seeds("catalog"), |data: &[u8]| tarn_hostile::run("catalog", data));

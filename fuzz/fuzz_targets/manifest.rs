@@ -1,0 +1,6 @@
+//! Target `manifest` of tarn-hostile, under libFuzzer.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(init: tarn_hostile::plant_seeds("manifest"), |data: &[u8]| tarn_hostile::run("manifest", data));

@@ -1,0 +1,183 @@
+//! Segment files: opened, then searched in every way.
+//!
+//! An input is a file, or blocks as `blocks` joins them. A file that opens must answer any search: with rows that it has,
+//! distances that are numbers, in order, as many as there are.
+
+use bytes::Bytes;
+use roaring::RoaringBitmap;
+use tarn_model::{HnswParams, Metric, SparseVector, Vector};
+use tarn_segment::{
+    Build, Effort, Query, Rows, Segment, SegmentError, SegmentSettings, compare_hits, write_segment_to,
+};
+
+use crate::blocks::{Block, assemble, join, seal_frame, split, take_apart, u32_at};
+use crate::seeds;
+
+const META: u32 = 1;
+const CELLS: u32 = 20;
+const CELL_CODES: u32 = 22;
+
+pub(crate) fn run(data: &[u8]) {
+    let file = if data.starts_with(b"TARN-SEG") {
+        let mut file = data.to_vec();
+        seal_frame(&mut file);
+        file
+    } else {
+        let mut blocks = split(data);
+        seal_cells(&mut blocks);
+        assemble(&blocks)
+    };
+    match Segment::from_bytes("hostile.seg", Bytes::from(file)) {
+        Ok(segment) => search(&segment),
+        Err(SegmentError::Corrupt(corrupt)) => {
+            assert!(corrupt.object == "hostile.seg" && !corrupt.part.is_empty() && !corrupt.expected.is_empty());
+        }
+        Err(SegmentError::Graph(_)) => {}
+        Err(error) => panic!("bytes are at fault, not {error}"),
+    }
+}
+
+fn search(segment: &Segment) {
+    let total = segment.rows();
+    look_at_rows(segment);
+    let half = 0..total.div_ceil(2);
+    let (every_third, all) = ((0..total).step_by(3).collect::<RoaringBitmap>(), 0..total);
+    let masks = [
+        Rows { ranges: std::slice::from_ref(&all), ..Rows::default() },
+        Rows { ranges: std::slice::from_ref(&half), deleted: Some(&every_third), ..Rows::default() },
+    ];
+    for query in queries(segment) {
+        let query = Query::new(segment.metric(), &query).unwrap_or_else(|error| panic!("{error}"));
+        for rows in &masks {
+            for (k, effort) in [(1, Effort::Recall(0.9)), (10, Effort::Exact), (usize::MAX / 4, Effort::Ef(20))] {
+                let answer = segment.search(&query, k, rows, effort, &|| false);
+                let answer = answer.unwrap_or_else(|error| panic!("{error}"));
+                assert_eq!(answer.hits.len() as u64, answer.allowed.min(k as u64));
+                let key = |at: usize| (answer.hits[at].distance, segment.key(answer.hits[at].row));
+                for at in 0..answer.hits.len() {
+                    assert!(answer.hits[at].row < total && !answer.hits[at].distance.is_nan());
+                    assert!(at == 0 || compare_hits(segment.metric(), key(at - 1), key(at)).is_le());
+                }
+            }
+            for effort in [
+                Effort::Ef(1),
+                Effort::Ef(64),
+                Effort::Cells { nprobe: 2, rescored: 5 },
+                Effort::Cells { nprobe: u32::MAX, rescored: u32::MAX },
+            ] {
+                let proposed = segment.propose(&query, rows, effort).unwrap_or_else(|error| panic!("{error}"));
+                let allowed = |row: &u32| {
+                    rows.ranges.iter().any(|range| range.contains(row))
+                        && rows.deleted.is_none_or(|deleted| !deleted.contains(*row))
+                };
+                assert!(proposed.iter().all(allowed));
+            }
+        }
+    }
+}
+
+fn look_at_rows(segment: &Segment) {
+    for column in segment.attributes().columns() {
+        assert_eq!(column.len(), segment.rows() as usize);
+        column.to_data().validate_full().unwrap_or_else(|error| panic!("{error}"));
+    }
+    for row in 0..segment.rows().min(50) {
+        let _ = (segment.find_key(segment.key(row)), segment.vector(row));
+    }
+    let _ = segment.rows_of_keys([&b""[..], b"k37"]);
+    if let Some(cells) = segment.cell_calibration() {
+        let _ = (cells.effort(0.9, 10), cells.effort(0.0, usize::MAX));
+    }
+    if let Some(graph) = segment.calibration() {
+        let _ = (graph.effort(0.9, 10), graph.effort(0.0, usize::MAX));
+    }
+}
+
+fn queries(segment: &Segment) -> Vec<Vector> {
+    let dimension = segment.dimension();
+    let mut queries = if segment.metric().is_sparse() {
+        let last = dimension.saturating_sub(1);
+        let some = [(0, 1.0), (1, -2.0), (11, 0.5), (22, 1e-120), (last.max(23), 1.0)];
+        let within = some.into_iter().filter(|(index, _)| *index < dimension);
+        [SparseVector::from_pairs([]), SparseVector::from_pairs(within)].map(Vector::Sparse).to_vec()
+    } else {
+        let wave = (0..dimension).map(|i| (i % 7) as f32 - 2.5).collect();
+        [vec![0.0; dimension as usize], wave].map(Vector::Dense).to_vec()
+    };
+    // Rows have passed the checks that queries have to.
+    queries.extend((segment.rows() > 0).then(|| segment.vector(segment.rows() - 1)));
+    queries
+}
+
+/// Makes the directory's checksums of cells true, as far as cells can be found.
+fn seal_cells(blocks: &mut [Block]) {
+    let find = |kind: u32| blocks.iter().position(|block| block.0 == kind);
+    let (Some(meta), Some(directory), Some(codes)) = (find(META), find(CELLS), find(CELL_CODES)) else { return };
+    let Ok(meta) = serde_json::from_slice::<serde_json::Value>(&blocks[meta].1) else { return };
+    let Some(dimension) = meta["dimension"].as_u64().filter(|&dimension| dimension <= 1 << 20) else { return };
+    let biased = meta["metric"] == "l2";
+    let (mut at, mut entry) = (0u64, 8 + 4 * dimension as usize);
+    while let Some(rows) = u32_at(&blocks[directory].1, entry).map(u64::from) {
+        let codes_end = rows * 4 * dimension.div_ceil(8) + 2 * rows;
+        let end = if biased { codes_end.next_multiple_of(4) + 4 * rows } else { codes_end };
+        let end = at + end.next_multiple_of(64);
+        let Some(cell) = blocks[codes].1.get(at as usize..end as usize) else { return };
+        let sum = crc32c::crc32c(cell);
+        let Some(place) = blocks[directory].1.get_mut(entry + 20..entry + 24) else { return };
+        place.copy_from_slice(&sum.to_le_bytes());
+        (at, entry) = (end, entry + 24);
+    }
+}
+
+pub(crate) fn seeds() -> Vec<(String, Vec<u8>)> {
+    let graph = Build::Graph(HnswParams { m: 3, ef_construction: 8, ef_search: 4 });
+    let mut seeds = Vec::new();
+    for (name, metric, build) in [
+        ("flat-l2", Metric::L2, Build::Flat),
+        ("flat-cosine", Metric::Cosine, Build::Flat),
+        ("graph-l2", Metric::L2, graph),
+        ("graph-ip", Metric::InnerProduct, graph),
+        ("graph-cosine", Metric::Cosine, graph),
+        ("cells-l2", Metric::L2, Build::Cells),
+        ("cells-ip", Metric::InnerProduct, Build::Cells),
+        ("cells-cosine", Metric::Cosine, Build::Cells),
+        ("sparse-cosine", Metric::SparseCosine, Build::Sparse),
+        ("sparse-jaccard", Metric::SparseJaccard, Build::Sparse),
+    ] {
+        for (rows, dimension) in [(0, 3), (1, 9), (40, 3)] {
+            let settings = SegmentSettings { rows_per_cell: 6, ..SegmentSettings::default() };
+            let mut file = Vec::new();
+            let input = seeds::input(metric, rows, dimension);
+            write_segment_to(&input, build, &settings, &mut file, &|_, _| {}).unwrap_or_else(|error| panic!("{error}"));
+            seeds.push((format!("{name}-{rows}"), join(&take_apart(&file))));
+            if rows == 1 {
+                seeds.push((format!("{name}-file"), file));
+            }
+        }
+    }
+    seeds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_valid_in_both_forms() {
+        for (name, seed) in seeds() {
+            let file = if seed.starts_with(b"TARN-SEG") { seed } else { assemble(&split(&seed)) };
+            Segment::from_bytes(&name, file.into()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+    }
+
+    #[test]
+    fn changed_cells_are_sealed() {
+        let (_, seed) = seeds().into_iter().find(|(name, _)| name == "cells-l2-40").expect("a seed with cells");
+        let mut blocks = split(&seed);
+        let codes = blocks.iter().position(|block| block.0 == CELL_CODES).expect("codes");
+        blocks[codes].1[0] ^= 1;
+        assert!(Segment::from_bytes("unsealed", assemble(&blocks).into()).is_err());
+        seal_cells(&mut blocks);
+        Segment::from_bytes("sealed", assemble(&blocks).into()).expect("cells with true checksums");
+    }
+}
