@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `TARN_STORE` | the store, as `s3://bucket/prefix` |
 //! | `TARN_CACHE_BYTES` | bounds the segment files in the temporary directory; unless set, half of what it has space for |
+//! | `TARN_HYDRATION` | `manual`, as unless set: files that were searched without fetching them are fetched after the response; or `off` |
 //! | `TARN_LEAF_BYTES` | searches of more bytes of files than this are shared out among invocations; unset: none is |
 //! | `TARN_LEAVES_MAX` | most invocations that one search is shared out among; 64 unless set |
 //! | `TARN_LEAF_FUNCTION` | the function that is invoked for that; this one unless set |
@@ -12,11 +13,14 @@
 
 use std::num::NonZeroUsize;
 
+use tarn_search::Hydration;
+
 /// The configuration.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Config {
     pub(crate) store: String,
     pub(crate) cache_bytes: Option<u64>,
+    pub(crate) hydration: Hydration,
     pub(crate) scale_out: Option<ScaleOut>,
     /// Host and port of the runtime API.
     pub(crate) runtime_api: Option<String>,
@@ -63,7 +67,14 @@ impl Config {
                 Some(ScaleOut { leaf_bytes, leaves_max, function, version, endpoint })
             }
         };
+        let hydration = match variable("TARN_HYDRATION").map(|text| text.parse()).transpose() {
+            // What runs in the background stands still with the function.
+            Ok(None | Some(Hydration::Manual)) => Hydration::Manual,
+            Ok(Some(Hydration::Off)) => Hydration::Off,
+            _ => return Err("TARN_HYDRATION must be manual or off".to_owned()),
+        };
         Ok(Self {
+            hydration,
             store: variable("TARN_STORE").ok_or("TARN_STORE must name the store, as s3://bucket/prefix")?,
             cache_bytes: bytes("TARN_CACHE_BYTES")?,
             scale_out,
@@ -89,6 +100,9 @@ mod tests {
         assert_eq!((config.store.as_str(), config.cache_bytes, config.scale_out), ("s3://bucket", None, None));
         assert_eq!(read(&[STORE, ("TARN_CACHE_BYTES", "7")]).unwrap().cache_bytes, Some(7));
         assert!(read(&[]).unwrap_err().contains("TARN_STORE"));
+        assert_eq!(read(&[STORE]).unwrap().hydration, Hydration::Manual);
+        assert_eq!(read(&[STORE, ("TARN_HYDRATION", "off")]).unwrap().hydration, Hydration::Off);
+        assert!(read(&[STORE, ("TARN_HYDRATION", "background")]).unwrap_err().contains("TARN_HYDRATION"));
         assert!(read(&[STORE, ("TARN_CACHE_BYTES", "1 GB")]).unwrap_err().contains("TARN_CACHE_BYTES"));
     }
 

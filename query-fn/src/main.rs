@@ -77,7 +77,7 @@ fn log(filter: Option<&str>) {
 
 fn engine(config: &Config, store: &Store) -> Result<Engine, Error> {
     let cache_bytes = config.cache_bytes.unwrap_or_else(|| temporary::cache_bytes(&std::env::temp_dir()));
-    let settings = EngineSettings { cache_bytes, ..EngineSettings::default() };
+    let settings = EngineSettings { cache_bytes, hydration: config.hydration, ..EngineSettings::default() };
     let Some(scale_out) = &config.scale_out else { return Ok(Engine::new(store.clone(), settings)?) };
     let bucket = store.bucket().ok_or("TARN_LEAF_BYTES needs a store on S3")?;
     let function = Function::new(scale_out, bucket)?;

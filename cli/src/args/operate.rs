@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use tarn_compact::ApproximateIndex;
+use tarn_search::Hydration;
 
 use super::values::{ByteSize, Idle, NameVersion};
 
@@ -27,7 +29,13 @@ pub(crate) struct BuilderArgs {
     /// Memory that a fold may use before it spills to disk, for example 2GiB
     #[arg(long, value_name = "SIZE", help_heading = "Builder")]
     pub(crate) memory_limit: Option<ByteSize>,
-    /// Rows from which a split of an HNSW index gets a graph
+    /// What large splits of indices with --hnsw get: `cells`, which are fast from the first search on, or `graph`
+    #[arg(long, value_name = "KIND", help_heading = "Builder")]
+    pub(crate) approximate_index: Option<ApproximateIndex>,
+    /// Rows from which such a split gets cells [default: 20000]
+    #[arg(long, value_name = "ROWS", help_heading = "Builder")]
+    pub(crate) cells_threshold: Option<u64>,
+    /// Rows from which such a split gets a graph, with --approximate-index graph [default: 50000]
     #[arg(long, value_name = "ROWS", help_heading = "Builder")]
     pub(crate) graph_threshold: Option<u64>,
     /// Where the builder keeps temporary files
@@ -73,6 +81,10 @@ pub(crate) struct ServeArgs {
     /// Do not watch the drop folder
     #[arg(long, help_heading = "Drop folder")]
     pub(crate) no_drops: bool,
+    /// How a file of an s3:// store that was searched without fetching it comes into the cache: `background` fetches it
+    /// beside the searches; `off` never does; `manual` leaves it to the API's `warm`
+    #[arg(long, env = "TARN_HYDRATION", value_name = "HOW", default_value = "background", help_heading = "Resources")]
+    pub(crate) hydration: Hydration,
     #[command(flatten)]
     pub(crate) builder: BuilderArgs,
     #[command(flatten)]

@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::json;
 use tarn_compact::{Builder, BuilderSettings};
+use tarn_search::Hydration;
 use tarn_store::{Clock, Store};
 use tokio::sync::watch;
 
@@ -29,8 +30,8 @@ use crate::context::Context;
 use crate::error::CliError;
 use crate::output::{BAD, DIM, GOOD, HEADING, NAME, Output, bytes, count, duration};
 
-/// Splits from this size on get a graph here, so that there are graphs among 6,000 points; by default it takes 50,000.
-const GRAPH_ROWS: u64 = 400;
+/// Splits from this size on get cells here, so that there are cells among 6,000 points; by default it takes 20,000.
+const CELLS_ROWS: u64 = 400;
 /// Queries whose answers are shown; recall is measured over all.
 const SHOWN_QUERIES: usize = 7;
 /// Neighbours that recall is measured over.
@@ -152,7 +153,7 @@ struct Demo {
 impl Demo {
     async fn start(out: Output, store: Store) -> Result<Self, CliError> {
         let queries = dataset::queries()?;
-        let engine = engine(store.clone(), &CacheArgs::default())?;
+        let engine = engine(store.clone(), &CacheArgs::default(), Hydration::Background)?;
         let server = Server::bind(([127, 0, 0, 1], 0).into()).await?;
         let url = format!("http://{}", server.address());
         let (stop, stopped) = watch::channel(false);
@@ -361,7 +362,7 @@ impl Demo {
     async fn build(&mut self, what: &str) -> Result<f64, CliError> {
         let started = self.clock.monotonic();
         let mut settings = BuilderSettings::default();
-        settings.graph_threshold_rows = GRAPH_ROWS;
+        settings.cells_threshold_rows = CELLS_ROWS;
         let bars = Arc::new(BuildBars::new(self.out.bars()));
         let summary = Builder::new(self.store.clone(), settings, bars.clone())?.run().await?;
         bars.clear();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use tarn_model::{AttributeValue, CompareOp, DataSource, Filter, Index, ReadToken, Vector};
-use tarn_search::{Engine, EngineSettings, Found, PointsRequest, SearchRequest};
+use tarn_search::{Engine, EngineSettings, Found, Hydration, PointsRequest, SearchRequest};
 use tarn_store::Store;
 
 use crate::args::{CacheArgs, Pair, SearchArgs};
@@ -21,8 +21,8 @@ use crate::value::{json_vector, parse_attributes, value_json, vector_json};
 const VECTOR_FILE_BYTES: u64 = 512 * 1024 * 1024;
 
 /// An engine on a store, with what the user said about the cache.
-pub(super) fn engine(store: Store, cache: &CacheArgs) -> Result<Engine, CliError> {
-    let mut settings = EngineSettings::default();
+pub(super) fn engine(store: Store, cache: &CacheArgs, hydration: Hydration) -> Result<Engine, CliError> {
+    let mut settings = EngineSettings { hydration, ..EngineSettings::default() };
     if let Some(dir) = &cache.cache_dir {
         settings.cache_dir.clone_from(dir);
     }
@@ -108,7 +108,8 @@ pub(super) async fn run(context: &Context, args: SearchArgs) -> Result<ExitCode,
     let index = context::index(&store, &id).await?;
     let source = context::source(&store, &index.data_source).await?;
     let clock = store.clock().clone();
-    let engine = engine(store, &args.cache)?;
+    // The process ends with the answer; there is no later search to fetch files for.
+    let engine = engine(store, &args.cache, Hydration::Off)?;
     let (titles, queries) = queries(&engine, &index, &source, &args).await?;
 
     let mut request = SearchRequest::new(queries, args.k);

@@ -51,7 +51,7 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode, 
     let (store, requests) = counted(&store);
     let (stop_sender, stop) = watch::channel(false);
     let uploads = Uploads::default();
-    let engine = engine(store.clone(), &args.cache)?;
+    let engine = engine(store.clone(), &args.cache, args.hydration)?;
     let router = router(&store, engine, uploads.clone(), Some(requests), !args.listen.ip().is_loopback());
     let drops = if args.no_drops {
         None

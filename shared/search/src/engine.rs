@@ -5,28 +5,38 @@
 //! Owns `answers-are-whole`: a failure of any part is an error that names it; an answer leaves rows out only at a deadline, and
 //! then its coverage says so.
 
+mod ahead;
+mod cold;
+mod hydrate;
 mod scatter;
+
+pub use hydrate::EngineStats;
 
 use std::collections::{BTreeSet, HashMap};
 use std::pin::pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::future::{Either, select};
-use futures::{StreamExt, TryStreamExt};
+use futures::future::{BoxFuture, Either, select, try_join};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use parking_lot::{Mutex, RwLock};
 use tarn_model::{Attributes, DataSource, Index, IndexId, ReadToken};
-use tarn_segment::{Effort, Query, Segment};
+use tarn_segment::{Query, Segment};
 use tarn_store::{SegmentCache, Store, StoreError};
 
+use self::ahead::Ahead;
+use self::cold::ReadUnit;
+use self::hydrate::{BACKGROUND_FILES, Missed, Stats};
+use crate::cold::ColdFiles;
 use crate::definition::Definition;
 use crate::describe::{self, IndexDescription};
 use crate::error::SearchError;
 use crate::execute::{self, NamedFilter};
 use crate::filter::FilterCache;
-use crate::generation::{Files, Generation};
+use crate::generation::Files;
 use crate::group::groups;
-use crate::leaf::{LeafAnswer, LeafRequest, LeafSearch};
+use crate::leaf::{LeafAnswer, LeafRequest, LeafSearch, merge};
 use crate::open_files::OpenFiles;
 use crate::plan::{Origin, Part, Unit, plan};
 use crate::points::{self, PointsPage, PointsRequest};
@@ -57,14 +67,9 @@ struct Inner {
     leaves: Option<Arc<dyn LeafSearch>>,
     /// Of each index, the files that its last searches did without.
     missed: Mutex<HashMap<IndexId, Missed>>,
-}
-
-/// Files that were not there at a deadline. Keeps nothing alive: who pins no longer what it missed has no use for it.
-struct Missed {
-    definition: Arc<Definition>,
-    generation: Weak<Generation>,
-    /// By shard and segment.
-    files: BTreeSet<(u32, u32)>,
+    /// Taken by whoever fetches a file in the background.
+    hydrations: tokio::sync::Semaphore,
+    stats: Stats,
 }
 
 /// A planned unit with its file, when it has one.
@@ -102,10 +107,13 @@ impl Engine {
     fn start(store: Store, settings: EngineSettings, leaves: Option<Arc<dyn LeafSearch>>) -> Result<Self, SearchError> {
         let cache = Arc::new(SegmentCache::new(&settings.cache_dir, settings.cache_bytes, store.clone())?);
         let open = Arc::new(OpenFiles::new(settings.cache_bytes));
-        let files = Files { store, cache, open, pool: Pool::new(settings.threads)? };
+        let cold = Arc::new(ColdFiles::new(settings.cold.memory_bytes));
+        let files = Files { store, cache, open, cold, pool: Pool::new(settings.threads)? };
         let filters = Arc::new(FilterCache::new(settings.filter_cache_bytes));
         let (readers, missed) = (RwLock::default(), Mutex::default());
-        let inner = Inner { files, settings: Arc::new(settings), filters, readers, leaves, missed };
+        let (hydrations, stats) = (tokio::sync::Semaphore::new(BACKGROUND_FILES), Stats::default());
+        let settings = Arc::new(settings);
+        let inner = Inner { files, settings, filters, readers, leaves, missed, hydrations, stats };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -133,18 +141,22 @@ impl Engine {
         let reader = self.reader(id);
         let definition = self.known(id, reader.definition_for(request.consistency).await)?;
         check_search(&request, &definition)?;
-        let request = &Arc::new(request);
-        self.on_snapshot(id, request.consistency, request.min_version.as_ref(), |snapshot| {
+        let (request, ahead) = (&Arc::new(request), &Ahead::default());
+        let deadline = request.deadline.and_then(|deadline| began.checked_add(deadline));
+        let searching = self.on_snapshot(id, request.consistency, request.min_version.as_ref(), |snapshot| {
             let definition = Arc::clone(&definition);
             async move {
                 if !Arc::ptr_eq(&snapshot.definition, &definition) {
                     // Deleted and created anew since the check.
                     check_search(request, &snapshot.definition)?;
                 }
-                self.search_snapshot(&snapshot, request, began).await
+                self.search_snapshot(&snapshot, request, began, deadline, ahead).await
             }
-        })
-        .await
+        });
+        match select(pin!(searching), pin!(self.read_ahead(&reader, request, deadline, ahead))).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right((never, _)) => match never {},
+        }
     }
 
     /// Answers from a snapshot that is fresh enough; and from a newer one when garbage collection has overtaken it.
@@ -178,8 +190,10 @@ impl Engine {
         snapshot: &Arc<Snapshot>,
         request: &Arc<SearchRequest>,
         began: Duration,
+        deadline: Option<Duration>,
+        ahead: &Ahead,
     ) -> Result<SearchResponse, SearchError> {
-        let deadline = request.deadline.and_then(|deadline| began.checked_add(deadline));
+        let ahead = ahead.end(snapshot);
         let units = self.plan(snapshot, Part::Everything, &request.split_filter).await?;
         if let Some(leaves) = &self.inner.leaves {
             let settings = &self.inner.settings;
@@ -191,8 +205,15 @@ impl Engine {
                 return Ok(respond(snapshot, answer, failures));
             }
         }
-        let (mut answer, ready) = self.compute(snapshot, request, units, deadline).await?;
-        answer.timings.snapshot = ready.saturating_sub(began);
+        let pinned = self.monotonic().saturating_sub(began);
+        let mut answer = match ahead {
+            None => self.compute(snapshot, request, units, deadline).await?,
+            Some(ahead) => {
+                let others = ahead.others(units);
+                self.compute_beside(snapshot, request, others, ahead.read().boxed(), deadline).await?
+            }
+        };
+        answer.timings.snapshot = pinned;
         Ok(respond(snapshot, answer, Vec::new()))
     }
 
@@ -212,24 +233,75 @@ impl Engine {
         };
         let shards = shards.iter().map(position).collect::<Result<BTreeSet<u32>, _>>()?;
         let reader = self.reader(&definition.index.id);
-        let snapshot = reader.snapshot_at(definition, &pin, &shards).await?;
+        let snapshot = reader.snapshot_at(definition, &pin, &shards).boxed().await?;
         let search = Arc::new(search);
         let units = self.plan(&snapshot, Part::Files(shards), &search.split_filter).await?;
-        let (mut answer, ready) = self.compute(&snapshot, &search, units, deadline).await?;
-        answer.timings.snapshot = ready.saturating_sub(began);
+        let pinned = self.monotonic().saturating_sub(began);
+        let mut answer = self.compute(&snapshot, &search, units, deadline).await?;
+        answer.timings.snapshot = pinned;
         Ok(answer)
     }
 
-    /// Opens what can be there in time and computes; says also when it was there.
-    async fn compute(
+    /// Answers from files where they are, as far as that is worth it, and from files that are open or can be in time.
+    fn compute<'a>(
+        &'a self,
+        snapshot: &'a Arc<Snapshot>,
+        request: &'a Arc<SearchRequest>,
+        units: Vec<Unit>,
+        deadline: Option<Duration>,
+    ) -> BoxFuture<'a, Result<LeafAnswer, SearchError>> {
+        let Snapshot { definition, generation, .. } = &**snapshot;
+        let (cold, others) = self.divide(generation, definition, request, units);
+        if cold.is_empty() {
+            return self.compute_open(snapshot, request, others, deadline).boxed();
+        }
+        let read = self.read_cold(definition, generation, request, cold, deadline);
+        self.compute_beside(snapshot, request, others, read.boxed(), deadline).boxed()
+    }
+
+    /// Answers from what `read` brings, and from other units at the same time.
+    async fn compute_beside(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        request: &Arc<SearchRequest>,
+        others: Vec<Unit>,
+        read: BoxFuture<'_, Result<Vec<ReadUnit>, SearchError>>,
+        deadline: Option<Duration>,
+    ) -> Result<LeafAnswer, SearchError> {
+        self.inner.stats.cold_searches.fetch_add(1, Ordering::Relaxed);
+        let from_cold = async {
+            let read = read.await?;
+            let files: BTreeSet<(u32, u32)> = read.iter().filter_map(ReadUnit::place).collect();
+            let (answer, whole) = self.answer_cold(snapshot, request, read, deadline).await?;
+            Ok((answer, whole, files))
+        };
+        let from_others = async {
+            match others.is_empty() {
+                true => Ok(LeafAnswer::default()),
+                false => self.compute_open(snapshot, request, others, deadline).await,
+            }
+        };
+        let ((cold, whole, files), others) = try_join(from_cold, from_others).await?;
+        let mut answers = vec![cold, others];
+        if !whole.is_empty() {
+            answers.push(self.compute_open(snapshot, request, whole, deadline).await?);
+        }
+        let Snapshot { definition, generation, .. } = &**snapshot;
+        self.hydrate_later(definition, generation, files);
+        Ok(merge(definition.index.algorithm.metric, request.k as usize, request.queries.len(), answers))
+    }
+
+    /// Opens what can be there in time and computes.
+    async fn compute_open(
         &self,
         snapshot: &Arc<Snapshot>,
         request: &Arc<SearchRequest>,
         units: Vec<Unit>,
         deadline: Option<Duration>,
-    ) -> Result<(LeafAnswer, Duration), SearchError> {
+    ) -> Result<LeafAnswer, SearchError> {
+        let began = self.monotonic();
         let Opened { units, late_rows } = self.open(snapshot, units, deadline).await?;
-        let ready = self.monotonic();
+        let opening = self.monotonic().saturating_sub(began);
         let job = {
             let (snapshot, request, inner) = (Arc::clone(snapshot), Arc::clone(request), Arc::clone(&self.inner));
             move |abandoned: &Abandoned| {
@@ -238,7 +310,9 @@ impl Engine {
                 answer(&inner, &snapshot, &request, units, late_rows, &stop)
             }
         };
-        Ok((self.inner.files.pool.run(job).await?, ready))
+        let mut answer = self.inner.files.pool.run(job).await?;
+        answer.timings.open = opening;
+        Ok(answer)
     }
 
     /// Live points of the index, the tail included.
@@ -290,32 +364,6 @@ impl Engine {
             self.open(&snapshot, units, None).await.map(drop)
         };
         self.on_snapshot(id, Consistency::Strong, None, warm).await
-    }
-
-    /// Fetches and opens the files that searches with a deadline have done without, as of the last such search of each index;
-    /// no more of them than the cache holds. Whoever is frozen between requests calls it before it lets itself be.
-    ///
-    /// # Errors
-    /// The first failure, after all have been tried. A failed file is fetched when a search needs it.
-    pub async fn hydrate(&self) -> Result<(), SearchError> {
-        let missed = std::mem::take(&mut *self.inner.missed.lock());
-        let (mut outcome, mut room) = (Ok(()), self.inner.settings.cache_bytes);
-        for Missed { definition, generation, files } in missed.into_values() {
-            let Some(generation) = generation.upgrade() else { continue };
-            let (definition, generation) = (&definition, &generation);
-            let files = files.iter().filter_map(|&(shard, segment)| generation.segment(shard, segment));
-            // More would push out what has just been fetched.
-            let files = files.map_while(|base| {
-                room = room.checked_sub(base.file.object.bytes)?;
-                Some(base)
-            });
-            let files: Vec<_> = files.collect();
-            let opening = futures::stream::iter(files)
-                .map(|base| async move { base.open(&self.inner.files, definition).await.map(drop) });
-            let opened: Vec<_> = opening.buffer_unordered(OPENS_AT_ONCE).collect().await;
-            outcome = opened.into_iter().fold(outcome, Result::and);
-        }
-        outcome
     }
 
     /// Lets go of an index: unpins its files and forgets its definition. Searches under way finish.
@@ -415,9 +463,7 @@ impl Engine {
             }
         }
         if !files.is_empty() {
-            let (definition, generation) = (Arc::clone(&snapshot.definition), Arc::downgrade(&snapshot.generation));
-            let missed = Missed { definition, generation, files };
-            self.inner.missed.lock().insert(snapshot.definition.index.id.clone(), missed);
+            self.note_missed(&snapshot.definition, &snapshot.generation, files);
         }
         Ok(opened)
     }
@@ -469,11 +515,7 @@ fn answer(
     let queries = queries.map_err(|error| SearchError::Internal(error.to_string()))?;
     let filter = request.filter.clone().map(NamedFilter::new);
     let units = execute::prepare(snapshot, units, filter.as_ref(), &inner.filters)?;
-    let effort = match (request.exact, request.ef_search) {
-        (true, _) => Effort::Exact,
-        (false, Some(ef)) => Effort::Ef(ef),
-        (false, None) => Effort::Recall(request.target_recall.unwrap_or(SearchRequest::DEFAULT_RECALL)),
-    };
+    let effort = execute::effort(request);
     let threads = inner.files.pool.threads();
     let merged = execute::search(&units, &queries, request.k as usize, effort, threads, stop)?;
     let allowed = merged.allowed + late_rows * queries.len() as u64;

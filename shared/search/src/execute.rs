@@ -16,7 +16,7 @@ use crate::filter::{FilterCache, matching_rows};
 use crate::generation::{BaseSegment, segment_error};
 use crate::leaf::LeafHit;
 use crate::plan::{Origin, Unit};
-use crate::request::Found;
+use crate::request::{Found, SearchRequest};
 use crate::snapshot::Snapshot;
 use crate::tail::Run;
 
@@ -47,8 +47,10 @@ enum Holder {
 /// A filter with its text, under which bitmaps are cached.
 #[derive(Clone)]
 pub(crate) struct NamedFilter {
-    filter: Arc<Filter>,
-    text: Arc<str>,
+    /// What it asks.
+    pub(crate) filter: Arc<Filter>,
+    /// What it is called in the cache.
+    pub(crate) text: Arc<str>,
 }
 
 impl NamedFilter {
@@ -78,6 +80,15 @@ pub(crate) struct Merged {
     pub(crate) allowed: u64,
     /// Of these, how many the answers account for.
     pub(crate) considered: u64,
+}
+
+/// How hard a search looks.
+pub(crate) fn effort(request: &SearchRequest) -> Effort {
+    match (request.exact, request.ef_search) {
+        (true, _) => Effort::Exact,
+        (false, Some(ef)) => Effort::Ef(ef),
+        (false, None) => Effort::Recall(request.target_recall.unwrap_or(SearchRequest::DEFAULT_RECALL)),
+    }
 }
 
 /// Makes units ready: which rows are dead, replaced, filtered out.

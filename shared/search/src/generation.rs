@@ -4,19 +4,21 @@
 //! files that both name. A file stays open until nobody holds a generation that names it, or until it is idle and others need
 //! its space (`OpenFiles`).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use bytes::Bytes;
 use futures::future::try_join_all;
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 use tarn_model::{Corrupt, IndexId, Manifest, ObjectKey, ObjectRef, ReadToken};
-use tarn_segment::{Catalog, CatalogSegment, Segment, SegmentError, SegmentKind};
+use tarn_segment::{Catalog, CatalogSegment, Outline, Segment, SegmentError, SegmentKind};
 use tarn_store::{LocalFile, SegmentCache, Store, StoreError};
 use ulid::Ulid;
 
+use crate::cold::{ColdFile, ColdFiles, check_outline};
 use crate::column::check_columns;
 use crate::definition::Definition;
 use crate::error::SearchError;
@@ -89,6 +91,16 @@ pub(crate) struct SegmentFile {
     open: RwLock<Option<OpenFile>>,
     /// Held by whoever is opening it.
     opening: tokio::sync::Mutex<()>,
+    /// How many of its last bytes an outline is read from; 0: it is searched whole or not at all.
+    pub(crate) outline: u64,
+    /// What is known of it while it stays where it is. Nothing once it is open.
+    cold: RwLock<Option<Arc<ColdFile>>>,
+    /// Held by whoever is reading the outline.
+    outlining: tokio::sync::Mutex<()>,
+    /// Whether a background task is fetching it.
+    pub(crate) hydrating: AtomicBool,
+    /// Whether the log says that it does not fit the cache.
+    pub(crate) said_too_large: AtomicBool,
     last_use: AtomicU64,
     /// Whether a local copy that had gone bad was already thrown away.
     fetched_again: AtomicBool,
@@ -113,6 +125,8 @@ pub(crate) struct Files {
     pub(crate) cache: Arc<SegmentCache>,
     /// Which of them are open.
     pub(crate) open: Arc<OpenFiles>,
+    /// Of which others something is known.
+    pub(crate) cold: Arc<ColdFiles>,
     /// Who verifies and maps.
     pub(crate) pool: Pool,
 }
@@ -128,7 +142,8 @@ impl Generation {
         }
     }
 
-    /// Reads the catalogs of a manifest, those of the wanted shards. `previous` lends what both name.
+    /// Reads the catalogs of a manifest, those of the wanted shards. `previous` lends what both name; `at_hand` are catalogs that
+    /// were read already, by id, and are checked like others.
     ///
     /// # Errors
     /// [`SearchError::Corrupt`] when manifest, catalogs and definition do not agree, or bytes are not what the manifest says;
@@ -139,14 +154,15 @@ impl Generation {
         manifest: Manifest,
         wanted: Wanted,
         previous: &Self,
+        at_hand: &BTreeMap<Ulid, Vec<u8>>,
     ) -> Result<Self, SearchError> {
         let object = ObjectKey::Manifest { index: manifest.index.clone(), generation: manifest.generation }.render();
         let known = previous.shards.iter().flatten().flat_map(|shard| &shard.segments);
         let known: HashMap<Ulid, &BaseSegment> = known.map(|segment| (segment.file.object.id, segment)).collect();
         let mut shards: Vec<Option<Arc<ShardCatalog>>> = vec![None; definition.shards.len()];
         let (index, known) = (&manifest.index, &known);
-        let load = |position: usize, shard: String, catalog: ObjectRef| async move {
-            Ok::<_, SearchError>((position, ShardCatalog::load(files, index, shard, catalog, known).await?))
+        let load = |position: usize, shard: String, catalog: ObjectRef, bytes: Option<Bytes>| async move {
+            Ok::<_, SearchError>((position, ShardCatalog::load(files, index, shard, catalog, bytes, known).await?))
         };
         let mut loads = Vec::new();
         for entry in &manifest.shards {
@@ -161,7 +177,10 @@ impl Generation {
             let old = previous.shards.get(position).and_then(Option::as_ref);
             match old.filter(|old| old.object == catalog) {
                 Some(old) => shards[position] = Some(Arc::clone(old)),
-                None => loads.push(load(position, entry.shard.clone(), catalog)),
+                None => {
+                    let bytes = at_hand.get(&catalog.id).map(|bytes| Bytes::copy_from_slice(bytes));
+                    loads.push(load(position, entry.shard.clone(), catalog, bytes));
+                }
             }
         }
         for (position, catalog) in try_join_all(loads).await? {
@@ -226,11 +245,15 @@ impl ShardCatalog {
         index: &IndexId,
         shard: String,
         object: ObjectRef,
+        at_hand: Option<Bytes>,
         known: &HashMap<Ulid, &BaseSegment>,
     ) -> Result<Self, SearchError> {
         let key = ObjectKey::Catalog { index: index.clone(), id: object.id };
         let name = key.render();
-        let bytes = files.store.get(&key).await?.ok_or_else(|| StoreError::Missing { object: name.clone() })?;
+        let bytes = match at_hand {
+            Some(bytes) => bytes,
+            None => files.store.get(&key).await?.ok_or_else(|| StoreError::Missing { object: name.clone() })?,
+        };
         check_bytes(&name, &bytes, &object)?;
         let catalog = files.pool.run(move |_| Ok(Catalog::decode(&name, &bytes)?)).await?;
         if catalog.shard != shard {
@@ -244,7 +267,7 @@ impl ShardCatalog {
         let mut entries = Vec::with_capacity(catalog.segments.iter().map(|s| s.splits.len()).sum());
         let mut segments = Vec::with_capacity(catalog.segments.len());
         for (segment, number) in catalog.segments.into_iter().zip(0u32..) {
-            let CatalogSegment { object, kind, rows, deleted, splits, .. } = segment;
+            let CatalogSegment { object, kind, outline, rows, deleted, splits } = segment;
             entries.extend(splits.into_iter().map(|split| SplitEntry {
                 key: split.key.0.into(),
                 segment: number,
@@ -252,7 +275,9 @@ impl ShardCatalog {
                 end: split.rows.end,
             }));
             // A catalog that says something else of a file has it opened, and so checked, again.
-            let same = |known: &&&BaseSegment| known.file.object == object && (known.kind, known.rows) == (kind, rows);
+            let same = |known: &&&BaseSegment| {
+                known.file.object == object && (known.kind, known.rows, known.file.outline) == (kind, rows, outline)
+            };
             let file = match known.get(&object.id).filter(same) {
                 Some(known) => Arc::clone(&known.file),
                 None => Arc::new(SegmentFile {
@@ -260,6 +285,11 @@ impl ShardCatalog {
                     number: segment_number(),
                     open: RwLock::default(),
                     opening: tokio::sync::Mutex::default(),
+                    outline,
+                    cold: RwLock::default(),
+                    outlining: tokio::sync::Mutex::default(),
+                    hydrating: AtomicBool::new(false),
+                    said_too_large: AtomicBool::new(false),
                     last_use: AtomicU64::new(0),
                     fetched_again: AtomicBool::new(false),
                 }),
@@ -307,6 +337,49 @@ impl SegmentFile {
         Some(segment)
     }
 
+    /// What is known of it while it stays where it is.
+    pub(crate) fn cold(&self) -> Option<Arc<ColdFile>> {
+        self.cold.read().clone()
+    }
+
+    /// Frees what is known of it, as soon as no search uses it.
+    pub(crate) fn forget_cold(&self) {
+        *self.cold.write() = None;
+    }
+
+    /// Its outline, read from the store if nobody has; and the bytes that this took.
+    ///
+    /// # Errors
+    /// [`SearchError::Corrupt`] when it is not what the catalog and the data source say; [`SearchError::Store`].
+    pub(crate) async fn outline(
+        self: &Arc<Self>,
+        files: &Files,
+        definition: &Arc<Definition>,
+        rows: u32,
+    ) -> Result<(Arc<ColdFile>, u64), SearchError> {
+        self.last_use.store(files.open.next_use(), Ordering::Relaxed);
+        if let Some(cold) = self.cold() {
+            return Ok((cold, 0));
+        }
+        let _turn = self.outlining.lock().await;
+        if let Some(cold) = self.cold() {
+            return Ok((cold, 0));
+        }
+        let key = self.key(definition);
+        let bytes = files.store.read_last(&key, self.object.bytes, self.outline).await?;
+        let (name, object, definition) = (key.render(), self.object.clone(), Arc::clone(definition));
+        let cells_bytes_max = files.cold.cells_bytes_max();
+        let read = move || {
+            let outline = Outline::read(&name, bytes, &object)?;
+            check_outline(&name, &outline, &definition, rows)?;
+            Ok(Arc::new(ColdFile::new(outline, cells_bytes_max)))
+        };
+        let cold = files.pool.run(move |_| read()).await?;
+        *self.cold.write() = Some(Arc::clone(&cold));
+        files.cold.add(self);
+        Ok((cold, self.outline))
+    }
+
     async fn open(
         self: &Arc<Self>,
         files: &Files,
@@ -331,6 +404,7 @@ impl SegmentFile {
         self.last_use.store(files.open.next_use(), Ordering::Relaxed);
         let counts = open.space.is_some();
         *self.open.write() = Some(open);
+        self.forget_cold();
         if counts {
             files.open.add(self);
         }

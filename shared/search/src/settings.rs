@@ -1,9 +1,11 @@
 //! How an engine is set up. Plain data.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tarn_segment::ColdBudget;
 
 /// Settings of an [`crate::Engine`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +26,10 @@ pub struct EngineSettings {
     pub definition_max_age: Duration,
     /// Memory bound of cached filter bitmaps, in bytes.
     pub filter_cache_bytes: usize,
+    /// Searching files of a remote store where they are.
+    pub cold: ColdSettings,
+    /// How files that were searched where they are come into the cache.
+    pub hydration: Hydration,
     /// Bytes of segment files that one leaf is given, as far as whole shards allow. A search of fewer is answered by the engine
     /// itself. Counts only for an engine that has leaves.
     pub leaf_bytes: u64,
@@ -41,8 +47,83 @@ impl Default for EngineSettings {
             trust_absence: Duration::from_secs(60),
             definition_max_age: Duration::from_secs(10),
             filter_cache_bytes: 64 << 20,
+            cold: ColdSettings::default(),
+            hydration: Hydration::Background,
             leaf_bytes: 1 << 30,
             leaves_max: 64,
         }
+    }
+}
+
+/// What becomes of a file that was searched where it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Hydration {
+    /// It is fetched at once, while the answer goes out. For processes that go on running between requests.
+    #[default]
+    Background,
+    /// It is fetched by [`crate::Engine::hydrate`]. For processes that are frozen between requests.
+    Manual,
+    /// It stays where it is; what was read of it is kept in memory.
+    Off,
+}
+
+impl FromStr for Hydration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "background" => Ok(Self::Background),
+            "manual" => Ok(Self::Manual),
+            "off" => Ok(Self::Off),
+            _ => Err(format!("'{text}' is none of background, manual and off")),
+        }
+    }
+}
+
+/// When a file is searched where it is, and what that may cost. A file that is open or in the cache never is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ColdSettings {
+    /// Whether any is. If not, files are fetched whole before they are searched.
+    pub enabled: bool,
+    /// A file of at most this many bytes is fetched whole: that takes fewer round trips, and hardly longer.
+    pub whole_bytes: u64,
+    /// Most query vectors of a search that reads parts of files; one of more fetches them whole.
+    pub queries_max: usize,
+    /// Most ranges of cells that one search reads of each file, per query vector. A recall is promised only with as many as it
+    /// was measured with, which is the default; a search that asks for one fetches files whole when there may be fewer.
+    pub cell_ranges: usize,
+    /// Most ranges of rows, likewise.
+    pub row_ranges: usize,
+    /// Memory bound of what is kept of the files that were searched so: outlines, cells, columns of filters, in bytes.
+    pub memory_bytes: usize,
+}
+
+impl Default for ColdSettings {
+    fn default() -> Self {
+        let budget = ColdBudget::default();
+        Self {
+            enabled: true,
+            whole_bytes: 4 << 20,
+            queries_max: 4,
+            cell_ranges: budget.cell_ranges_max,
+            row_ranges: budget.row_ranges_max,
+            memory_bytes: 256 << 20,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hydration_is_named_as_it_is_serialised() {
+        for hydration in [Hydration::Background, Hydration::Manual, Hydration::Off] {
+            let name = serde_json::to_value(hydration).unwrap();
+            assert_eq!(name.as_str().unwrap().parse(), Ok(hydration));
+        }
+        assert!("never".parse::<Hydration>().unwrap_err().contains("background, manual and off"));
     }
 }

@@ -43,6 +43,12 @@ impl Snapshot {
         Self { definition, generation, tail, superseded }
     }
 
+    /// What is known of a snapshot when its tail is not.
+    pub(crate) fn without_tail(definition: Arc<Definition>, generation: Arc<Generation>) -> Self {
+        let watermark = generation.watermark().sequence(0);
+        Self::new(definition, generation, Arc::new(Tail::empty(watermark)))
+    }
+
     /// A snapshot of the same generation with a tail that has grown, or has not.
     pub(crate) fn with_tail(&self, tail: Arc<Tail>) -> Self {
         let superseded = self.superseded.iter().map(|mask| Mask {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use tarn_model::Corrupt;
 
-use crate::definition::Definition;
+use crate::definition::{Definition, Place};
 
 pub(crate) use build::DeltaRows;
 pub(crate) use run::{Run, segment_number};
@@ -63,6 +63,13 @@ impl Tail {
     /// Oldest first.
     pub(crate) fn parts(&self) -> &[Part] {
         &self.parts
+    }
+
+    /// Whether a point was updated or deleted after the watermark, so that no row of the manifest's segments is it any more.
+    /// `place` is where its key belongs.
+    pub(crate) fn supersedes(&self, place: &Place, key: &[u8]) -> bool {
+        let news = |part: &Part| part.run.last_update(place, key).is_some_and(|sequence| sequence > self.watermark);
+        self.parts.iter().any(news)
     }
 
     /// The tail after a later watermark: parts that the manifest has taken in go, rows of a part that straddles it die.
@@ -202,6 +209,11 @@ mod tests {
                 }
             }
             live.sort();
+            for (key, (sequence, _)) in &self.last {
+                let place = self.definition.place(key).unwrap().unwrap();
+                assert_eq!(tail.supersedes(&place, key), *sequence > tail.watermark());
+                assert!(!tail.supersedes(&place, &key[..key.len() - 1]));
+            }
             let expected = self.last.iter().filter(|(_, (sequence, live))| *live && *sequence > tail.watermark());
             assert_eq!(live, expected.map(|(key, _)| key.clone()).collect::<Vec<_>>());
         }

@@ -4,12 +4,16 @@
 
 #[path = "search/answers.rs"]
 mod answers;
+#[path = "search/cold.rs"]
+mod cold;
 #[path = "search/corruption.rs"]
 mod corruption;
 #[path = "search/files.rs"]
 mod files;
 #[path = "search/freshness.rs"]
 mod freshness;
+#[path = "search/gate.rs"]
+mod gate;
 #[path = "search/leaves.rs"]
 mod leaves;
 #[path = "search/selectivity.rs"]

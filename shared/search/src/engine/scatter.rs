@@ -51,8 +51,7 @@ impl Engine {
         let pin = &pin.ok_or_else(|| SearchError::Internal("files without a manifest".to_owned()))?;
         let began = self.monotonic();
         let asked = groups.iter().map(|group| self.ask(leaves, snapshot, request, pin, group, deadline));
-        let (outcomes, (rest, _)) =
-            try_join(try_join_all(asked), self.compute(snapshot, request, rest, deadline)).await?;
+        let (outcomes, rest) = try_join(try_join_all(asked), self.compute(snapshot, request, rest, deadline)).await?;
         let queries = request.queries.len();
         let (mut answers, mut failures, mut lost) = (vec![rest], Vec::new(), 0);
         for (group, outcome) in groups.iter().zip(outcomes) {

@@ -52,6 +52,11 @@ impl FilterCache {
         rows
     }
 
+    /// The bitmap of a filter over a segment, if it is known.
+    pub(crate) fn find(&self, segment: u64, filter: &Arc<str>) -> Option<Arc<RoaringBitmap>> {
+        self.get(&(segment, Arc::clone(filter)))
+    }
+
     fn get(&self, key: &Key) -> Option<Arc<RoaringBitmap>> {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;

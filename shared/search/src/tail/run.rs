@@ -1,12 +1,14 @@
 //! A run: the last update of every key in some consecutive deltas, as one segment in memory.
 
+use std::cmp::Ordering;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use arrow::array::{Array, BinaryArray};
 use roaring::RoaringBitmap;
 use tarn_segment::{Segment, SegmentInput, Vectors};
 
+use crate::definition::Place;
 use crate::splits::Directory;
 
 /// Some consecutive deltas, reduced to the last update of each key. Immutable.
@@ -92,6 +94,22 @@ impl Run {
         touched.filter(move |&i| self.sequences[i] > sequence).map(|i| self.touched.value(i))
     }
 
+    /// When a point was last updated, if it was; `place` is where its key belongs.
+    pub(crate) fn last_update(&self, place: &Place, key: &[u8]) -> Option<u64> {
+        let at = |group: &Group| (group.shard, &*group.split).cmp(&(place.shard, &*place.split));
+        let group = &self.groups[self.groups.binary_search_by(at).ok()?];
+        let (mut low, mut high) = (group.touched.start as usize, group.touched.end as usize);
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.touched.value(middle).cmp(key) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Equal => return self.sequences.get(middle).copied(),
+                Ordering::Greater => high = middle,
+            }
+        }
+        None
+    }
+
     /// All keys whose last update came after `sequence`.
     pub(crate) fn touched_after(&self, sequence: u64) -> impl Iterator<Item = &[u8]> {
         (0..self.touched.len()).filter(move |&i| self.sequences[i] > sequence).map(|i| self.touched.value(i))
@@ -120,5 +138,5 @@ fn input_bytes(input: &SegmentInput) -> usize {
 /// A number for a segment, unique in the process, so that a cache never takes one for another.
 pub(crate) fn segment_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
+    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
 }

@@ -19,7 +19,8 @@ use tarn_model::{
 };
 use tarn_search::{Engine, EngineSettings, SearchRequest, SearchResponse};
 use tarn_segment::{
-    Build, Catalog, CatalogSegment, SegmentInput, SegmentKind, SegmentSettings, SplitRows, Vectors, write_segment_to,
+    Build, Catalog, CatalogSegment, Segment, SegmentInput, SegmentKind, SegmentSettings, SplitRows, Vectors,
+    write_segment_to,
 };
 use tarn_store::{CountingStore, Requests, Store, create_index, create_source};
 use tarn_testkit::{Answer, FaultStore, Faults, Question, Reference, Scenario, Scope, ShiftedClock, check_exact};
@@ -34,10 +35,15 @@ pub(crate) struct World {
     pub(crate) scenario: Scenario,
     pub(crate) reference: Reference,
     pub(crate) rng: SmallRng,
+    /// Whether segments of an approximate index that have at least [`CELLS_ROWS`] rows, of one split, get cells.
+    pub(crate) cells: bool,
     timeline: Timeline,
     built: HashMap<IndexId, Built>,
     cache: tempfile::TempDir,
 }
+
+/// See [`World::cells`].
+const CELLS_ROWS: usize = 500;
 
 /// What has been published of one index.
 #[derive(Default)]
@@ -91,6 +97,7 @@ impl World {
             reference: Reference::new(scenario.source.clone()),
             cache: tempfile::tempdir().unwrap(),
             built: HashMap::new(),
+            cells: false,
             rng: SmallRng::seed_from_u64(seed),
             store,
             requests,
@@ -166,7 +173,7 @@ impl World {
         }
         for ((shard, _), mut rows) in groups {
             rows.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
-            let segment = write(&self.store, &self.scenario.source, index, rows).await;
+            let segment = write(&self.store, &self.scenario.source, index, rows, self.cells).await;
             built.segments.entry(shard).or_default().push(segment);
         }
         built.generation += 1;
@@ -220,6 +227,13 @@ impl World {
         manifest
     }
 
+    /// As [`Self::publish`], everything into new files.
+    pub(crate) async fn rebuild(&mut self, index: &Index) -> Manifest {
+        let head = self.reference.head();
+        self.built.entry(index.id.clone()).or_default().segments.clear();
+        self.publish(index, head, false).await
+    }
+
     /// Searches exactly and holds the answer against the reference at the version that the answer shows.
     pub(crate) async fn check(&self, engine: &Engine, index: &Index, request: SearchRequest) -> SearchResponse {
         let response = engine.search(&index.id, request.clone()).await.unwrap();
@@ -263,7 +277,7 @@ impl World {
     }
 }
 
-async fn write(store: &Store, source: &DataSource, index: &Index, rows: Vec<Row>) -> BuiltSegment {
+async fn write(store: &Store, source: &DataSource, index: &Index, mut rows: Vec<Row>, cells: bool) -> BuiltSegment {
     let mut splits: Vec<SplitRows> = Vec::new();
     for (row, (split, ..)) in (0u32..).zip(&rows) {
         match splits.last_mut() {
@@ -281,17 +295,25 @@ async fn write(store: &Store, source: &DataSource, index: &Index, rows: Vec<Row>
     };
     let (build, kind) = match (index.algorithm.metric.is_sparse(), index.algorithm.hnsw) {
         (true, _) => (Build::Sparse, SegmentKind::Sparse),
+        (false, Some(_)) if cells && splits.len() == 1 && rows.len() >= CELLS_ROWS => {
+            (Build::Cells, SegmentKind::Cells)
+        }
         (false, Some(params)) => (Build::Graph(params), SegmentKind::Graph),
         (false, None) => (Build::Flat, SegmentKind::Flat),
     };
     let mut bytes = Vec::new();
-    let summary = write_segment_to(&input, build, &SegmentSettings::default(), &mut bytes, &|_, _| {}).unwrap();
+    let settings = SegmentSettings { rows_per_cell: 40, ..SegmentSettings::default() };
+    let summary = write_segment_to(&input, build, &settings, &mut bytes, &|_, _| {}).unwrap();
+    if kind == SegmentKind::Cells {
+        // They are numbered anew.
+        let written = Segment::from_bytes("written", bytes.clone().into()).unwrap();
+        rows.sort_by_key(|row| written.find_key(&row.1.0));
+    }
     let object = ObjectRef { id: Ulid::new(), bytes: summary.bytes, crc32c: summary.crc32c };
     let key = ObjectKey::Segment { index: index.id.clone(), id: object.id };
     store.put_unique(&key, bytes.into()).await.unwrap();
     let (outline, rows_in_all) = (summary.outline, summary.rows);
-    let catalog =
-        CatalogSegment { object, kind, outline, rows: rows_in_all, deleted: RoaringBitmap::new(), splits };
+    let catalog = CatalogSegment { object, kind, outline, rows: rows_in_all, deleted: RoaringBitmap::new(), splits };
     BuiltSegment { catalog, rows: rows.into_iter().map(|(_, key, point)| (key, point)).collect() }
 }
 
