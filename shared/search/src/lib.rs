@@ -4,6 +4,7 @@
 //! manifest and the timeline's tail after its watermark (`snapshot-never-mixes-generations`). Writes nothing to the store.
 //! Links neither DataFusion nor an HTTP server; object-store waits are async, computing happens on a pool of its own.
 
+mod cold;
 mod column;
 mod definition;
 mod describe;
@@ -30,7 +31,7 @@ mod validate;
 mod wire;
 
 pub use describe::{IndexDescription, SegmentDescription, ShardDescription, SplitDescription};
-pub use engine::Engine;
+pub use engine::{Engine, EngineStats};
 pub use error::SearchError;
 pub use leaf::{InProcess, LeafAnswer, LeafError, LeafHit, LeafRequest, LeafSearch, Pin};
 pub use points::{Point, PointsPage, PointsRequest};
