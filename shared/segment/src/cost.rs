@@ -58,7 +58,7 @@ pub(crate) fn cells_ns(probe: Probe, cells: usize, total: u32, dimension: usize)
 }
 
 fn exact_ns(allowed: &Allowed, dimension: usize) -> f64 {
-    let scattered = allowed.count / (allowed.runs.len() as u64).max(1) < SCATTERED_RUN;
+    let scattered = allowed.is_scattered(SCATTERED_RUN);
     let bytes = (dimension * size_of::<f32>()) as f64;
     allowed.count as f64 * bytes / SCAN_BYTES_PER_NS * if scattered { SCATTERED } else { 1.0 }
 }
@@ -73,12 +73,12 @@ mod tests {
         let allowed = |share: u32, run: u32| {
             let step = run * share;
             let runs: Vec<_> = (0..total / step).map(|i| i * step..i * step + run).collect();
-            Allowed { count: u64::from(total / step) * u64::from(run), runs }
+            Allowed::from_runs(runs)
         };
         let graph = |share, run, ef| graph_is_cheaper(&allowed(share, run), total, 128, 16, ef);
         assert!(graph(1, 1000, 64) && graph(1, 1000, 512) && graph(2, 100, 64) && graph(2, 1, 256));
         assert!(!graph(10, 1, 512) && !graph(100, 1, 64) && !graph(100, 100, 16));
-        let few = Allowed { runs: std::iter::once(0..4096).collect(), count: 4096 };
+        let few = Allowed::from_runs(std::iter::once(0..4096).collect());
         assert!(!graph_is_cheaper(&few, total, 16_384, 2, 16));
         let cells = |share, run, nprobe| {
             cells_are_cheaper(&allowed(share, run), total, 128, 4096, Probe { nprobe, rescored: 24 })

@@ -1,8 +1,10 @@
 //! Which rows of a segment a search may return.
 //!
-//! Masks become *runs*, disjoint ascending row ranges, once per search; scans then walk runs and ask no bitmap per row.
+//! Masks become *runs*, disjoint ascending row ranges, or a bit for each row, once per search: whatever is cheaper to make
+//! of them. The other follows when it is asked for. Scans walk runs and ask no bitmap per row; cells take bits.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
+use std::sync::{Arc, OnceLock};
 
 use roaring::RoaringBitmap;
 
@@ -19,38 +21,92 @@ pub struct Rows<'a> {
     pub matches: Option<&'a RoaringBitmap>,
 }
 
-/// The allowed rows as runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The allowed rows.
+#[derive(Clone, Debug)]
 pub(crate) struct Allowed {
     /// Disjoint, not empty, ascending.
-    pub(crate) runs: Vec<Range<u32>>,
+    pub(crate) runs: Runs,
     /// Rows in all runs.
     pub(crate) count: u64,
 }
+
+/// Runs that are made from bits when they are first looked at, if bits are there.
+#[derive(Clone, Debug)]
+pub(crate) struct Runs {
+    known: OnceLock<Vec<Range<u32>>>,
+    bits: Option<Bits>,
+}
+
+impl Deref for Runs {
+    type Target = [Range<u32>];
+
+    fn deref(&self) -> &Self::Target {
+        self.known.get_or_init(|| self.bits.as_ref().map(Bits::runs).unwrap_or_default())
+    }
+}
+
+/// A mask of more than one row in so many is cheaper to read as words than as runs.
+const DENSE_MASK: u64 = 64;
 
 impl Allowed {
     /// The rows below `total` that `rows` allows.
     pub(crate) fn resolve(rows: &Rows<'_>, total: u32) -> Self {
         let mut runs = normalise(rows.ranges, total);
+        let dead = [rows.deleted, rows.superseded].into_iter().flatten().filter(|mask| !mask.is_empty());
+        if rows.matches.into_iter().chain(dead.clone()).any(|mask| mask.len() > u64::from(total) / DENSE_MASK) {
+            let mut words = vec![0u64; (total as usize).div_ceil(64)];
+            match rows.matches {
+                Some(matches) => {
+                    add(matches, &mut words);
+                    keep_only(&runs, &mut words, total);
+                }
+                None => runs.iter().for_each(|run| set_range(&mut words, run.clone())),
+            }
+            for mask in dead {
+                let mut holes = vec![0u64; words.len()];
+                add(mask, &mut holes);
+                words.iter_mut().zip(holes).for_each(|(word, holes)| *word &= !holes);
+            }
+            return Self::from_words(words);
+        }
         if let Some(matches) = rows.matches {
             runs = intersect(&runs, bitmap_runs(matches, &runs));
         }
-        for mask in [rows.deleted, rows.superseded].into_iter().flatten() {
-            if !mask.is_empty() {
-                runs = subtract(&runs, bitmap_runs(mask, &runs));
-            }
+        for mask in dead {
+            runs = subtract(&runs, bitmap_runs(mask, &runs));
         }
+        Self::from_runs(runs)
+    }
+
+    /// Of disjoint ascending runs, none of them empty.
+    pub(crate) fn from_runs(runs: Vec<Range<u32>>) -> Self {
         let count = runs.iter().map(|run| u64::from(run.end - run.start)).sum();
-        Self { runs, count }
+        Self { runs: Runs { known: OnceLock::from(runs), bits: None }, count }
+    }
+
+    fn from_words(words: Vec<u64>) -> Self {
+        let count = words.iter().map(|word| u64::from(word.count_ones())).sum();
+        Self { runs: Runs { known: OnceLock::new(), bits: Some(Bits { words: Arc::new(words) }) }, count }
     }
 
     /// A bit per row below `total`, for predicates that see rows in no order.
     pub(crate) fn bits(&self, total: u32) -> Bits {
+        if let Some(bits) = &self.runs.bits {
+            return bits.clone();
+        }
         let mut words = vec![0u64; (total as usize).div_ceil(64)];
-        for run in &self.runs {
+        for run in self.runs.iter() {
             set_range(&mut words, run.clone());
         }
-        Bits { words }
+        Bits { words: Arc::new(words) }
+    }
+
+    /// Whether the allowed rows lie apart: on average fewer than so many follow one another.
+    pub(crate) fn is_scattered(&self, run: u64) -> bool {
+        match (self.runs.known.get(), &self.runs.bits) {
+            (None, Some(bits)) => self.count < run * bits.run_count(),
+            _ => self.count < run * self.runs.len() as u64,
+        }
     }
 
     /// How many allowed rows lie before `row`.
@@ -60,9 +116,9 @@ impl Allowed {
 }
 
 /// One bit per row.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Bits {
-    words: Vec<u64>,
+    words: Arc<Vec<u64>>,
 }
 
 impl Bits {
@@ -81,6 +137,132 @@ impl Bits {
         // Shifting by all 64 bits is not defined: the next word is shifted in two steps.
         (low | word(at + 1) << 1 << (63 - shift)) as u16
     }
+
+    /// How many bits are set in each of the ranges from one of `bounds` to the next; bounds ascend.
+    pub(crate) fn counts(&self, bounds: &[u32]) -> Vec<u32> {
+        let mut counts = Vec::with_capacity(bounds.len());
+        // Set bits of whole words before `at`.
+        let (mut at, mut whole) = (0, 0u32);
+        let mut before = None;
+        for &bound in bounds {
+            let word = (bound as usize / 64).min(self.words.len());
+            for word in &self.words[at..word] {
+                whole += word.count_ones();
+            }
+            at = word;
+            let part = self.words.get(word).map_or(0, |word| (word & !(u64::MAX << (bound % 64))).count_ones());
+            let here = whole + part;
+            counts.extend(before.map(|before| here - before));
+            before = Some(here);
+        }
+        counts
+    }
+
+    /// How many runs of set bits there are.
+    fn run_count(&self) -> u64 {
+        let mut last = 0;
+        let starts = self.words.iter().map(|&word| {
+            let starts = word & !(word << 1 | last);
+            last = word >> 63;
+            u64::from(starts.count_ones())
+        });
+        starts.sum()
+    }
+
+    fn runs(&self) -> Vec<Range<u32>> {
+        let mut runs: Vec<Range<u32>> = Vec::new();
+        for (at, &word) in (0u32..).zip(self.words.iter()) {
+            let mut left = word;
+            while left != 0 {
+                let start = left.trailing_zeros();
+                let length = (!(left >> start)).trailing_zeros().min(64 - start);
+                let (start, end) = (at * 64 + start, at * 64 + start + length);
+                match runs.last_mut() {
+                    Some(run) if run.end == start => run.end = end,
+                    _ => runs.push(start..end),
+                }
+                left = if end % 64 == 0 { 0 } else { left & u64::MAX << (end % 64) };
+            }
+        }
+        runs
+    }
+}
+
+/// Clears the bits outside of `runs`, and beyond `total`.
+fn keep_only(runs: &[Range<u32>], words: &mut [u64], total: u32) {
+    if runs.len() == 1 && runs[0] == (0..total) {
+        return;
+    }
+    let mut inside = vec![0u64; words.len()];
+    runs.iter().for_each(|run| set_range(&mut inside, run.clone()));
+    words.iter_mut().zip(inside).for_each(|(word, inside)| *word &= inside);
+}
+
+/// Sets the bits of a bitmap's rows, of those that there are words for.
+///
+/// Bitmaps give rows one by one, or run by run: a microsecond for a few hundred. Their serialised form, which is specified
+/// and the same for all implementations, has the words of dense parts as they are.
+fn add(bitmap: &RoaringBitmap, words: &mut [u64]) {
+    let mut bytes = Vec::with_capacity(bitmap.serialized_size());
+    let written = bitmap.serialize_into(&mut bytes).is_ok();
+    if !written || add_serialised(&bytes, words).is_none() {
+        let last = (words.len() as u64 * 64).saturating_sub(1).min(u64::from(u32::MAX)) as u32;
+        bitmap.iter().take_while(|row| *row <= last).for_each(|row| words[row as usize / 64] |= 1 << (row % 64));
+    }
+}
+
+/// `None` when the bytes are not what the specification says.
+fn add_serialised(bytes: &[u8], words: &mut [u64]) -> Option<()> {
+    const ARRAY_MAX: usize = 4096;
+    const WORDS: usize = 1024;
+    let u16_at = |at: usize| Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
+    let cookie = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?);
+    let (count, mut at, runs) = match cookie & 0xffff {
+        12_346 => (u32::from_le_bytes(bytes.get(4..8)?.try_into().ok()?) as usize, 8, None),
+        12_347 => {
+            let count = (cookie >> 16) as usize + 1;
+            (count, 4 + count.div_ceil(8), Some(4))
+        }
+        _ => return None,
+    };
+    let heads = at;
+    at += 4 * count;
+    // Offsets, which follow from the lengths.
+    if runs.is_none() || count >= 4 {
+        at += 4 * count;
+    }
+    for container in 0..count {
+        let base = usize::from(u16_at(heads + 4 * container)?) * WORDS;
+        let length = usize::from(u16_at(heads + 4 * container + 2)?) + 1;
+        let end = (base + WORDS).min(words.len());
+        let part = words.get_mut(base..end).unwrap_or_default();
+        if runs.is_some_and(|from| bytes.get(from + container / 8).is_some_and(|byte| byte >> (container % 8) & 1 == 1)) {
+            let count = usize::from(u16_at(at)?);
+            for run in 0..count {
+                let start = u32::from(u16_at(at + 2 + 4 * run)?);
+                let last = start + u32::from(u16_at(at + 4 + 4 * run)?);
+                let last = last.min((part.len() as u32 * 64).saturating_sub(1));
+                if start <= last && !part.is_empty() {
+                    set_range(part, start..last + 1);
+                }
+            }
+            at += 2 + 4 * count;
+        } else if length > ARRAY_MAX {
+            for (word, raw) in part.iter_mut().zip(bytes.get(at..at + 8 * WORDS)?.chunks_exact(8)) {
+                *word |= u64::from_le_bytes(raw.try_into().ok()?);
+            }
+            at += 8 * WORDS;
+        } else {
+            for raw in bytes.get(at..at + 2 * length)?.chunks_exact(2) {
+                let row = usize::from(u16::from_le_bytes(raw.try_into().ok()?));
+                if let Some(word) = part.get_mut(row / 64) {
+                    *word |= 1 << (row % 64);
+                }
+            }
+            at += 2 * length;
+        }
+    }
+    Some(())
 }
 
 /// Sets the bits of a run, which is not empty.
@@ -204,10 +386,13 @@ mod tests {
                 .filter(|row| m.as_ref().is_none_or(|mask| mask.contains(*row)))
                 .collect();
             let allowed = Allowed::resolve(&rows, total);
-            prop_assert_eq!(expand(&allowed.runs), want.clone());
+            prop_assert_eq!(expand(&allowed.runs), want.clone(), "of {}", allowed.count);
             prop_assert_eq!(allowed.count, want.len() as u64);
             prop_assert!(allowed.runs.iter().all(|run| run.start < run.end));
+            prop_assert!(allowed.runs.windows(2).all(|runs| runs[0].end < runs[1].start));
             let bits = allowed.bits(total);
+            prop_assert_eq!(bits.run_count(), allowed.runs.len() as u64);
+            prop_assert_eq!(bits.counts(&[0, 7, 7, 64, 130, 200]), [0..7, 7..7, 7..64, 64..130, 130..200].map(|range: Range<u32>| want.iter().filter(|row| range.contains(row)).count() as u32));
             for row in 0..300 {
                 prop_assert_eq!(bits.contains(row), want.contains(&u32::try_from(row).unwrap()));
                 let row = u32::try_from(row).unwrap();
@@ -224,6 +409,32 @@ mod tests {
         let all = 0..u32::MAX;
         let rows = Rows { ranges: std::slice::from_ref(&all), deleted: Some(&mask), ..Rows::default() };
         let allowed = Allowed::resolve(&rows, u32::MAX);
-        assert_eq!(allowed.runs, std::slice::from_ref(&(1..u32::MAX - 1)));
+        assert_eq!(&*allowed.runs, std::slice::from_ref(&(1..u32::MAX - 1)));
+    }
+
+    #[test]
+    fn every_kind_of_container_becomes_words() {
+        let mut mixed = RoaringBitmap::new();
+        mixed.insert_range(10..50_000);
+        mixed.extend((65_536..131_072).filter(|row| row % 3 == 0));
+        mixed.extend((131_072..196_608).filter(|row| row % 1000 == 7));
+        mixed.insert_range(260_000..270_000);
+        mixed.extend((300_000..327_680).filter(|row| row % 2 == 1));
+        let mut runs = mixed.clone();
+        runs.optimize();
+        let few: RoaringBitmap = [3, 70_000, 400_000].into_iter().collect();
+        for bitmap in [&mixed, &runs, &few, &RoaringBitmap::new(), &RoaringBitmap::from_iter([u32::MAX])] {
+            for total in [0u32, 1, 64, 70_001, 265_000, 327_680, 500_000] {
+                let mut words = vec![0u64; (total as usize).div_ceil(64)];
+                let (mut bytes, mut same) = (Vec::new(), words.clone());
+                bitmap.serialize_into(&mut bytes).unwrap();
+                assert_eq!(add_serialised(&bytes, &mut words), Some(()));
+                for row in bitmap.iter().filter(|row| (*row as usize) < same.len() * 64) {
+                    same[row as usize / 64] |= 1 << (row % 64);
+                }
+                assert!(words == same, "{} rows below {total}", bitmap.len());
+            }
+        }
+        assert_eq!(add_serialised(&[1, 2, 3], &mut []), None);
     }
 }

@@ -2,29 +2,37 @@
 //!
 //! A buffer of three times what is wanted is cut back by selection when it is full: an offer costs O(1), nothing is
 //! allocated after the beginning, and the threshold only rises.
-
-use std::cmp::Ordering;
+//!
+//! An entry is one integer, its score above its number, so that the nearer of two is the smaller: selection then compares
+//! without branches.
 
 use super::kernels::BLOCK_ROWS;
 
 /// Collects numbers, of rows or of cells, and keeps those with the highest scores; of equal scores those that came first.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Candidates {
     wanted: usize,
     full: usize,
-    entries: Vec<(f32, u32)>,
+    entries: Vec<u64>,
     threshold: f32,
 }
 
 impl Candidates {
     /// Keeps the best `wanted` of at most `total`.
     pub(crate) fn new(wanted: usize, total: usize) -> Self {
-        let wanted = wanted.min(total);
-        let full = wanted.saturating_mul(3).max(wanted + 64);
+        let mut out = Self::default();
+        out.reset(wanted, total);
+        out
+    }
+
+    /// Begins again, in the memory that is there.
+    pub(crate) fn reset(&mut self, wanted: usize, total: usize) {
+        self.wanted = wanted.min(total);
+        self.full = self.wanted.saturating_mul(3).max(self.wanted + 64);
+        self.entries.clear();
         // A block is offered as a whole, so up to fifteen entries come after the one that fills the buffer.
-        let entries = Vec::with_capacity(full.min(total) + BLOCK_ROWS);
-        let threshold = if wanted == 0 { f32::INFINITY } else { f32::NEG_INFINITY };
-        Self { wanted, full, entries, threshold }
+        self.entries.reserve(self.full.min(total) + BLOCK_ROWS);
+        self.threshold = if self.wanted == 0 { f32::INFINITY } else { f32::NEG_INFINITY };
     }
 
     /// Only higher scores can be among the best.
@@ -39,7 +47,7 @@ impl Candidates {
         let mut left = mask;
         while left != 0 {
             let lane = left.trailing_zeros();
-            self.entries.push((scores[lane as usize], first + lane));
+            self.entries.push(entry(scores[lane as usize], first + lane));
             left &= left - 1;
         }
         if self.entries.len() >= self.full {
@@ -50,38 +58,66 @@ impl Candidates {
     #[cold]
     fn cut(&mut self) {
         if self.wanted > 0 && self.entries.len() > self.wanted {
-            let (_, last, _) = self.entries.select_nth_unstable_by(self.wanted - 1, order);
-            self.threshold = last.0;
+            let (_, last, _) = self.entries.select_nth_unstable(self.wanted - 1);
+            self.threshold = parts(*last).0;
             self.entries.truncate(self.wanted);
         }
     }
 
-    /// The `first` highest scores in front, in no order; then the others.
-    pub(crate) fn into_best_first(mut self, first: usize) -> Vec<(f32, u32)> {
+    /// Puts the `first` highest scores in front, in no order, and returns all that are among the best.
+    pub(crate) fn best_first(&mut self, first: usize) -> impl ExactSizeIterator<Item = (f32, u32)> + '_ {
         self.cut();
         if self.entries.len() > first {
-            self.entries.select_nth_unstable_by(first, order);
+            self.entries.select_nth_unstable(first);
         }
-        self.entries
+        self.entries.iter().map(|&entry| parts(entry))
+    }
+
+    /// As [`Self::best_first`], to keep.
+    pub(crate) fn into_best_first(mut self, first: usize) -> Vec<(f32, u32)> {
+        self.best_first(first).collect()
     }
 
     /// Highest score first; equal ones by number.
-    pub(crate) fn into_sorted(mut self) -> Vec<(f32, u32)> {
+    pub(crate) fn sorted(&mut self) -> impl ExactSizeIterator<Item = (f32, u32)> + '_ {
         self.cut();
-        self.entries.sort_unstable_by(order);
-        self.entries
+        self.entries.sort_unstable();
+        self.entries.iter().map(|&entry| parts(entry))
+    }
+
+    /// As [`Self::sorted`], to keep.
+    pub(crate) fn into_sorted(mut self) -> Vec<(f32, u32)> {
+        self.sorted().collect()
     }
 }
 
-fn order(a: &(f32, u32), b: &(f32, u32)) -> Ordering {
-    b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
+/// Smaller when the score is higher, by `f32::total_cmp`, then when the number is lower.
+#[inline]
+fn entry(score: f32, number: u32) -> u64 {
+    let bits = score.to_bits();
+    // Positive numbers ascend as their bits do, negative ones descend: the former are turned around, the latter put above.
+    let key = if bits >> 31 == 0 { bits ^ 0x7fff_ffff } else { bits };
+    u64::from(key) << 32 | u64::from(number)
+}
+
+#[inline]
+fn parts(entry: u64) -> (f32, u32) {
+    let key = (entry >> 32) as u32;
+    let bits = if key >> 31 == 0 { key ^ 0x7fff_ffff } else { key };
+    (f32::from_bits(bits), entry as u32)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Ordering;
+
     use proptest::prelude::*;
 
     use super::*;
+
+    fn order(a: &(f32, u32), b: &(f32, u32)) -> Ordering {
+        b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
+    }
 
     proptest! {
         #[test]

@@ -28,6 +28,8 @@ pub(crate) const BLOCK_ROWS: usize = 16;
 pub(crate) const CHUNK: usize = 64;
 /// Largest magnitude of a query's coordinate in bytes.
 const QUERY_MAX: f32 = 127.0;
+/// Beyond this f32 has no digits for fractions.
+const ROUND: f32 = 12_582_912.0;
 
 /// Chunks of a block of rows.
 pub(crate) fn row_chunks(dimension: usize) -> usize {
@@ -96,7 +98,8 @@ impl CodeQuery {
         for (word, four) in words.iter_mut().zip(values.chunks(4)) {
             let mut bytes = [0i8; 4];
             for (byte, x) in bytes.iter_mut().zip(four) {
-                *byte = (x * inverse).round_ties_even() as i8;
+                // Rounds to even by running out of digits: without SSE4.1 the function of that name is a call.
+                *byte = ((x * inverse + ROUND) - ROUND) as i8;
                 sum += i32::from(*byte);
             }
             *word = u32::from_le_bytes(bytes.map(|byte| byte as u8));
@@ -148,7 +151,18 @@ pub(crate) fn route(
 
 /// Scores the rows of a cell, those of `allowed` if given, and offers them.
 pub(crate) fn scan(query: &CodeQuery, cell: &CellRows<'_>, allowed: Option<&Bits>, best: &mut Candidates) {
-    scan_with(isa(), query, cell, allowed, best);
+    scan_with(isa(), query, cell, &[], allowed, best);
+}
+
+/// As [`scan`], and tells the processor as it goes that `ahead` comes next.
+pub(crate) fn scan_before(
+    query: &CodeQuery,
+    cell: &CellRows<'_>,
+    ahead: &[u8],
+    allowed: Option<&Bits>,
+    best: &mut Candidates,
+) {
+    scan_with(isa(), query, cell, ahead, allowed, best);
 }
 
 fn route_with(
@@ -179,7 +193,14 @@ fn route_with(
     }
 }
 
-fn scan_with(isa: Isa, query: &CodeQuery, cell: &CellRows<'_>, allowed: Option<&Bits>, best: &mut Candidates) {
+fn scan_with(
+    isa: Isa,
+    query: &CodeQuery,
+    cell: &CellRows<'_>,
+    ahead: &[u8],
+    allowed: Option<&Bits>,
+    best: &mut Candidates,
+) {
     // The kernels read this much without further checks.
     let fits = Some(cell.codes.len()) == cell.rows.checked_mul(2 * query.words.len())
         && Some(cell.factors.len()) == cell.rows.checked_mul(2)
@@ -188,12 +209,12 @@ fn scan_with(isa: Isa, query: &CodeQuery, cell: &CellRows<'_>, allowed: Option<&
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `isa` says that the processor has the instructions; the lengths have been compared.
-        Isa::Vnni => unsafe { vnni::scan(query, cell, allowed, best) },
+        Isa::Vnni => unsafe { vnni::scan(query, cell, ahead, allowed, best) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Isa::Avx2 => unsafe { avx2::scan(query, cell, allowed, best) },
+        Isa::Avx2 => unsafe { avx2::scan(query, cell, ahead, allowed, best) },
         // SAFETY: the lengths have been compared.
-        Isa::Portable => unsafe { portable::scan(query, cell, allowed, best) },
+        Isa::Portable => unsafe { portable::scan(query, cell, ahead, allowed, best) },
     }
 }
 
@@ -208,6 +229,18 @@ pub(crate) fn prefetch(cell: &CellRows<'_>) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = cell;
+}
+
+/// Asks for one line.
+#[inline(always)]
+fn prefetch_line(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: prefetching has no effect on memory, whatever the address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ macro_rules! kernels {
         pub(super) unsafe fn scan(
             query: &super::CodeQuery,
             cell: &super::CellRows<'_>,
+            ahead: &[u8],
             allowed: Option<&crate::rows::Bits>,
             best: &mut super::Candidates,
         ) {
@@ -57,6 +58,11 @@ macro_rules! kernels {
                 let present = u16::MAX >> (BLOCK_ROWS - rows);
                 let mask = allowed.map_or(present, |bits| bits.sixteen(first) & present);
                 if mask != 0 {
+                    let from = (at * 2 * query.words.len()).min(ahead.len());
+                    let to = (from + BLOCK_ROWS * 2 * query.words.len()).min(ahead.len());
+                    for line in (from..to).step_by(super::CHUNK) {
+                        super::prefetch_line(ahead.as_ptr().wrapping_add(line));
+                    }
                     // SAFETY: the codes of `at` rows lie before this block's, two bytes per word and row; so do their
                     // factors and biases. What is left of a short block's is copied to where sixteen can be read.
                     let scores = unsafe {

@@ -81,7 +81,7 @@ impl Case {
         let rows = self.rows();
         let cell = CellRows { rows, codes: &codes, factors: &factors, biases, first: 5, step: 0.25, base: 3.0 };
         let mut best = Candidates::new(wanted, 1000);
-        scan_with(isa, &self.query(), &cell, allowed, &mut best);
+        scan_with(isa, &self.query(), &cell, &[], allowed, &mut best);
         best.into_sorted()
     }
 }
@@ -273,7 +273,7 @@ fn nothing_is_read_beyond_codes_factors_and_biases() {
         let centroids = Centroids { codes: centroids.bytes(), scales: &scales, biases: &zeros };
         for isa in available() {
             let mut best = Candidates::new(rows, rows);
-            scan_with(isa, &query, &cell, None, &mut best);
+            scan_with(isa, &query, &cell, &[], None, &mut best);
             assert_eq!(best.into_sorted().len(), rows, "{isa:?}");
             let mut best = Candidates::new(count, count);
             route_with(isa, &query, &centroids, 1.0, &mut vec![0.0; count], &mut best);
