@@ -23,7 +23,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use parking_lot::{Mutex, RwLock};
 use tarn_model::{Attributes, DataSource, Index, IndexId, ReadToken};
 use tarn_segment::{Query, Segment};
-use tarn_store::{SegmentCache, Store, StoreError};
+use tarn_store::{Meter, SegmentCache, Store, StoreError};
 
 use self::ahead::Ahead;
 use self::cold::ReadUnit;
@@ -42,6 +42,7 @@ use crate::plan::{Origin, Part, Unit, plan};
 use crate::points::{self, PointsPage, PointsRequest};
 use crate::pool::{Abandoned, Pool};
 use crate::reader::Reader;
+use crate::receipt::{CacheState, SegmentPlan, SegmentReceipt};
 use crate::request::{Consistency, GroupFailure, SearchRequest, SearchResponse, Timings};
 use crate::settings::EngineSettings;
 use crate::snapshot::Snapshot;
@@ -78,8 +79,27 @@ type OpenUnit = (Unit, Option<Arc<Segment>>);
 /// What of a plan can be searched.
 struct Opened {
     units: Vec<OpenUnit>,
-    /// Rows, live as far as the catalogs know, of the units whose files were not there in time.
+    /// The first so many units were open already.
+    at_hand: usize,
+    /// Units whose files were not there in time.
+    late: Vec<Unit>,
+    /// Rows of these, live as far as the catalogs know.
     late_rows: u64,
+}
+
+impl Opened {
+    /// How each unit comes to be searched, but for how: that is not known yet.
+    fn receipts(&self, snapshot: &Snapshot, local: bool) -> Vec<SegmentReceipt> {
+        let searched = self.units.iter().enumerate().map(|(place, (unit, _))| {
+            let state = match unit.origin {
+                Origin::Tail(_) => CacheState::Memory,
+                Origin::Base { .. } if local || place < self.at_hand => CacheState::Mapped,
+                Origin::Base { .. } => CacheState::Fetched,
+            };
+            SegmentReceipt::of(snapshot, unit, state)
+        });
+        searched.chain(self.late.iter().map(|unit| SegmentReceipt::of(snapshot, unit, CacheState::Missed))).collect()
+    }
 }
 
 impl Engine {
@@ -137,6 +157,14 @@ impl Engine {
     /// # Errors
     /// See [`SearchError`].
     pub async fn search(&self, id: &IndexId, request: SearchRequest) -> Result<SearchResponse, SearchError> {
+        // What its caller has asked of the store before, such as the definition, is the search's too.
+        let meter = Meter::current().unwrap_or_default();
+        let mut response = meter.scope(self.search_metered(id, request)).await?;
+        response.spent = meter.spent();
+        Ok(response)
+    }
+
+    async fn search_metered(&self, id: &IndexId, request: SearchRequest) -> Result<SearchResponse, SearchError> {
         let began = self.monotonic();
         let reader = self.reader(id);
         let definition = self.known(id, reader.definition_for(request.consistency).await)?;
@@ -222,6 +250,14 @@ impl Engine {
     /// # Errors
     /// See [`LeafSearch::search`].
     pub async fn search_leaf(&self, leaf: LeafRequest) -> Result<LeafAnswer, SearchError> {
+        // Its own, also in the root's process: the root adds what the answer says.
+        let meter = Meter::new();
+        let mut answer = meter.scope(self.search_leaf_metered(leaf)).await?;
+        answer.spent = meter.spent();
+        Ok(answer)
+    }
+
+    async fn search_leaf_metered(&self, leaf: LeafRequest) -> Result<LeafAnswer, SearchError> {
         let began = self.monotonic();
         let LeafRequest { index, source, pin, shards, search, remaining } = leaf;
         let deadline = remaining.and_then(|remaining| began.checked_add(remaining));
@@ -300,14 +336,14 @@ impl Engine {
         deadline: Option<Duration>,
     ) -> Result<LeafAnswer, SearchError> {
         let began = self.monotonic();
-        let Opened { units, late_rows } = self.open(snapshot, units, deadline).await?;
+        let opened = self.open(snapshot, units, deadline).await?;
         let opening = self.monotonic().saturating_sub(began);
         let job = {
             let (snapshot, request, inner) = (Arc::clone(snapshot), Arc::clone(request), Arc::clone(&self.inner));
             move |abandoned: &Abandoned| {
                 let clock = inner.files.store.clock();
                 let stop = || abandoned.is_set() || deadline.is_some_and(|deadline| clock.monotonic() >= deadline);
-                answer(&inner, &snapshot, &request, units, late_rows, &stop)
+                answer(&inner, &snapshot, &request, opened, &stop)
             }
         };
         let mut answer = self.inner.files.pool.run(job).await?;
@@ -415,7 +451,7 @@ impl Engine {
             snapshot.base(shard, segment).ok_or_else(missing)
         };
         // The usual case: everything is open, nothing to wait for.
-        let mut opened = Opened { units: Vec::with_capacity(units.len()), late_rows: 0 };
+        let mut opened = Opened { units: Vec::with_capacity(units.len()), at_hand: 0, late: Vec::new(), late_rows: 0 };
         let mut closed = Vec::new();
         for unit in units {
             match unit.origin {
@@ -426,6 +462,7 @@ impl Engine {
                 },
             }
         }
+        opened.at_hand = opened.units.len();
         if closed.is_empty() {
             return Ok(opened);
         }
@@ -458,6 +495,7 @@ impl Engine {
                 Some(open) => opened.units.push((unit, Some(open))),
                 None => {
                     opened.late_rows += base(shard, segment)?.live_in(&unit.ranges);
+                    opened.late.push(unit);
                     files.insert((shard, segment));
                 }
             }
@@ -503,11 +541,13 @@ fn answer(
     inner: &Inner,
     snapshot: &Arc<Snapshot>,
     request: &SearchRequest,
-    units: Vec<OpenUnit>,
-    late_rows: u64,
+    opened: Opened,
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<LeafAnswer, SearchError> {
     let clock = inner.files.store.clock();
+    let local = inner.files.store.local_root().is_some();
+    let mut segments = if request.explain { opened.receipts(snapshot, local) } else { Vec::new() };
+    let Opened { units, late_rows, .. } = opened;
     let began = clock.monotonic();
     let definition = &snapshot.definition;
     let metric = definition.index.algorithm.metric;
@@ -519,6 +559,9 @@ fn answer(
     let threads = inner.files.pool.threads();
     let merged = execute::search(&units, &queries, request.k as usize, effort, threads, stop)?;
     let allowed = merged.allowed + late_rows * queries.len() as u64;
+    for (segment, plan) in segments.iter_mut().zip(&merged.plans) {
+        segment.plan = plan.map_or(SegmentPlan::None, SegmentPlan::from);
+    }
     let searched = clock.monotonic();
     let columns: Vec<(String, usize)> = definition.columns(request.attributes.as_deref()).cloned().collect();
     let found = |candidates: &Vec<_>| execute::fetch(snapshot, &units, candidates, &columns, request.retrieve_vectors);
@@ -529,5 +572,5 @@ fn answer(
         fetch: fetched.saturating_sub(searched),
         ..Timings::default()
     };
-    Ok(LeafAnswer { results, allowed, considered: merged.considered, timings, ..LeafAnswer::default() })
+    Ok(LeafAnswer { results, allowed, considered: merged.considered, timings, segments, ..LeafAnswer::default() })
 }

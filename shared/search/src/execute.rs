@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use roaring::RoaringBitmap;
 use tarn_model::{AttributeValue, Filter};
-use tarn_segment::{Answer, Effort, Query, Rows, Segment, SegmentKind, compare_hits};
+use tarn_segment::{Answer, Effort, Plan, Query, Rows, Segment, SegmentKind, compare_hits};
 
 use crate::column::Column;
 use crate::error::SearchError;
@@ -80,6 +80,8 @@ pub(crate) struct Merged {
     pub(crate) allowed: u64,
     /// Of these, how many the answers account for.
     pub(crate) considered: u64,
+    /// How each unit was searched: for the first query, as others may have fallen back to comparing every row.
+    pub(crate) plans: Vec<Option<Plan>>,
 }
 
 /// How hard a search looks.
@@ -249,9 +251,15 @@ pub(crate) fn search(
     } else {
         passes.par_iter().map(run).collect::<Result<_, _>>()?
     };
-    let mut merged = Merged { candidates: vec![Vec::new(); queries.len()], allowed: 0, considered: 0 };
+    let mut merged = Merged {
+        candidates: vec![Vec::new(); queries.len()],
+        allowed: 0,
+        considered: 0,
+        plans: vec![None; units.len()],
+    };
     for (pass, answers) in passes.iter().zip(answers) {
         for (query, answer) in pass.queries.clone().zip(answers) {
+            merged.plans[pass.unit].get_or_insert(answer.plan);
             merged.allowed += answer.allowed;
             merged.considered += answer.considered;
             let hits = answer.hits.into_iter();

@@ -15,7 +15,7 @@ use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 use tarn_model::{Corrupt, IndexId, Manifest, ObjectKey, ObjectRef, ReadToken};
 use tarn_segment::{Catalog, CatalogSegment, Outline, Segment, SegmentError, SegmentKind};
-use tarn_store::{LocalFile, SegmentCache, Store, StoreError};
+use tarn_store::{LocalFile, Meter, SegmentCache, Store, StoreError};
 use ulid::Ulid;
 
 use crate::cold::{ColdFile, ColdFiles, check_outline};
@@ -455,7 +455,8 @@ impl BaseSegment {
     pub(crate) async fn open(&self, files: &Files, definition: &Arc<Definition>) -> Result<Arc<Segment>, SearchError> {
         let (file, rows, kind) = (Arc::clone(&self.file), self.rows, self.kind);
         let (files, definition) = (files.clone(), Arc::clone(definition));
-        let opening = tokio::spawn(async move { file.open(&files, &definition, rows, kind).await });
+        let opening = async move { file.open(&files, &definition, rows, kind).await };
+        let opening = tokio::spawn(Meter::follow(opening));
         let failed = |error| SearchError::Internal(format!("{}: {error}", self.file.object.id));
         opening.await.unwrap_or_else(|error| Err(failed(error)))
     }

@@ -10,16 +10,21 @@
 //! written *and* collected since the reader last looked. Garbage collection spares objects younger than its grace period,
 //! so the reader lists again once its last look is older than [`crate::EngineSettings::trust_absence`], which must be shorter.
 
-use std::collections::BTreeSet;
+mod opening;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, Shared, try_join, try_join_all};
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::{Mutex, RwLock};
-use tarn_model::{Corrupt, IndexId, KeyPrefix, Manifest, ObjectKey, ReadToken, limits};
-use tarn_store::{StoreError, latest_manifest, latest_source_boundary, load_index, load_source};
+use tarn_model::{
+    Corrupt, DataSource, DataSourceId, Index, IndexId, KeyPrefix, Manifest, ObjectKey, ReadToken, limits,
+};
+use tarn_store::{Meter, StoreError, latest_manifest, latest_source_boundary, load_index, load_source};
 use tarn_timeline::decode_delta;
+use tokio::sync::watch;
 
 use crate::definition::Definition;
 use crate::error::SearchError;
@@ -30,6 +35,7 @@ use crate::request::Consistency;
 use crate::settings::EngineSettings;
 use crate::snapshot::Snapshot;
 use crate::tail::{DeltaRows, Tail};
+use opening::{Newest, Opening};
 
 /// The only lane there is. With more, each would have a tail of its own.
 const LANE: u16 = 0;
@@ -39,7 +45,12 @@ const DELTAS_AT_ONCE: usize = 16;
 /// How often a cold start begins anew because a builder and garbage collection overtook it.
 const COLD_ATTEMPTS: usize = 5;
 
-type Flight = Shared<BoxFuture<'static, Result<Arc<Snapshot>, SearchError>>>;
+/// A look, and what it asks of the store.
+#[derive(Clone)]
+struct Flight {
+    look: Shared<BoxFuture<'static, Result<Arc<Snapshot>, SearchError>>>,
+    meter: Meter,
+}
 
 /// Keeps a snapshot of one index current.
 pub(crate) struct Reader {
@@ -49,6 +60,12 @@ pub(crate) struct Reader {
     /// The definition, and when it was last compared with the store's.
     definition: RwLock<Option<(Arc<Definition>, Moment)>>,
     pinned: RwLock<Option<Pinned>>,
+    /// Held by the first look, when nothing is known.
+    meeting: tokio::sync::Mutex<()>,
+    /// What it found, until the look that follows it.
+    opening: Mutex<Option<Opening>>,
+    /// The newest generation that was read, with its definition; the tail after it may not be known yet.
+    likely: watch::Sender<Option<Likely>>,
     /// Held by the look that is under way.
     turn: tokio::sync::Mutex<()>,
     /// The look that has not begun.
@@ -57,6 +74,8 @@ pub(crate) struct Reader {
     /// see: a root's may be older or newer.
     pinned_by_root: tokio::sync::Mutex<Option<Arc<Snapshot>>>,
 }
+
+type Likely = (Arc<Definition>, Arc<Generation>);
 
 /// The newest snapshot, and when the look began that found it current.
 #[derive(Clone)]
@@ -74,6 +93,9 @@ impl Reader {
             settings,
             definition: RwLock::default(),
             pinned: RwLock::default(),
+            meeting: tokio::sync::Mutex::default(),
+            opening: Mutex::default(),
+            likely: watch::Sender::default(),
             turn: tokio::sync::Mutex::default(),
             waiting: Mutex::default(),
             pinned_by_root: tokio::sync::Mutex::default(),
@@ -141,7 +163,8 @@ impl Reader {
                 let wanted =
                     same.map_or_else(|| Wanted::Some(shards.clone()), |same| same.generation.wanted_with(shards));
                 let lender = lender.as_ref().map_or(&unbuilt, |lender| &*lender.generation);
-                Arc::new(Generation::load(&self.files, &definition, manifest, wanted, lender).await?)
+                let none = BTreeMap::new();
+                Arc::new(Generation::load(&self.files, &definition, manifest, wanted, lender, &none).await?)
             }
         };
         // A tail that is newer than the pin has forgotten what the pin's still shows.
@@ -210,58 +233,119 @@ impl Reader {
     /// [`SearchError::IndexNotFound`].
     pub(crate) async fn definition(&self) -> Result<Arc<Definition>, SearchError> {
         let now = self.now();
-        let known = self.definition.read().clone();
-        if let Some((definition, checked)) = &known
-            && now.since(*checked) <= self.settings.definition_max_age
-        {
-            return Ok(Arc::clone(definition));
+        if let Some(definition) = self.young_definition(now) {
+            return Ok(definition);
         }
-        let loaded = self.load_definition().await;
+        let known = self.definition.read().as_ref().map(|(definition, _)| Arc::clone(definition));
+        let Some(known) = known else {
+            let _turn = self.meeting.lock().await;
+            // Somebody may have met it meanwhile.
+            if let Some(definition) = self.young_definition(now) {
+                return Ok(definition);
+            }
+            let definition = self.first_look().await?;
+            *self.definition.write() = Some((Arc::clone(&definition), now));
+            return Ok(definition);
+        };
+        let loaded = self.load_definition(Some(&known.source.id)).await;
         if let Err(SearchError::IndexNotFound(_) | SearchError::SourceNotFound(_)) = &loaded {
             *self.definition.write() = None;
-            *self.pinned.write() = None;
+            self.distrust();
         }
         let (index, source) = loaded?;
-        let definition = match known {
-            Some((known, _)) if known.index == index && known.source == source => known,
-            _ => Arc::new(Definition::new(index, source)),
+        let definition = match known.index == index && known.source == source {
+            true => known,
+            false => Arc::new(Definition::new(index, source)),
         };
         *self.definition.write() = Some((Arc::clone(&definition), now));
         Ok(definition)
     }
 
+    fn young_definition(&self, now: Moment) -> Option<Arc<Definition>> {
+        let known = self.definition.read();
+        let (definition, checked) = known.as_ref()?;
+        (now.since(*checked) <= self.settings.definition_max_age).then(|| Arc::clone(definition))
+    }
+
     /// Forgets the snapshot, so that the next look is a cold one.
     pub(crate) fn distrust(&self) {
         *self.pinned.write() = None;
+        *self.opening.lock() = None;
+        self.likely.send_replace(None);
     }
 
-    async fn load_definition(&self) -> Result<(Arc<tarn_model::Index>, Arc<tarn_model::DataSource>), SearchError> {
+    /// The generation that the next snapshot probably shows, as soon as there is one: before the tail is known.
+    pub(crate) async fn likely(&self) -> (Arc<Definition>, Arc<Generation>) {
+        let known = self.likely.subscribe().wait_for(Option::is_some).await.ok().and_then(|known| known.clone());
+        match known {
+            Some(known) => known,
+            // The sender is this reader's: it does not go away.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn announce(&self, definition: &Arc<Definition>, generation: &Arc<Generation>) {
+        self.likely.send_replace(Some((Arc::clone(definition), Arc::clone(generation))));
+    }
+
+    /// The definition as it is stored. `likely` is the data source that the index is probably over.
+    async fn load_definition(
+        &self,
+        likely: Option<&DataSourceId>,
+    ) -> Result<(Arc<Index>, Arc<DataSource>), SearchError> {
         let store = &self.files.store;
-        let index = load_index(store, &self.id).await?;
+        let guess = async {
+            match likely {
+                Some(id) => load_source(store, id).await,
+                None => Ok(None),
+            }
+        };
+        let (index, guess) = try_join(load_index(store, &self.id), guess).await?;
         let index = index.ok_or_else(|| SearchError::IndexNotFound(self.id.clone()))?;
-        let source = load_source(store, &index.data_source).await?;
-        let source = source.ok_or_else(|| SearchError::SourceNotFound(index.data_source.clone()))?;
+        let source = match guess.filter(|source| source.id == index.data_source) {
+            Some(source) => source,
+            None => self.load_source(&index).await?,
+        };
         Ok((index, source))
+    }
+
+    async fn load_source(&self, index: &Index) -> Result<Arc<DataSource>, SearchError> {
+        let source = load_source(&self.files.store, &index.data_source).await?;
+        source.ok_or_else(|| SearchError::SourceNotFound(index.data_source.clone()))
     }
 
     fn now(&self) -> Moment {
         Moment::now(&**self.files.store.clock())
     }
 
-    /// A look at the store that begins from here on.
-    fn look(self: &Arc<Self>) -> Flight {
+    /// A look at the store that begins from here on. Whoever asks for it first pays for it; the others wait with it.
+    async fn look(self: &Arc<Self>) -> Result<Arc<Snapshot>, SearchError> {
+        let began = Meter::mark();
+        let (Flight { look, meter }, joined) = self.flight();
+        let looked = look.await;
+        match joined {
+            false => began.add(&meter.spent()),
+            true => began.wait_for(&meter.spent()),
+        }
+        looked
+    }
+
+    /// The look that has not begun, or a new one; says also whether it is another's.
+    fn flight(self: &Arc<Self>) -> (Flight, bool) {
         let mut waiting = self.waiting.lock();
         match &*waiting {
-            Some(flight) => flight.clone(),
+            Some(flight) => (flight.clone(), true),
             None => {
-                let reader = Arc::clone(self);
-                let flight = async move {
+                let (reader, meter) = (Arc::clone(self), Meter::new());
+                let look = async move {
                     let _turn = reader.turn.lock().await;
                     // Whoever arrives from here on needs a later look.
                     *reader.waiting.lock() = None;
                     reader.look_now().await
                 };
-                waiting.insert(flight.boxed().shared()).clone()
+                let own = meter.clone();
+                let look = async move { own.scope(look).await }.boxed().shared();
+                (waiting.insert(Flight { look, meter }).clone(), false)
             }
         }
     }
@@ -270,12 +354,13 @@ impl Reader {
         let looked = self.now();
         let definition = self.definition().await?;
         let pinned = self.pinned.read().clone().filter(|p| Arc::ptr_eq(&p.snapshot.definition, &definition));
-        let snapshot = match &pinned {
+        let (snapshot, looked) = match &pinned {
             Some(pinned) if looked.since(pinned.looked) <= self.settings.trust_absence => {
-                self.look_warm(&pinned.snapshot).await?
+                (self.look_warm(&pinned.snapshot).await?, looked)
             }
-            _ => self.look_cold(&definition, pinned.as_ref().map(|p| &*p.snapshot)).await?,
+            _ => self.look_cold(&definition, pinned.as_ref().map(|p| &*p.snapshot), looked).await?,
         };
+        self.announce(&snapshot.definition, &snapshot.generation);
         *self.pinned.write() = Some(Pinned { snapshot: Arc::clone(&snapshot), looked });
         Ok(snapshot)
     }
@@ -290,7 +375,8 @@ impl Reader {
             None => Arc::clone(&pinned.generation),
             Some(manifest) => {
                 let (definition, lender) = (&pinned.definition, &pinned.generation);
-                Arc::new(Generation::load(&self.files, definition, manifest, Wanted::All, lender).await?)
+                let none = BTreeMap::new();
+                Arc::new(Generation::load(&self.files, definition, manifest, Wanted::All, lender, &none).await?)
             }
         };
         self.assemble(&pinned.definition, generation, Some(pinned), deltas).await
@@ -330,36 +416,34 @@ impl Reader {
         }
     }
 
-    /// Lists the newest manifest, then the deltas after its watermark. What `previous` knows is not read again, as far as it
-    /// is certainly the same: after so long the index may have been deleted and created anew, with the same definition and
-    /// the same numbers. Catalogs and files have unique names, and so has a manifest (its commit id); a tail has none.
+    /// Lists the newest manifest, unless the first look has, then the deltas after its watermark; and says when what it knows
+    /// of the manifest was looked for, at the latest `began`. What `previous` knows is not read again, as far as it is certainly
+    /// the same: after so long the index may have been deleted and created anew, with the same definition and the same numbers.
+    /// Catalogs and files have unique names, and so has a manifest (its commit id); a tail has none.
     async fn look_cold(
         &self,
         definition: &Arc<Definition>,
         previous: Option<&Snapshot>,
-    ) -> Result<Arc<Snapshot>, SearchError> {
-        let unbuilt = Generation::unbuilt(definition);
+        began: Moment,
+    ) -> Result<(Arc<Snapshot>, Moment), SearchError> {
+        let mut opening = self.take_opening(definition, began);
         for _ in 0..COLD_ATTEMPTS {
-            let manifest = latest_manifest(&self.files.store, &self.id, None).await?;
-            let number = manifest.as_ref().map_or(0, |manifest| manifest.generation);
-            let same = previous.filter(|previous| manifest.is_some() && previous.generation.manifest == manifest);
-            let generation = match (manifest, same) {
-                (_, Some(same)) => Arc::clone(&same.generation),
-                (None, None) => Arc::new(Generation::unbuilt(definition)),
-                (Some(manifest), None) => {
-                    let lender = previous.map_or(&unbuilt, |previous| &*previous.generation);
-                    match Generation::load(&self.files, definition, manifest, Wanted::All, lender).await {
-                        Err(SearchError::Store(StoreError::Missing { .. })) if self.is_overtaken(number).await? => {
-                            continue;
-                        }
-                        loaded => Arc::new(loaded?),
-                    }
-                }
-            };
+            let newest = self.newest(definition, previous, opening.take(), began).await?;
+            let Some((generation, looked)) = newest else { continue };
+            self.announce(definition, &generation);
+            let same = previous.filter(|previous| Arc::ptr_eq(&previous.generation, &generation));
             let after = same.map_or_else(|| generation.watermark().sequence(LANE), |same| same.tail.head());
             let listed = self.listed_deltas(definition, after).await?;
-            // Between the two listings a builder may have taken deltas in, and garbage collection removed them.
-            if !matches!(&listed, Listed::Deltas(_)) && self.is_overtaken(number).await? {
+            // Between the two looks a builder may have taken deltas in, and garbage collection removed them; not soon when
+            // there was a manifest, for what that leaves to the timeline is kept as long as it is.
+            let doubtful = match &listed {
+                Listed::Deltas(_) => false,
+                Listed::Gap(_) => true,
+                Listed::Nothing => {
+                    generation.manifest.is_none() || self.now().since(looked) > self.settings.trust_absence
+                }
+            };
+            if doubtful && self.is_overtaken(generation.number()).await? {
                 continue;
             }
             if generation.manifest.is_none() {
@@ -370,12 +454,50 @@ impl Reader {
                 Listed::Deltas(deltas) => deltas,
                 Listed::Gap(corrupt) => return Err(SearchError::Corrupt(corrupt)),
             };
-            return self.assemble(definition, generation, same, deltas).await;
+            return Ok((self.assemble(definition, generation, same, deltas).await?, looked));
         }
         Err(SearchError::Internal(format!(
             "{} was rebuilt and collected {COLD_ATTEMPTS} times while it was being read; raise the grace period of gc",
             self.id
         )))
+    }
+
+    /// The newest generation, and when it was looked for; `None` when it was collected meanwhile, so that there is a newer one.
+    async fn newest(
+        &self,
+        definition: &Arc<Definition>,
+        previous: Option<&Snapshot>,
+        opening: Option<(Newest, Moment)>,
+        began: Moment,
+    ) -> Result<Option<(Arc<Generation>, Moment)>, SearchError> {
+        let (manifest, looked) = match opening {
+            Some((Newest::Generation(generation), looked)) => return Ok(Some((generation, looked))),
+            Some((Newest::Listed(0), looked)) => (None, looked),
+            Some((Newest::Listed(number), looked)) => {
+                let key = ObjectKey::Manifest { index: self.id.clone(), generation: number };
+                let Some(bytes) = self.files.store.get(&key).await? else { return Ok(None) };
+                (Some(Manifest::parse(&key.render(), &bytes, &self.id, number)?), looked)
+            }
+            None => (latest_manifest(&self.files.store, &self.id, None).await?, began),
+        };
+        let number = manifest.as_ref().map_or(0, |manifest| manifest.generation);
+        let same = previous.filter(|previous| manifest.is_some() && previous.generation.manifest == manifest);
+        let generation = match (manifest, same) {
+            (_, Some(same)) => Arc::clone(&same.generation),
+            (None, None) => Arc::new(Generation::unbuilt(definition)),
+            (Some(manifest), None) => {
+                let unbuilt = Generation::unbuilt(definition);
+                let lender = previous.map_or(&unbuilt, |previous| &*previous.generation);
+                let none = BTreeMap::new();
+                match Generation::load(&self.files, definition, manifest, Wanted::All, lender, &none).await {
+                    Err(SearchError::Store(StoreError::Missing { .. })) if self.is_overtaken(number).await? => {
+                        return Ok(None);
+                    }
+                    loaded => Arc::new(loaded?),
+                }
+            }
+        };
+        Ok(Some((generation, looked)))
     }
 
     /// An index that has not been built is answered from the timeline, if that is all there. Garbage collection writes the

@@ -6,7 +6,11 @@
 //! ([`explain`][crate::SearchRequest::explain]); that part is here.
 
 use serde::{Deserialize, Serialize};
+use tarn_segment::Plan;
 use ulid::Ulid;
+
+use crate::plan::{Origin, Unit};
+use crate::snapshot::Snapshot;
 
 /// How one segment was searched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,4 +94,30 @@ pub struct ColdPlan {
     pub row_ranges: u32,
     /// Bytes of them.
     pub row_bytes: u64,
+}
+
+impl SegmentReceipt {
+    /// Of a unit of which it is not known yet how it is searched.
+    pub(crate) fn of(snapshot: &Snapshot, unit: &Unit, state: CacheState) -> Self {
+        let (shard, segment) = match unit.origin {
+            Origin::Base { shard, segment } => (
+                snapshot.definition.shards.get(shard as usize).cloned(),
+                snapshot.base(shard, segment).map(|base| base.file.object.id),
+            ),
+            Origin::Tail(_) => (None, None),
+        };
+        let rows = unit.ranges.iter().map(|range| u64::from(range.end - range.start)).sum();
+        Self { shard, segment, rows, state, plan: SegmentPlan::None }
+    }
+}
+
+impl From<Plan> for SegmentPlan {
+    fn from(plan: Plan) -> Self {
+        match plan {
+            Plan::Exact => Self::Exact,
+            Plan::Graph { ef } => Self::Graph { ef },
+            Plan::Cells { nprobe, rescored } => Self::Cells { nprobe, rescored },
+            Plan::Postings => Self::Postings,
+        }
+    }
 }

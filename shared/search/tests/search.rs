@@ -14,6 +14,8 @@ mod files;
 mod freshness;
 #[path = "search/gate.rs"]
 mod gate;
+#[path = "search/hints.rs"]
+mod hints;
 #[path = "search/leaves.rs"]
 mod leaves;
 #[path = "search/selectivity.rs"]

@@ -29,7 +29,7 @@ pub use counting::{CountingStore, RequestCounts, Requests};
 pub use disk::DiskStore;
 pub use error::{Cause, StoreError};
 pub use latency::LatencyStore;
-pub use meter::{Meter, Spent};
+pub use meter::{Mark, Meter, Spent};
 pub use objects::{
     Defined, create_index, create_source, delete_index, delete_source, is_index_deleted, is_source_deleted,
     latest_checkpoint, latest_index_boundary, latest_manifest, latest_source_boundary, list_indices, list_sources,

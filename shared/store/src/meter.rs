@@ -100,25 +100,42 @@ impl Meter {
         self.0.lock().spent
     }
 
-    /// Notes what was spent elsewhere for this purpose, after what has been answered here.
-    pub fn add(&self, spent: &Spent) {
-        let mut state = self.0.lock();
-        state.spent.requests.add(&spent.requests);
-        state.spent.hedged += spent.hedged;
-        drop(state);
-        self.wait_for(spent);
-    }
-
-    /// Notes the round trips of work that was shared with another purpose, which has noted its requests.
-    pub fn wait_for(&self, spent: &Spent) {
-        let mut state = self.0.lock();
-        state.answered += spent.round_trips;
-        state.spent.round_trips = state.spent.round_trips.max(state.answered);
+    /// Where the meter of the running task stands, for what is about to begin elsewhere.
+    pub fn mark() -> Mark {
+        Mark(Self::current().map(|meter| {
+            let answered = meter.0.lock().answered;
+            (meter, answered)
+        }))
     }
 
     pub(crate) fn note_hedge() {
         if let Some(meter) = Self::current() {
             meter.0.lock().spent.hedged += 1;
+        }
+    }
+}
+
+/// A moment of a task, and its meter, if it has one: what is spent elsewhere for the task from here on is noted through it.
+#[derive(Clone, Debug)]
+pub struct Mark(Option<(Meter, u32)>);
+
+impl Mark {
+    /// Notes what was spent elsewhere for this task.
+    pub fn add(&self, spent: &Spent) {
+        if let Some((meter, _)) = &self.0 {
+            let mut state = meter.0.lock();
+            state.spent.requests.add(&spent.requests);
+            state.spent.hedged += spent.hedged;
+        }
+        self.wait_for(spent);
+    }
+
+    /// Notes the round trips of work that was shared with another task, which has noted its requests.
+    pub fn wait_for(&self, spent: &Spent) {
+        if let Some((meter, answered)) = &self.0 {
+            let mut state = meter.0.lock();
+            state.answered = state.answered.max(answered + spent.round_trips);
+            state.spent.round_trips = state.spent.round_trips.max(state.answered);
         }
     }
 }

@@ -261,6 +261,15 @@ impl Store {
         }
     }
 
+    /// Writes an object whatever is there. Of several writers the last one wins, and none learns of the others: for the hint of
+    /// an index ([`ObjectKey::Hint`]) alone, on which nothing depends.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn overwrite(&self, key: &ObjectKey, bytes: Bytes) -> Result<(), StoreError> {
+        self.put_unique(key, bytes).await
+    }
+
     /// As [`Self::put_unique`], from a file, in bounded memory.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use tarn_model::{DataSourceId, KeyPrefix, ObjectKey, limits};
+use tarn_model::{DataSourceId, IndexId, KeyPrefix, ObjectKey, limits};
 use tarn_store::{Created, Store, StoreError};
 
 /// Writers that race for one key.
@@ -31,6 +31,7 @@ pub async fn run(store: &Store, unique: &str) {
     deleting_what_is_not_there_succeeds(&case("delete")).await;
     names_of_all_kinds(&case("names")).await;
     empty_objects(&case("empty")).await;
+    listings_tell_the_e_tag_of_what_is_there(&case("e-tag")).await;
     large_files(&case("large")).await;
 }
 
@@ -165,6 +166,23 @@ async fn listings_keep_to_their_prefix(case: &Case) {
     }
     let all: BTreeSet<_> = case.keys(&KeyPrefix::Sources).await.iter().map(ObjectKey::render).collect();
     assert!(ids.iter().all(|id| all.contains(&ObjectKey::Source(id.clone()).render())));
+}
+
+/// Readers compare the ETag in a listing with one that a writer has seen in another.
+async fn listings_tell_the_e_tag_of_what_is_there(case: &Case) {
+    let index = IndexId { name: case.name.clone(), version: "1.0".into() };
+    let (key, prefix) = (ObjectKey::Hint(index.clone()), KeyPrefix::Index(index));
+    let mut seen = BTreeSet::new();
+    for bytes in [&b"one"[..], b"another", b"a third"] {
+        settle(|| case.store.overwrite(&key, Bytes::copy_from_slice(bytes))).await.expect("overwrite");
+        assert_eq!(case.get(&key).await.as_deref(), Some(bytes));
+        let first = settle(|| case.store.first(&prefix)).await.expect("first").expect("an object");
+        let e_tag = first.e_tag.clone().expect("an ETag");
+        assert_eq!(settle(|| case.store.list(&prefix)).await.expect("list"), std::slice::from_ref(&first));
+        let version = settle(|| case.store.version(&key, None)).await.expect("looked at").expect("an object");
+        assert_eq!(version.e_tag, first.e_tag, "whoever is asked");
+        assert!(seen.insert(e_tag), "other bytes have another ETag: {seen:?}");
+    }
 }
 
 async fn ranges_are_what_was_asked_for(case: &Case) {

@@ -14,6 +14,7 @@ mod scenario;
 mod shifted;
 mod shrink;
 mod step;
+mod stepped;
 mod weed;
 
 pub use clock::ManualClock;
@@ -24,4 +25,5 @@ pub use scenario::Scenario;
 pub use shifted::{ShiftedClock, ShiftedStore};
 pub use shrink::shrink;
 pub use step::{AtLeast, Faulty, Generator, Search, Step, Upload};
+pub use stepped::SteppedClock;
 pub use weed::Weed;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{Either, select, try_join, try_join_all};
-use tarn_store::Clock;
+use tarn_store::{Clock, Meter};
 
 use super::Engine;
 use crate::error::SearchError;
@@ -50,6 +50,7 @@ impl Engine {
         });
         let pin = &pin.ok_or_else(|| SearchError::Internal("files without a manifest".to_owned()))?;
         let began = self.monotonic();
+        let asking = Meter::mark();
         let asked = groups.iter().map(|group| self.ask(leaves, snapshot, request, pin, group, deadline));
         let (outcomes, rest) = try_join(try_join_all(asked), self.compute(snapshot, request, rest, deadline)).await?;
         let queries = request.queries.len();
@@ -66,6 +67,7 @@ impl Engine {
         let (metric, k) = (snapshot.definition.index.algorithm.metric, request.k as usize);
         let merging = move |_: &_| Ok(merge(metric, k, queries, answers));
         let mut merged = self.inner.files.pool.run(merging).await?;
+        asking.add(&merged.spent);
         merged.allowed = merged.allowed.saturating_add(lost);
         // The leaves' own waits for files are among it.
         merged.timings.search = self.monotonic().saturating_sub(began).saturating_sub(merged.timings.fetch);

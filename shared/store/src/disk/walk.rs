@@ -8,6 +8,7 @@
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::path::Path as FilePath;
+use std::time::SystemTime;
 
 use object_store::path::Path;
 use object_store::{ObjectMeta, Result};
@@ -70,7 +71,8 @@ impl Walk {
         if metadata.is_file() && !is_reserved(&location) {
             let Some(modified) = readable(&key, metadata.modified())? else { return Ok(()) };
             let (last_modified, size) = (modified.into(), metadata.len());
-            self.found.push(ObjectMeta { location, last_modified, size, e_tag: None, version: None });
+            let e_tag = Some(e_tag(&metadata, modified));
+            self.found.push(ObjectMeta { location, last_modified, size, e_tag, version: None });
         }
         Ok(())
     }
@@ -93,6 +95,22 @@ fn readable<T>(key: &str, read: io::Result<T>) -> io::Result<Option<T>> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// The ETag by which `LocalFileSystem` knows a file, so that an object has one whoever is asked.
+pub(super) fn e_tag(metadata: &Metadata, modified: SystemTime) -> String {
+    let micros = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros();
+    format!("{:x}-{micros:x}-{:x}", inode(metadata), metadata.len())
+}
+
+#[cfg(unix)]
+fn inode(metadata: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+#[cfg(not(unix))]
+fn inode(_: &Metadata) -> u64 {
+    0
 }
 
 #[cfg(unix)]

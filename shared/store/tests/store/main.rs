@@ -4,7 +4,9 @@ mod cache;
 mod commit;
 mod conformance;
 mod crash;
+mod meter;
 mod objects;
+mod ranges;
 
 use std::sync::Arc;
 
