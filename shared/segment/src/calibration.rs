@@ -100,7 +100,7 @@ impl Calibration {
         };
         let ef = self.points.iter().find(reaches)?.ef;
         // Beyond what was measured, effort grows with k.
-        let scaled = if k > 100 { (u64::from(ef) * k as u64).div_ceil(100) } else { u64::from(ef) };
+        let scaled = if k > 100 { u64::from(ef).saturating_mul(k as u64).div_ceil(100) } else { u64::from(ef) };
         u32::try_from(scaled).ok()
     }
 }
@@ -112,7 +112,8 @@ impl CellsCalibration {
         let point = ladder.iter().find(|point| point.recall.floor >= recall)?;
         // Beyond what was measured, effort grows with k.
         let scaled = |effort: u32| {
-            let scaled = if k > 100 { (u64::from(effort) * k as u64).div_ceil(100) } else { u64::from(effort) };
+            let scaled =
+                if k > 100 { u64::from(effort).saturating_mul(k as u64).div_ceil(100) } else { u64::from(effort) };
             u32::try_from(scaled).ok()
         };
         scaled(point.nprobe).zip(scaled(point.rescored))
@@ -139,6 +140,8 @@ mod tests {
         assert_eq!(calibration.effort(0.98, 100), Some(256));
         assert_eq!(calibration.effort(0.95, 1000), Some(1280));
         assert_eq!(calibration.effort(0.995, 10), None);
+        // More than any effort: exact.
+        assert_eq!(calibration.effort(0.95, usize::MAX), None);
         assert_eq!(Calibration::default().effort(0.0, 10), None);
     }
 
@@ -157,6 +160,7 @@ mod tests {
         assert_eq!(calibration.effort(0.96, 10), None);
         assert_eq!(calibration.effort(0.9, 11), Some((96, 140)));
         assert_eq!(calibration.effort(0.9, 250), Some((240, 350)));
+        assert_eq!(calibration.effort(0.9, usize::MAX), None);
         assert_eq!(CellsCalibration::default().effort(0.0, 10), None);
     }
 

@@ -151,6 +151,25 @@ pub(crate) fn inverse_norm(row: &[f32]) -> f32 {
 
 #[cold]
 fn cosine_f64(unit: &[f32], row: &[f32]) -> f32 {
+    let norm = norm(row);
+    // Nothing that is written has such a mark on a row of zeros.
+    if norm == 0.0 {
+        return 1.0;
+    }
     let dot: f64 = unit.iter().zip(row).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
-    (1.0 - dot / norm(row)).clamp(0.0, 2.0) as f32
+    (1.0 - dot / norm).clamp(0.0, 2.0) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_zeros_that_is_marked_as_tiny_has_a_distance() {
+        let norms = Some(vec![TINY, 0.0].into());
+        let rows = DenseRows { dimension: 2, stride: 2, values: vec![0.0; 4].into(), inverse_norms: norms };
+        let mut scores = [f32::NAN; 2];
+        rows.score_rows(Metric::Cosine, &DenseQuery::new(Metric::Cosine, &[1.0, 2.0]), 0, &mut scores);
+        assert_eq!(scores, [1.0; 2]);
+    }
 }

@@ -23,6 +23,7 @@ mod format;
 mod graph;
 mod hit;
 mod input;
+mod ipc;
 mod kernels;
 mod keys;
 mod kind;

@@ -9,7 +9,7 @@ use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::ArrowNativeType;
 use arrow::ipc::convert::fb_to_schema;
 use arrow::ipc::reader::{FileDecoder, read_footer_length};
-use arrow::ipc::root_as_footer;
+use arrow::ipc::{root_as_footer, root_as_message};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tarn_model::{Corrupt, Metric, ObjectRef};
@@ -21,6 +21,7 @@ use crate::error::SegmentError;
 use crate::format::{self, BlockKind, Entry, Meta};
 use crate::graph::{Graph, ViewError};
 use crate::input::{check_dense, check_sparse, check_strided};
+use crate::ipc::fenced;
 use crate::keys::Keys;
 use crate::kind::SegmentKind;
 use crate::slots::SlotLayout;
@@ -182,6 +183,10 @@ fn read_attributes(blocks: &Blocks<'_>, rows: usize) -> Result<RecordBatch, Corr
 
 /// The one batch of an Arrow IPC file, in place. Says what is there instead.
 pub(crate) fn decode_attributes(buffer: &Buffer, rows: usize) -> Result<RecordBatch, String> {
+    fenced(|| decode_batch(buffer, rows))
+}
+
+fn decode_batch(buffer: &Buffer, rows: usize) -> Result<RecordBatch, String> {
     const END: usize = 10;
     let length = buffer.len();
     let end = length.checked_sub(END).ok_or_else(|| format!("{length} bytes"))?;
@@ -203,8 +208,17 @@ pub(crate) fn decode_attributes(buffer: &Buffer, rows: usize) -> Result<RecordBa
     if at.checked_add(size).is_none_or(|end| end > start) {
         return Err(format!("a batch of {size} bytes at {at}"));
     }
+    let bytes = buffer.slice_with_length(at, size);
+    // What is compressed says itself how much memory it wants.
+    let length = usize::try_from(block.metaDataLength()).unwrap_or(usize::MAX);
+    let message = bytes.get(..length).map(|message| message.strip_prefix(&[0xff; 4]).unwrap_or(message));
+    let message = message.and_then(|message| message.get(4..)).ok_or("no message")?;
+    let message = root_as_message(message).map_err(|error| error.to_string())?;
+    if message.header_as_record_batch().is_none_or(|batch| batch.compression().is_some()) {
+        return Err("a batch that is compressed, or none".to_owned());
+    }
     let decoder = FileDecoder::new(schema, footer.version());
-    let batch = decoder.read_record_batch(block, &buffer.slice_with_length(at, size));
+    let batch = decoder.read_record_batch(block, &bytes);
     let batch = batch.map_err(|error| error.to_string())?.ok_or_else(|| "no batch".to_owned())?;
     if batch.num_rows() != rows {
         return Err(format!("{} rows, not {rows}", batch.num_rows()));

@@ -9,7 +9,7 @@ use arrow::array::{
     RecordBatchOptions, StringArray, StructArray, UInt32Array, UInt64Array,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Fields, Schema, UInt32Type, UInt64Type};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, UInt32Type, UInt64Type};
 use arrow::error::ArrowError;
 use arrow::ipc::CompressionType;
 use arrow::ipc::reader::StreamReader;
@@ -19,6 +19,7 @@ use roaring::RoaringBitmap;
 use tarn_model::{Corrupt, ObjectRef, SplitKey};
 
 use super::{Catalog, CatalogSegment, SplitRows};
+use crate::ipc::{check_stream, fenced};
 use crate::kind::SegmentKind;
 
 /// Last bytes of a catalog.
@@ -27,6 +28,8 @@ const MAGIC: [u8; 8] = *b"TARN-CAT";
 const VERSION: u32 = 1;
 /// Checksum, version, magic.
 const TRAILER: usize = 16;
+/// Most bytes of a table, uncompressed: some million splits.
+const TABLE_BYTES: u64 = 256 << 20;
 const SHARD: &str = "tarn.shard";
 
 fn split_fields() -> Fields {
@@ -135,9 +138,9 @@ pub(super) fn decode(object: &str, bytes: &Bytes) -> Result<Catalog, Corrupt> {
     if stored != crc {
         return Err(wrong("file", format!("checksum {stored:08x}"), format!("checksum {crc:08x}")));
     }
-    let table = |error: ArrowError| wrong("table", "an Arrow IPC stream".to_owned(), error.to_string());
-    let reader = StreamReader::try_new(Cursor::new(body), None).map_err(table)?;
-    let found = reader.schema();
+    let table = |found: String| wrong("table", "an Arrow IPC stream".to_owned(), found);
+    check_stream(body, TABLE_BYTES).map_err(table)?;
+    let (found, batches) = fenced(|| read_table(body)).map_err(table)?;
     let Some(shard) = found.metadata().get(SHARD).cloned() else {
         return Err(wrong("table", format!("metadata {SHARD}"), "none".to_owned()));
     };
@@ -145,14 +148,20 @@ pub(super) fn decode(object: &str, bytes: &Bytes) -> Result<Catalog, Corrupt> {
         return Err(wrong("table", "the columns of a catalog".to_owned(), format!("{:?}", found.fields())));
     }
     let mut segments = Vec::new();
-    for batch in reader {
-        let batch = batch.map_err(table)?;
+    for batch in batches {
         for row in 0..batch.num_rows() {
             let segment = segment(&batch, row);
             segments.push(segment.map_err(|found| wrong(&format!("segment {row}"), "valid values".to_owned(), found))?);
         }
     }
     Ok(Catalog { shard, segments })
+}
+
+fn read_table(stream: &[u8]) -> Result<(SchemaRef, Vec<RecordBatch>), String> {
+    let reader = StreamReader::try_new(Cursor::new(stream), None).map_err(|error| error.to_string())?;
+    let schema = reader.schema();
+    let batches: Result<Vec<RecordBatch>, ArrowError> = reader.collect();
+    Ok((schema, batches.map_err(|error| error.to_string())?))
 }
 
 /// One row. The schema has been compared, so the columns have their types; none is nullable.

@@ -124,14 +124,15 @@ impl RowPlan {
         }
         places.sort_unstable_by_key(|place| (place.offset, place.length));
         places.dedup();
-        // Records of different rows do not overlap, but whoever wrote them may have lied: ends need not ascend.
         let end = |place: Place| place.offset + u64::from(place.length);
-        let runs = covering_runs(&places, ranges_max.max(1), |a, b| b.offset.saturating_sub(end(a)));
+        // Otherwise a small file could have its records read many times over.
+        if let Some(pair) = places.windows(2).find(|pair| end(pair[0]) > pair[1].offset) {
+            let found = format!("{} bytes at {}, and some at {}", pair[0].length, pair[0].offset, pair[1].offset);
+            return Err(rescored.outline.corrupt(BlockKind::Records, "records side by side".to_owned(), found));
+        }
+        let runs = covering_runs(&places, ranges_max.max(1), |a, b| b.offset - end(a));
         let start = rescored.outline.records.start;
-        let range = |run: &Range<usize>| {
-            let last = places[run.clone()].iter().map(|place| end(*place)).max().unwrap_or(0);
-            start + places[run.start].offset..start + last
-        };
+        let range = |run: &Range<usize>| start + places[run.start].offset..start + end(places[run.end - 1]);
         let ranges = runs.iter().map(range).collect();
         Ok(ColdHits::More(RecordPlan { rescored, places, runs, ranges }))
     }
