@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(init: tarn_hostile::plant_seeds("catalog"), |data: &[u8]| tarn_hostile::run("catalog", data));
+fuzz_target!(init: tarn_hostile::prepare("catalog"), |data: &[u8]| tarn_hostile::run("catalog", data));

@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(init: tarn_hostile::plant_seeds("hint"), |data: &[u8]| tarn_hostile::run("hint", data));
+fuzz_target!(init: tarn_hostile::prepare("hint"), |data: &[u8]| tarn_hostile::run("hint", data));

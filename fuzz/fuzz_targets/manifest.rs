@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(init: tarn_hostile::plant_seeds("manifest"), |data: &[u8]| tarn_hostile::run("manifest", data));
+fuzz_target!(init: tarn_hostile::prepare("manifest"), |data: &[u8]| tarn_hostile::run("manifest", data));

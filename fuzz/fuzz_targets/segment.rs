@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(init: tarn_hostile::plant_seeds("segment"), |data: &[u8]| tarn_hostile::run("segment", data));
+fuzz_target!(init: tarn_hostile::prepare("segment"), |data: &[u8]| tarn_hostile::run("segment", data));

@@ -75,8 +75,12 @@ pub(crate) fn assemble(blocks: &[Block]) -> Vec<u8> {
 
 /// The blocks of a valid file.
 pub(crate) fn take_apart(file: &[u8]) -> Vec<Block> {
-    let Some(footer) = footer(file) else { return Vec::new() };
-    entries(&file[footer]).map(|(kind, range)| (kind, file[range].to_vec())).collect()
+    places(file).map(|(kind, range)| (kind, file[range].to_vec())).collect()
+}
+
+/// Kinds of blocks, and where they are, if the file is right.
+pub(crate) fn places(file: &[u8]) -> impl Iterator<Item = (u32, Range<usize>)> + '_ {
+    entries(footer(file).map_or(&[], |footer| &file[footer]))
 }
 
 /// Makes the checksums of a file true, as far as what they cover can be found, and its length.

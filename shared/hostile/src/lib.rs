@@ -12,9 +12,13 @@ mod catalog;
 mod delta;
 mod hint;
 mod mutate;
+mod outline;
 mod roots;
 mod seeds;
 mod segment;
+
+use std::panic::{catch_unwind, resume_unwind};
+use std::sync::{Mutex, PoisonError};
 
 pub use mutate::Mutator;
 
@@ -32,6 +36,7 @@ pub struct Target {
 /// All of them.
 pub const TARGETS: &[Target] = &[
     Target { name: "segment", run: segment::run, seeds: segment::seeds },
+    Target { name: "outline", run: outline::run, seeds: outline::seeds },
     Target { name: "catalog", run: catalog::run, seeds: catalog::seeds },
     Target { name: "manifest", run: roots::run, seeds: roots::seeds },
     Target { name: "hint", run: hint::run, seeds: hint::seeds },
@@ -44,7 +49,28 @@ pub const TARGETS: &[Target] = &[
 /// # Panics
 /// When there is no such target, or a reader breaks its word.
 pub fn run(name: &str, bytes: &[u8]) {
-    (find(name).run)(bytes);
+    let outcome = catch_unwind(|| (find(name).run)(bytes));
+    if let Err(panic) = outcome {
+        let last = LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner);
+        eprintln!("{}", last.as_deref().unwrap_or_default());
+        resume_unwind(panic);
+    }
+}
+
+/// What [`run`] prints when a panic reaches it.
+static LAST_PANIC: Mutex<Option<String>> = Mutex::new(None);
+
+/// Prepares a process that runs a target under libFuzzer, whose hook would end it at the first panic: some readers have a
+/// fence, behind which a library's panic is a finding about the bytes. What gets past a fence still ends the process. Then
+/// writes the seeds, if anybody wants them.
+///
+/// # Panics
+/// When they cannot be written.
+pub fn prepare(name: &str) {
+    std::panic::set_hook(Box::new(|info| {
+        *LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner) = Some(info.to_string());
+    }));
+    plant_seeds(name);
 }
 
 /// Writes the seeds of a target into the folder that the environment variable `TARN_SEEDS` names, if it names one. Files
@@ -52,7 +78,7 @@ pub fn run(name: &str, bytes: &[u8]) {
 ///
 /// # Panics
 /// When they cannot be written: then nobody should believe that they were used.
-pub fn plant_seeds(name: &str) {
+fn plant_seeds(name: &str) {
     let Some(folder) = std::env::var_os("TARN_SEEDS").map(std::path::PathBuf::from) else { return };
     let planted = std::fs::create_dir_all(&folder).and_then(|()| {
         (find(name).seeds)().into_iter().try_for_each(|(name, bytes)| std::fs::write(folder.join(name), bytes))

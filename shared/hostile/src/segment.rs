@@ -5,29 +5,47 @@
 
 use bytes::Bytes;
 use roaring::RoaringBitmap;
+use serde_json::Value;
 use tarn_model::{HnswParams, Metric, SparseVector, Vector};
 use tarn_segment::{
     Build, Effort, Query, Rows, Segment, SegmentError, SegmentSettings, compare_hits, write_segment_to,
 };
 
-use crate::blocks::{Block, assemble, join, seal_frame, split, take_apart, u32_at};
+use crate::blocks::{Block, assemble, join, places, seal_frame, split, take_apart, u32_at, u64_at};
 use crate::seeds;
 
 const META: u32 = 1;
+const ATTRIBUTES: u32 = 6;
 const CELLS: u32 = 20;
 const CELL_CODES: u32 = 22;
+const ROW_SLOTS: u32 = 24;
+const RECORDS: u32 = 25;
+const ATTRIBUTE_COLUMNS: u32 = 26;
+/// With the centroids and the calibration.
+const OUTLINE: [u32; 5] = [META, CELLS, 21, 23, ATTRIBUTE_COLUMNS];
 
-pub(crate) fn run(data: &[u8]) {
-    let file = if data.starts_with(b"TARN-SEG") {
+/// The file that an input stands for, its checksums repaired.
+pub(crate) fn file(data: &[u8]) -> Vec<u8> {
+    if data.starts_with(b"TARN-SEG") {
         let mut file = data.to_vec();
         seal_frame(&mut file);
-        file
-    } else {
-        let mut blocks = split(data);
-        seal_cells(&mut blocks);
-        assemble(&blocks)
-    };
-    match Segment::from_bytes("hostile.seg", Bytes::from(file)) {
+        return file;
+    }
+    let mut blocks = split(data);
+    seal_cells(&mut blocks);
+    seal_slots(&mut blocks);
+    seal_columns(&mut blocks);
+    assemble(&blocks)
+}
+
+/// Where the blocks begin that a cold reader needs; the beginning when there are none.
+pub(crate) fn outline_start(file: &[u8]) -> usize {
+    let first = places(file).filter(|(kind, _)| OUTLINE.contains(kind)).map(|(_, place)| place.start).min();
+    first.unwrap_or(0).min(file.len())
+}
+
+pub(crate) fn run(data: &[u8]) {
+    match Segment::from_bytes("hostile.seg", Bytes::from(file(data))) {
         Ok(segment) => search(&segment),
         Err(SegmentError::Corrupt(corrupt)) => {
             assert!(corrupt.object == "hostile.seg" && !corrupt.part.is_empty() && !corrupt.expected.is_empty());
@@ -101,32 +119,82 @@ fn queries(segment: &Segment) -> Vec<Vector> {
         let within = some.into_iter().filter(|(index, _)| *index < dimension);
         [SparseVector::from_pairs([]), SparseVector::from_pairs(within)].map(Vector::Sparse).to_vec()
     } else {
-        let wave = (0..dimension).map(|i| (i % 7) as f32 - 2.5).collect();
-        [vec![0.0; dimension as usize], wave].map(Vector::Dense).to_vec()
+        dense_queries(dimension).map(Vector::Dense).to_vec()
     };
     // Rows have passed the checks that queries have to.
     queries.extend((segment.rows() > 0).then(|| segment.vector(segment.rows() - 1)));
     queries
 }
 
+pub(crate) fn dense_queries(dimension: u32) -> [Vec<f32>; 2] {
+    [vec![0.0; dimension as usize], (0..dimension).map(|i| (i % 7) as f32 - 2.5).collect()]
+}
+
+fn find(blocks: &[Block], kind: u32) -> Option<usize> {
+    blocks.iter().position(|block| block.0 == kind)
+}
+
+/// The meta block, as JSON, and the dimension in it, if one can calculate with it.
+fn meta(blocks: &[Block]) -> Option<(Value, u64)> {
+    let meta: Value = serde_json::from_slice(&blocks[find(blocks, META)?].1).ok()?;
+    let dimension = meta["dimension"].as_u64().filter(|&dimension| dimension <= 1 << 20)?;
+    Some((meta, dimension))
+}
+
 /// Makes the directory's checksums of cells true, as far as cells can be found.
-fn seal_cells(blocks: &mut [Block]) {
-    let find = |kind: u32| blocks.iter().position(|block| block.0 == kind);
-    let (Some(meta), Some(directory), Some(codes)) = (find(META), find(CELLS), find(CELL_CODES)) else { return };
-    let Ok(meta) = serde_json::from_slice::<serde_json::Value>(&blocks[meta].1) else { return };
-    let Some(dimension) = meta["dimension"].as_u64().filter(|&dimension| dimension <= 1 << 20) else { return };
+fn seal_cells(blocks: &mut [Block]) -> Option<()> {
+    let (meta, dimension) = meta(blocks)?;
+    let (directory, codes) = (find(blocks, CELLS)?, find(blocks, CELL_CODES)?);
     let biased = meta["metric"] == "l2";
     let (mut at, mut entry) = (0u64, 8 + 4 * dimension as usize);
-    while let Some(rows) = u32_at(&blocks[directory].1, entry).map(u64::from) {
+    loop {
+        let rows = u32_at(&blocks[directory].1, entry).map(u64::from)?;
         let codes_end = rows * 4 * dimension.div_ceil(8) + 2 * rows;
         let end = if biased { codes_end.next_multiple_of(4) + 4 * rows } else { codes_end };
         let end = at + end.next_multiple_of(64);
-        let Some(cell) = blocks[codes].1.get(at as usize..end as usize) else { return };
-        let sum = crc32c::crc32c(cell);
-        let Some(place) = blocks[directory].1.get_mut(entry + 20..entry + 24) else { return };
-        place.copy_from_slice(&sum.to_le_bytes());
+        let sum = crc32c::crc32c(blocks[codes].1.get(at as usize..end as usize)?);
+        blocks[directory].1.get_mut(entry + 20..entry + 24)?.copy_from_slice(&sum.to_le_bytes());
         (at, entry) = (end, entry + 24);
     }
+}
+
+/// Makes the checksums in rows' slots true: of slots, and of records that are elsewhere.
+fn seal_slots(blocks: &mut [Block]) -> Option<()> {
+    let (meta, dimension) = meta(blocks)?;
+    let bytes = meta["slotBytes"].as_u64().and_then(|bytes| usize::try_from(bytes).ok())?;
+    let area = 4 * dimension as usize;
+    if bytes < area + 6 {
+        return None;
+    }
+    let records = find(blocks, RECORDS).map(|at| blocks[at].1.clone()).unwrap_or_default();
+    let slots = find(blocks, ROW_SLOTS)?;
+    for (row, slot) in (0u32..).zip(blocks[slots].1.chunks_exact_mut(bytes)) {
+        if slot[area + 4..area + 6] == [0xff; 2] && slot.len() >= area + 22 {
+            let offset = u64_at(slot, area + 6).and_then(|offset| usize::try_from(offset).ok())?;
+            let length = u32_at(slot, area + 14)? as usize;
+            if let Some(record) = offset.checked_add(length).and_then(|end| records.get(offset..end)) {
+                slot[area + 18..area + 22].copy_from_slice(&crc32c::crc32c(record).to_le_bytes());
+            }
+        }
+        let sum = crc32c::crc32c_append(crc32c::crc32c(&row.to_le_bytes()), &slot[..area]);
+        let sum = crc32c::crc32c_append(sum, &slot[area + 4..]);
+        slot[area..area + 4].copy_from_slice(&sum.to_le_bytes());
+    }
+    Some(())
+}
+
+/// Makes the checksums of attribute columns true, as far as columns can be found.
+fn seal_columns(blocks: &mut [Block]) -> Option<()> {
+    let (layout, attributes) = (find(blocks, ATTRIBUTE_COLUMNS)?, find(blocks, ATTRIBUTES)?);
+    let mut json: Value = serde_json::from_slice(&blocks[layout].1).ok()?;
+    for column in json["columns"].as_array_mut()? {
+        let (offset, length) = (column["offset"].as_u64()?, column["length"].as_u64()?);
+        let end = usize::try_from(offset.checked_add(length)?).ok()?;
+        let sum = crc32c::crc32c(blocks[attributes].1.get(offset as usize..end)?);
+        *column.get_mut("crc32c")? = sum.into();
+    }
+    blocks[layout].1 = serde_json::to_vec(&json).ok()?;
+    Some(())
 }
 
 pub(crate) fn seeds() -> Vec<(String, Vec<u8>)> {

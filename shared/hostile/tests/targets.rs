@@ -27,6 +27,11 @@ fn segments_that_lie_are_refused_or_can_be_searched() {
 }
 
 #[test]
+fn outlines_that_lie_are_refused_or_can_be_searched() {
+    survives("outline");
+}
+
+#[test]
 fn catalogs_that_lie_are_refused_or_consistent() {
     survives("catalog");
 }

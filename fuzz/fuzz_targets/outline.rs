@@ -1,0 +1,6 @@
+//! Target `outline` of tarn-hostile, under libFuzzer.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(init: tarn_hostile::prepare("outline"), |data: &[u8]| tarn_hostile::run("outline", data));
