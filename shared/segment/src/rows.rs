@@ -191,6 +191,9 @@ impl Bits {
 /// Clears the bits outside of `runs`, and beyond `total`.
 fn keep_only(runs: &[Range<u32>], words: &mut [u64], total: u32) {
     if runs.len() == 1 && runs[0] == (0..total) {
+        if let Some(last) = words.last_mut() {
+            *last &= u64::MAX >> ((64 - total % 64) % 64);
+        }
         return;
     }
     let mut inside = vec![0u64; words.len()];
@@ -236,7 +239,8 @@ fn add_serialised(bytes: &[u8], words: &mut [u64]) -> Option<()> {
         let length = usize::from(u16_at(heads + 4 * container + 2)?) + 1;
         let end = (base + WORDS).min(words.len());
         let part = words.get_mut(base..end).unwrap_or_default();
-        if runs.is_some_and(|from| bytes.get(from + container / 8).is_some_and(|byte| byte >> (container % 8) & 1 == 1)) {
+        if runs.is_some_and(|from| bytes.get(from + container / 8).is_some_and(|byte| byte >> (container % 8) & 1 == 1))
+        {
             let count = usize::from(u16_at(at)?);
             for run in 0..count {
                 let start = u32::from(u16_at(at + 2 + 4 * run)?);
@@ -410,6 +414,16 @@ mod tests {
         let rows = Rows { ranges: std::slice::from_ref(&all), deleted: Some(&mask), ..Rows::default() };
         let allowed = Allowed::resolve(&rows, u32::MAX);
         assert_eq!(&*allowed.runs, std::slice::from_ref(&(1..u32::MAX - 1)));
+    }
+
+    #[test]
+    fn rows_beyond_the_segment_are_never_allowed() {
+        for total in [1, 63, 64, 65, 200] {
+            let (all, matches) = (0..total, (0..total + 300).collect::<RoaringBitmap>());
+            let rows = Rows { ranges: std::slice::from_ref(&all), matches: Some(&matches), ..Rows::default() };
+            let allowed = Allowed::resolve(&rows, total);
+            assert_eq!((allowed.count, &*allowed.runs), (u64::from(total), std::slice::from_ref(&all)));
+        }
     }
 
     #[test]
