@@ -443,7 +443,8 @@ mod tests {
                 let (mut bytes, mut same) = (Vec::new(), words.clone());
                 bitmap.serialize_into(&mut bytes).unwrap();
                 assert_eq!(add_serialised(&bytes, &mut words), Some(()));
-                for row in bitmap.iter().filter(|row| (*row as usize) < same.len() * 64) {
+                let room = same.len() * 64;
+                for row in bitmap.iter().filter(|row| (*row as usize) < room) {
                     same[row as usize / 64] |= 1 << (row % 64);
                 }
                 assert!(words == same, "{} rows below {total}", bitmap.len());
