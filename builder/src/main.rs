@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use tarn_compact::{Builder, BuilderSettings, Silent};
+use tarn_compact::{ApproximateIndex, Builder, BuilderSettings, Silent};
 use tarn_store::{Store, StoreOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -53,6 +53,15 @@ struct Arguments {
     /// 2048 inside Lambda.
     #[arg(long, env = "TARN_BUILDER_SPOOL_MIB")]
     spool_mib: Option<u64>,
+    /// What large splits of approximate indices get: cells or graph; cells if not given.
+    #[arg(long, env = "TARN_BUILDER_APPROXIMATE_INDEX", value_name = "KIND")]
+    approximate_index: Option<ApproximateIndex>,
+    /// Rows from which such a split gets cells; 20000 if not given.
+    #[arg(long, env = "TARN_BUILDER_CELLS_THRESHOLD", value_name = "ROWS")]
+    cells_threshold: Option<u64>,
+    /// Rows from which such a split gets a graph, where the kind is graph; 50000 if not given.
+    #[arg(long, env = "TARN_BUILDER_GRAPH_THRESHOLD", value_name = "ROWS")]
+    graph_threshold: Option<u64>,
 }
 
 /// The only directory of a Lambda function that can be written to.
@@ -102,6 +111,9 @@ fn settings(arguments: &Arguments, in_lambda: bool) -> BuilderSettings {
     if let Some(mib) = arguments.spool_mib.or(in_lambda.then_some(LAMBDA_SPOOL_MIB)) {
         settings.spool_bytes_max = mib.saturating_mul(1 << 20);
     }
+    settings.approximate_index = arguments.approximate_index.unwrap_or(settings.approximate_index);
+    settings.cells_threshold_rows = arguments.cells_threshold.unwrap_or(settings.cells_threshold_rows);
+    settings.graph_threshold_rows = arguments.graph_threshold.unwrap_or(settings.graph_threshold_rows);
     settings
 }
 
@@ -183,6 +195,20 @@ mod tests {
         let given = ["/var/task/bootstrap", "bootstrap", "--frobnicate"].map(OsString::from);
         assert_eq!(arguments(true, given.clone().into_iter()), ["tarn-builder"]);
         assert_eq!(arguments(false, given.clone().into_iter()), given);
+    }
+
+    #[test]
+    fn what_large_splits_get_is_an_argument() {
+        let parse = |more: &[&str]| Arguments::try_parse_from(["tarn-builder", "--store", "/s"].iter().chain(more));
+        let of = |more: &[&str]| {
+            let settings = settings(&parse(more).expect("valid arguments"), false);
+            (settings.approximate_index, settings.cells_threshold_rows, settings.graph_threshold_rows)
+        };
+        assert_eq!(of(&[]), (ApproximateIndex::Cells, 20_000, 50_000));
+        let told = ["--approximate-index", "graph", "--cells-threshold", "7", "--graph-threshold", "8"];
+        assert_eq!(of(&told), (ApproximateIndex::Graph, 7, 8));
+        let error = parse(&["--approximate-index", "tree"]).expect_err("refused").to_string();
+        assert!(error.contains("'tree' is none of cells, graph"), "{error}");
     }
 
     #[test]

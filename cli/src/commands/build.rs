@@ -25,6 +25,12 @@ pub(super) fn settings(args: &BuilderArgs, threads: Option<usize>) -> BuilderSet
     if let Some(limit) = args.memory_limit {
         settings.memory_limit_bytes = limit.0;
     }
+    if let Some(kind) = args.approximate_index {
+        settings.approximate_index = kind;
+    }
+    if let Some(rows) = args.cells_threshold {
+        settings.cells_threshold_rows = rows;
+    }
     if let Some(rows) = args.graph_threshold {
         settings.graph_threshold_rows = rows;
     }

@@ -1,6 +1,7 @@
 //! Settings of the builder and of garbage collection: data, without behaviour.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,10 +13,15 @@ use tarn_timeline::MIN_COLLECTION_GRACE;
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct BuilderSettings {
-    /// Memory that the fold and the row buffers may take together; beyond it they spill to `temp_dir`. The graph of a
-    /// segment under construction comes on top: about 150 bytes a row, and the segment's vectors.
+    /// Memory that the fold and the row buffers may take together; beyond it they spill to `temp_dir`. The segment under
+    /// construction comes on top: its vectors, and for each row about 150 bytes of a graph, or half a byte per coordinate in
+    /// cells.
     pub memory_limit_bytes: u64,
-    /// Rows from which on a split of an HNSW index gets a graph.
+    /// What large splits of approximate indices get. Segments of the other kind stay until they are merged.
+    pub approximate_index: ApproximateIndex,
+    /// Rows from which on a split of an approximate index gets cells, where it is to have any.
+    pub cells_threshold_rows: u64,
+    /// Rows from which on a split of an approximate index gets a graph, where it is to have a graph and no cells.
     pub graph_threshold_rows: u64,
     /// Where to spill and to assemble files; `None`: the system's temporary directory.
     pub temp_dir: Option<PathBuf>,
@@ -28,7 +34,7 @@ pub struct BuilderSettings {
     pub spool_bytes_max: u64,
     /// Most deltas that a fold takes in before it publishes a checkpoint and goes on from it.
     pub fold_deltas_max: u64,
-    /// Threads for folding and for building graphs.
+    /// Threads for folding and for building cells and graphs.
     pub threads: usize,
     /// Largest segment, in bytes of vectors, keys and attributes.
     pub segment_bytes_max: u64,
@@ -47,10 +53,38 @@ pub struct BuilderSettings {
     pub seed: Option<u64>,
 }
 
+/// How a large split of an index with HNSW parameters is searched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum ApproximateIndex {
+    /// Rows in cells, by nearness. Fast from the first search on, also where nothing is local.
+    #[default]
+    Cells,
+    /// An HNSW graph. To be searched, all of it must be local.
+    Graph,
+}
+
+impl ApproximateIndex {
+    const NAMES: [(&'static str, Self); 2] = [("cells", Self::Cells), ("graph", Self::Graph)];
+}
+
+impl FromStr for ApproximateIndex {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::NAMES.iter().find(|(name, _)| *name == text);
+        let names = || Self::NAMES.map(|(name, _)| name).join(", ");
+        known.map(|&(_, kind)| kind).ok_or_else(|| format!("'{text}' is none of {}", names()))
+    }
+}
+
 impl Default for BuilderSettings {
     fn default() -> Self {
         Self {
             memory_limit_bytes: 1 << 30,
+            approximate_index: ApproximateIndex::default(),
+            cells_threshold_rows: 20_000,
             graph_threshold_rows: 50_000,
             temp_dir: None,
             cache_dir: None,
@@ -75,6 +109,14 @@ impl BuilderSettings {
     /// or a search believes without asking is younger ([`MIN_COLLECTION_GRACE`]).
     pub fn shortest_grace(&self) -> Duration {
         self.longest_build.saturating_add(MIN_COLLECTION_GRACE)
+    }
+
+    /// Rows from which on a split of an approximate index gets a segment of its own.
+    pub(crate) fn approximate_threshold_rows(&self) -> u64 {
+        match self.approximate_index {
+            ApproximateIndex::Cells => self.cells_threshold_rows,
+            ApproximateIndex::Graph => self.graph_threshold_rows,
+        }
     }
 }
 

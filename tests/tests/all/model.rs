@@ -14,6 +14,7 @@ use std::sync::Mutex;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use tarn_compact::ApproximateIndex;
 use tarn_testkit::{Generator, Scenario, Step, Upload, shrink};
 
 use self::world::{Tally, Where, World};
@@ -27,7 +28,7 @@ const SEED: u64 = 20_250_601;
 const SHRINKING: usize = 60;
 /// Steps of the large test: each search is judged by a scan of thousands of points.
 const LARGE_STEPS: usize = 500;
-/// What a graph search finds of the true ten nearest, on average, unless told to find more.
+/// What an approximate search finds of the true ten nearest, on average, unless told to find more.
 const RECALL_AT_10: f64 = 0.95;
 
 #[test]
@@ -50,20 +51,34 @@ fn sparse_points_on_disk_behave_like_the_reference() {
     behaves_like_the_reference(Scenario::sparse(), Where::Disk);
 }
 
-/// Graphs answer here: there are so many points that the planner takes the graph by itself, and that graphs are built, lose
-/// rows, get company, and are merged on the way.
+#[test]
+fn cells_under_random_operations_find_the_neighbours() {
+    large_splits_find_the_neighbours(ApproximateIndex::Cells);
+}
+
 #[test]
 fn graphs_under_random_operations_find_the_neighbours() {
+    large_splits_find_the_neighbours(ApproximateIndex::Graph);
+}
+
+/// There are so many points here that the planner takes cells or graphs by itself, and that they are built, lose rows, get
+/// company, and are merged on the way.
+fn large_splits_find_the_neighbours(kind: ApproximateIndex) {
     let scenario = Scenario::dense_large();
     let seed: u64 = setting("TARN_SEED").unwrap_or(SEED);
     let mut rng = SmallRng::seed_from_u64(seed);
     let upload = Upload { repeats: None, updates: scenario.everything(&mut rng) };
     let mut steps = vec![Step::Upload(upload), Step::Run];
     steps.extend(Generator::new(&scenario, rng).take(setting("TARN_STEPS").unwrap_or(LARGE_STEPS)));
-    let tally = play(&scenario, Where::Memory, seed, &steps);
-    // Scans find everything: without a miss no graph was asked, and the recall says nothing.
-    assert!(tally.misses > 0 && tally.graph_queries > 50, "TARN_SEED={seed}: no graph answered: {tally}");
-    let seen = tally.graphs;
+    let tally = play(&Play { scenario: &scenario, place: Where::Memory, kinds: &[kind], seed }, &steps);
+    // Scans find everything: without a miss neither cells nor a graph was asked, and the recall says nothing.
+    assert!(tally.misses > 0 && tally.approximate_queries > 50, "TARN_SEED={seed}: all was scanned: {tally}");
+    if kind == ApproximateIndex::Cells {
+        // As well where nothing is local, and parts of files must do.
+        let cold = tally.cold;
+        assert!(cold.queries > 20 && cold.recall() >= RECALL_AT_10, "TARN_SEED={seed}: {tally}");
+    }
+    let seen = tally.approximate_segments;
     assert!(seen.at_once > 1 && seen.with_dead_rows > 0 && seen.merges > 0, "TARN_SEED={seed}: {tally}");
 }
 
@@ -72,26 +87,40 @@ fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is '{text}'; it must be a whole number")))
 }
 
+/// Builders make cells and graphs in turn.
 fn behaves_like_the_reference(scenario: Scenario, place: Where) {
     let seed: u64 = setting("TARN_SEED").unwrap_or(SEED);
     let steps = Generator::new(&scenario, SmallRng::seed_from_u64(seed)).take(setting("TARN_STEPS").unwrap_or(STEPS));
-    play(&scenario, place, seed, &steps);
+    let kinds = [ApproximateIndex::Cells, ApproximateIndex::Graph];
+    let tally = play(&Play { scenario: &scenario, place, kinds: &kinds, seed }, &steps);
+    let all = setting::<usize>("TARN_STEPS").is_none();
+    assert!(!all || (tally.cold.searches > 0 && tally.cold.spoiled_hints > 0), "TARN_SEED={seed}: {tally}");
+}
+
+/// Where steps are played.
+struct Play<'a> {
+    scenario: &'a Scenario,
+    place: Where,
+    /// What large splits get, builder by builder.
+    kinds: &'a [ApproximateIndex],
+    seed: u64,
 }
 
 /// Runs the steps; a failure is made short and reported.
-fn play(scenario: &Scenario, place: Where, seed: u64, steps: &[Step]) -> Tally {
+fn play(play: &Play<'_>, steps: &[Step]) -> Tally {
+    let seed = play.seed;
     println!("TARN_SEED={seed} repeats these {} steps", steps.len());
-    match run(scenario, place, seed, steps) {
+    match run(play, steps) {
         Ok(tally) => {
             println!("{tally}");
-            assert!(tally.graph_recall() >= RECALL_AT_10, "TARN_SEED={seed}: {tally}");
+            assert!(tally.recall() >= RECALL_AT_10, "TARN_SEED={seed}: {tally}");
             tally
         }
         Err(failure) => {
             println!("TARN_SEED={seed}: step {}: {}", failure.at, failure.message);
             let until = &steps[..steps.len().min(failure.at + 1)];
-            let shorter = shrink(until, SHRINKING, |steps| run(scenario, place, seed, steps).is_err());
-            let last = run(scenario, place, seed, &shorter).err().map_or_else(String::new, |failure| failure.message);
+            let shorter = shrink(until, SHRINKING, |steps| run(play, steps).is_err());
+            let last = run(play, &shorter).err().map_or_else(String::new, |failure| failure.message);
             let list: Vec<String> = shorter.iter().map(|step| abridged(&format!("  {step:?}"))).collect();
             panic!(
                 "TARN_SEED={seed}: step {}: {}\nShrunk to {} steps:\n{}\nwhich end in: {last}",
@@ -115,13 +144,13 @@ struct Failure {
 }
 
 /// Performs the steps in a new world. A panic of the code under test is a failure like any other.
-fn run(scenario: &Scenario, place: Where, seed: u64, steps: &[Step]) -> Result<Tally, Failure> {
+fn run(play: &Play<'_>, steps: &[Step]) -> Result<Tally, Failure> {
     let at = Mutex::new(0);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
         runtime.block_on(async {
-            let mut world = World::new(scenario.clone(), place, seed).await?;
+            let mut world = World::new(play.scenario.clone(), play.place, play.kinds, play.seed).await?;
             for (i, step) in steps.iter().enumerate() {
                 *at.lock().expect("nobody panics with it") = i;
                 world.perform(step).await?;

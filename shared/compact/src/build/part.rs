@@ -31,6 +31,7 @@ use crate::fold::{DeltaSpool, Winners, newest_writes, winning_rows};
 use crate::merge::MergePolicy;
 use crate::progress::Stage;
 use crate::rows::{read_keys, unreadable};
+use crate::settings::ApproximateIndex;
 
 /// Where the changed rows come from.
 enum Changes {
@@ -220,7 +221,7 @@ impl Part<'_> {
                 dead_percent_max: settings.dead_percent_max,
                 full: settings.segment_bytes_max / 2,
             },
-            graph_threshold: self.index.algorithm.hnsw.map(|_| settings.graph_threshold_rows),
+            approximate_threshold: self.index.algorithm.hnsw.map(|_| settings.approximate_threshold_rows()),
             row_bytes,
             rows_max: (settings.segment_bytes_max / row_bytes.max(1)).clamp(1, u64::from(u32::MAX / 2)),
         }
@@ -317,7 +318,10 @@ impl Part<'_> {
         let algorithm = self.index.algorithm;
         let build = match algorithm.hnsw {
             _ if algorithm.metric.is_sparse() => Build::Sparse,
-            Some(params) if bin.graph => Build::Graph(params),
+            Some(params) if bin.approximate => match self.context.settings.approximate_index {
+                ApproximateIndex::Cells => Build::Cells,
+                ApproximateIndex::Graph => Build::Graph(params),
+            },
             _ => Build::Flat,
         };
         let settings =

@@ -1,10 +1,10 @@
 //! What to build in one shard: which rows go into which new segments, which old segments stay.
 //!
-//! Two kinds of segments. *Packed* ones (flat, or sparse) hold rows of many splits. In an HNSW index a split with at least
-//! `graph_threshold` rows outside of graphs is promoted: those rows leave the packed segments for a *graph* segment that
-//! holds this split alone. A graph that has lost most of its rows dissolves into packed rows. Packed segments are tiers of one
-//! merge tree, the graph segments of each split are tiers of another (see `merge`); new rows are a run that need not be
-//! written before it is merged.
+//! Two kinds of segments. *Packed* ones (flat, or sparse) hold rows of many splits. In an approximate index a split with at
+//! least `approximate_threshold` rows in packed segments is promoted: those rows leave them for an *approximate* segment (cells,
+//! or a graph) that holds this split alone. One that has lost most of its rows dissolves into packed rows. Packed segments are
+//! tiers of one merge tree, the approximate segments of each split are tiers of another (see `merge`), whether they are cells or
+//! graphs; new rows are a run that need not be written before it is merged.
 //!
 //! A pure function. New segments are *bins* of bounded size: consecutive small splits share one, a split that is larger
 //! than a segment may be is spread over several by key hash.
@@ -22,8 +22,8 @@ use crate::merge::{MergePolicy, Run, plan_merges};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlanPolicy {
     pub(crate) merge: MergePolicy,
-    /// `None`: the index has no graphs.
-    pub(crate) graph_threshold: Option<u64>,
+    /// `None`: the index is exact.
+    pub(crate) approximate_threshold: Option<u64>,
     /// A guess at the bytes of a row in a segment.
     pub(crate) row_bytes: u64,
     /// Most rows of a segment.
@@ -46,7 +46,8 @@ pub(crate) struct ShardPlan {
 /// A new segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bin {
-    pub(crate) graph: bool,
+    /// Whether it holds one split alone, in cells or with a graph.
+    pub(crate) approximate: bool,
     /// About how many rows it gets.
     pub(crate) rows: u64,
 }
@@ -115,17 +116,17 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     /// Cuts gathered rows into bins.
-    fn bin(&mut self, gathered: Gathered, graph: bool) {
+    fn bin(&mut self, gathered: Gathered, approximate: bool) {
         let rows_max = self.policy.rows_max.max(1);
         let mut open: Option<usize> = None;
         for (split, entry) in gathered.splits {
             let rows = Gathered::rows_of(&entry);
             let parts = usize::try_from(rows.div_ceil(rows_max)).unwrap_or(usize::MAX).max(1);
             let bins = if parts > 1 {
-                (0..parts).map(|_| self.new_bin(graph, rows / parts as u64)).collect()
+                (0..parts).map(|_| self.new_bin(approximate, rows / parts as u64)).collect()
             } else {
                 let room = open.filter(|&bin| self.plan.bins[bin].rows + rows <= rows_max);
-                let bin = room.unwrap_or_else(|| self.new_bin(graph, 0));
+                let bin = room.unwrap_or_else(|| self.new_bin(approximate, 0));
                 self.plan.bins[bin].rows += rows;
                 open = Some(bin);
                 vec![bin]
@@ -138,8 +139,8 @@ impl Planner<'_> {
         }
     }
 
-    fn new_bin(&mut self, graph: bool, rows: u64) -> usize {
-        self.plan.bins.push(Bin { graph, rows });
+    fn new_bin(&mut self, approximate: bool, rows: u64) -> usize {
+        self.plan.bins.push(Bin { approximate, rows });
         self.plan.bins.len() - 1
     }
 
@@ -149,7 +150,7 @@ impl Planner<'_> {
         segments: &[CatalogSegment],
         members: &[usize],
         mut fresh: Gathered,
-        graph: bool,
+        approximate: bool,
     ) -> Vec<usize> {
         let run = |&number: &usize| {
             let segment: &CatalogSegment = &segments[number];
@@ -172,9 +173,9 @@ impl Planner<'_> {
                     None => gathered.absorb(std::mem::take(&mut fresh)),
                 }
             }
-            self.bin(gathered, graph);
+            self.bin(gathered, approximate);
         }
-        self.bin(fresh, graph);
+        self.bin(fresh, approximate);
         consumed
     }
 }
@@ -188,21 +189,21 @@ pub(crate) fn plan_shard(
     let mut planner = Planner { policy, plan: ShardPlan::default() };
     let mut consumed = vec![false; segments.len()];
 
-    // What is outside of graphs, or will be.
-    let mut graphs: BTreeMap<SplitKey, Vec<usize>> = BTreeMap::new();
+    // What is packed, or will be.
+    let mut alone: BTreeMap<SplitKey, Vec<usize>> = BTreeMap::new();
     let mut loose = Gathered::default();
-    for (number, segment) in segments.iter().enumerate().filter(|(_, segment)| segment.kind == SegmentKind::Graph) {
+    for (number, segment) in segments.iter().enumerate().filter(|(_, segment)| !is_packed(segment)) {
         for split in &segment.splits {
-            graphs.entry(split.key.clone()).or_default().push(number);
+            alone.entry(split.key.clone()).or_default().push(number);
         }
     }
     let live = |number: usize, segments: &[CatalogSegment]| {
         let segment = &segments[number];
         u64::from(segment.rows).saturating_sub(segment.deleted.len())
     };
-    graphs.retain(|_, members| {
+    alone.retain(|_, members| {
         let total: u64 = members.iter().map(|&number| live(number, &segments)).sum();
-        let stay = policy.graph_threshold.is_some_and(|threshold| total >= threshold / 2 && total > 0);
+        let stay = policy.approximate_threshold.is_some_and(|threshold| total >= threshold / 2 && total > 0);
         if !stay {
             for &number in &*members {
                 loose.add_segment(number, &segments[number]);
@@ -216,12 +217,12 @@ pub(crate) fn plan_shard(
     }
 
     let mut promoted: BTreeMap<SplitKey, Gathered> = BTreeMap::new();
-    if let Some(threshold) = policy.graph_threshold {
-        let outside = rows_outside_graphs(&segments, &loose);
-        for (split, _) in outside.into_iter().filter(|(_, rows)| *rows >= threshold.max(1)) {
+    if let Some(threshold) = policy.approximate_threshold {
+        let packed = packed_rows(&segments, &loose);
+        for (split, _) in packed.into_iter().filter(|(_, rows)| *rows >= threshold.max(1)) {
             let mut gathered = Gathered::default();
             gathered.splits.extend(loose.splits.remove_entry(&split));
-            for (number, segment) in segments.iter_mut().enumerate().filter(|(_, s)| s.kind != SegmentKind::Graph) {
+            for (number, segment) in segments.iter_mut().enumerate().filter(|(_, s)| is_packed(s)) {
                 let ranges: Vec<Range<u32>> =
                     segment.splits.iter().filter(|s| s.key == split).map(|s| s.rows.clone()).collect();
                 for range in ranges {
@@ -233,17 +234,17 @@ pub(crate) fn plan_shard(
         }
     }
 
-    let no_graph = Vec::new();
-    let splits: Vec<SplitKey> = graphs.keys().chain(promoted.keys()).cloned().collect();
+    let none = Vec::new();
+    let splits: Vec<SplitKey> = alone.keys().chain(promoted.keys()).cloned().collect();
     let mut done = std::collections::BTreeSet::new();
     for split in splits.into_iter().filter(|split| done.insert(split.clone())) {
         let fresh = promoted.remove(&split).unwrap_or_default();
-        let members = graphs.get(&split).unwrap_or(&no_graph);
+        let members = alone.get(&split).unwrap_or(&none);
         for number in planner.merge(&segments, members, fresh, true) {
             consumed[number] = true;
         }
     }
-    let packed: Vec<usize> = (0..segments.len()).filter(|&i| segments[i].kind != SegmentKind::Graph).collect();
+    let packed: Vec<usize> = (0..segments.len()).filter(|&i| is_packed(&segments[i])).collect();
     for number in planner.merge(&segments, &packed, loose, false) {
         consumed[number] = true;
     }
@@ -257,19 +258,28 @@ pub(crate) fn plan_shard(
     plan
 }
 
-fn rows_outside_graphs(segments: &[CatalogSegment], loose: &Gathered) -> BTreeMap<SplitKey, u64> {
-    let mut outside: BTreeMap<SplitKey, u64> = BTreeMap::new();
-    for (split, entry) in &loose.splits {
-        *outside.entry(split.clone()).or_default() += Gathered::rows_of(entry);
+/// Whether a segment may hold rows of many splits.
+fn is_packed(segment: &CatalogSegment) -> bool {
+    match segment.kind {
+        SegmentKind::Flat | SegmentKind::Sparse => true,
+        SegmentKind::Cells | SegmentKind::Graph => false,
     }
-    for segment in segments.iter().filter(|segment| segment.kind != SegmentKind::Graph) {
+}
+
+/// The rows of each split that are packed, or about to be.
+fn packed_rows(segments: &[CatalogSegment], loose: &Gathered) -> BTreeMap<SplitKey, u64> {
+    let mut packed: BTreeMap<SplitKey, u64> = BTreeMap::new();
+    for (split, entry) in &loose.splits {
+        *packed.entry(split.clone()).or_default() += Gathered::rows_of(entry);
+    }
+    for segment in segments.iter().filter(|segment| is_packed(segment)) {
         for split in &segment.splits {
             let rows = u64::from(split.rows.end - split.rows.start);
             let dead = segment.deleted.range_cardinality(split.rows.clone());
-            *outside.entry(split.key.clone()).or_default() += rows.saturating_sub(dead);
+            *packed.entry(split.key.clone()).or_default() += rows.saturating_sub(dead);
         }
     }
-    outside
+    packed
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tarn_compact::Status;
 use tarn_model::{KeyPrefix, Metric, ObjectKey, Update, VectorKind};
-use tarn_segment::SegmentKind;
+use tarn_segment::{CatalogSegment, Segment, SegmentKind};
 use tarn_store::latest_manifest;
 
-use crate::common::{World, faulty, gc, index, settings, sharded};
+use crate::common::{KINDS, World, faulty, gc, index, settings, settings_for, sharded};
 
 #[tokio::test]
 async fn without_a_checkpoint_there_is_nothing_to_build() {
@@ -30,54 +30,104 @@ async fn an_empty_live_set_makes_an_empty_manifest() {
 }
 
 #[tokio::test]
-async fn a_split_beyond_the_threshold_gets_a_graph_and_the_others_share_a_segment() {
-    let definition = index("graphs", Metric::L2, true);
-    let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
-    world.upload_range(0..60, "large", 1).await;
-    for group in ["b", "c", "d", "e"] {
-        world.upload_range(0..10, group, 1).await;
+async fn a_split_beyond_the_threshold_gets_a_segment_of_its_own_and_the_others_share_one() {
+    for (approximate, kind) in KINDS {
+        let definition = index("approximate", Metric::L2, true);
+        let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+        world.upload_range(0..60, "large", 1).await;
+        for group in ["b", "c", "d", "e"] {
+            world.upload_range(0..10, group, 1).await;
+        }
+        world.run(&world.builder_with(settings_for(approximate))).await;
+        let segments = world.segments(&definition).await;
+        let kinds: Vec<_> = segments.iter().map(|(_, s, _)| (s.kind, s.rows, s.splits.len())).collect();
+        assert_eq!(kinds.len(), 2);
+        assert!(kinds.contains(&(kind, 60, 1)), "{kinds:?}");
+        assert!(kinds.contains(&(SegmentKind::Flat, 40, 4)), "{kinds:?}");
+        world.check(&[&definition]).await;
     }
-    world.run(&world.builder()).await;
-    let segments = world.segments(&definition).await;
-    let kinds: Vec<_> = segments.iter().map(|(_, s, _)| (s.kind, s.rows, s.splits.len())).collect();
-    assert_eq!(kinds.len(), 2);
-    assert!(kinds.contains(&(SegmentKind::Graph, 60, 1)), "{kinds:?}");
-    assert!(kinds.contains(&(SegmentKind::Flat, 40, 4)), "{kinds:?}");
-    world.check(&[&definition]).await;
 }
 
 #[tokio::test]
-async fn a_split_that_grows_over_the_threshold_through_small_flats_becomes_a_graph() {
-    let definition = index("graphs", Metric::L2, true);
+async fn each_kind_has_a_threshold_of_its_own() {
+    let definition = index("approximate", Metric::L2, true);
     let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
-    let mut settings = settings();
-    settings.merge_fan = 100;
-    let builder = world.builder_with(settings);
-    for part in 0..4 {
-        world.upload_range(part * 10..part * 10 + 10, "a", 1).await;
-        world.run(&builder).await;
-        let flats = world.segments(&definition).await.iter().filter(|(_, s, _)| s.kind == SegmentKind::Flat).count();
-        assert_eq!(flats, if part < 3 { usize::try_from(part).expect("small") + 1 } else { 0 });
-    }
-    let segments = world.segments(&definition).await;
-    assert_eq!(segments.len(), 1);
-    assert_eq!((segments[0].1.kind, segments[0].1.rows), (SegmentKind::Graph, 40));
-    world.check(&[&definition]).await;
-}
-
-#[tokio::test]
-async fn a_graph_that_lost_its_rows_dissolves() {
-    let definition = index("graphs", Metric::L2, true);
-    let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
-    let builder = world.builder();
     world.upload_range(0..60, "a", 1).await;
-    world.run(&builder).await;
-    let deletions: Vec<Update> = (5..60).map(|id| world.delete(id, "a")).collect();
-    world.upload(&deletions).await;
-    world.run(&builder).await;
-    let segments = world.segments(&definition).await;
-    assert_eq!(segments.iter().map(|(_, s, _)| (s.kind, s.rows)).collect::<Vec<_>>(), [(SegmentKind::Flat, 5)]);
+    world
+        .run(&world.builder_with({
+            let mut settings = settings();
+            settings.cells_threshold_rows = 61;
+            settings
+        }))
+        .await;
+    assert_eq!(world.segments(&definition).await[0].1.kind, SegmentKind::Flat);
+    world.upload_range(0..1, "a", 2).await;
+    world.run(&world.builder_with(settings_for(KINDS[1].0))).await;
+    assert_eq!(world.segments(&definition).await[0].1.kind, SegmentKind::Graph);
     world.check(&[&definition]).await;
+}
+
+#[tokio::test]
+async fn cells_take_the_place_of_graphs_as_segments_merge() {
+    let definition = index("approximate", Metric::L2, true);
+    let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+    world.upload_range(0..60, "a", 1).await;
+    world.run(&world.builder_with(settings_for(KINDS[1].0))).await;
+    let cells = world.builder_with(settings_for(KINDS[0].0));
+    world.upload_range(60..70, "a", 1).await;
+    world.run(&cells).await;
+    let kinds = |segments: &[(String, CatalogSegment, Segment)]| -> BTreeSet<String> {
+        segments.iter().map(|(_, segment, _)| format!("{:?}", segment.kind)).collect()
+    };
+    let before = kinds(&world.segments(&definition).await);
+    assert_eq!(
+        before,
+        ["Flat".to_owned(), "Graph".to_owned()].into(),
+        "a graph stays while there is no cause to rewrite it"
+    );
+    world.upload_range(70..140, "a", 1).await;
+    world.run(&cells).await;
+    assert_eq!(kinds(&world.segments(&definition).await), ["Cells".to_owned()].into());
+    world.check(&[&definition]).await;
+}
+
+#[tokio::test]
+async fn a_split_that_grows_over_the_threshold_through_small_flats_leaves_them() {
+    for (approximate, kind) in KINDS {
+        let definition = index("approximate", Metric::L2, true);
+        let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+        let mut settings = settings_for(approximate);
+        settings.merge_fan = 100;
+        let builder = world.builder_with(settings);
+        for part in 0..4 {
+            world.upload_range(part * 10..part * 10 + 10, "a", 1).await;
+            world.run(&builder).await;
+            let segments = world.segments(&definition).await;
+            let flats = segments.iter().filter(|(_, s, _)| s.kind == SegmentKind::Flat).count();
+            assert_eq!(flats, if part < 3 { usize::try_from(part).expect("small") + 1 } else { 0 });
+        }
+        let segments = world.segments(&definition).await;
+        assert_eq!(segments.len(), 1);
+        assert_eq!((segments[0].1.kind, segments[0].1.rows), (kind, 40));
+        world.check(&[&definition]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_segment_of_one_split_that_lost_its_rows_dissolves() {
+    for (approximate, _) in KINDS {
+        let definition = index("approximate", Metric::L2, true);
+        let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+        let builder = world.builder_with(settings_for(approximate));
+        world.upload_range(0..60, "a", 1).await;
+        world.run(&builder).await;
+        let deletions: Vec<Update> = (5..60).map(|id| world.delete(id, "a")).collect();
+        world.upload(&deletions).await;
+        world.run(&builder).await;
+        let segments = world.segments(&definition).await;
+        assert_eq!(segments.iter().map(|(_, s, _)| (s.kind, s.rows)).collect::<Vec<_>>(), [(SegmentKind::Flat, 5)]);
+        world.check(&[&definition]).await;
+    }
 }
 
 #[tokio::test]
@@ -137,19 +187,21 @@ async fn when_the_deltas_are_collected_the_index_is_built_from_the_checkpoint() 
 
 #[tokio::test]
 async fn a_split_larger_than_a_segment_may_be_is_spread_over_several() {
-    let definition = index("graphs", Metric::L2, true);
-    let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
-    world.upload_range(0..400, "a", 1).await;
-    let mut settings = settings();
-    settings.segment_bytes_max = 16 << 10;
-    let builder = world.builder_with(settings);
-    world.run(&builder).await;
-    let segments = world.segments(&definition).await;
-    assert!(segments.len() > 1, "{} segments", segments.len());
-    assert!(segments.iter().all(|(_, segment, _)| segment.kind == SegmentKind::Graph));
-    world.upload_range(100..150, "a", 2).await;
-    world.run(&builder).await;
-    world.check(&[&definition]).await;
+    for (approximate, kind) in KINDS {
+        let definition = index("approximate", Metric::L2, true);
+        let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+        world.upload_range(0..400, "a", 1).await;
+        let mut settings = settings_for(approximate);
+        settings.segment_bytes_max = 16 << 10;
+        let builder = world.builder_with(settings);
+        world.run(&builder).await;
+        let segments = world.segments(&definition).await;
+        assert!(segments.len() > 1, "{} segments", segments.len());
+        assert!(segments.iter().all(|(_, segment, _)| segment.kind == kind));
+        world.upload_range(100..150, "a", 2).await;
+        world.run(&builder).await;
+        world.check(&[&definition]).await;
+    }
 }
 
 #[tokio::test]

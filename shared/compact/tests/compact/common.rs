@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use tarn_compact::{Builder, BuilderSettings, GcOptions, Silent, VerifyReport};
+use tarn_compact::{ApproximateIndex, Builder, BuilderSettings, GcOptions, Silent, VerifyReport};
 use tarn_model::{
     AttributeType, AttributeValue, Attributes, DataPoint, DataSource, DataSourceId, HnswParams, Index, IndexAlgorithm,
     IndexId, KeyPrefix, Metric, ObjectKey, PointKey, Shard, ShardCondition, SparseVector, Update, Vector, VectorKind,
 };
-use tarn_segment::{Catalog, CatalogSegment, Segment};
+use tarn_segment::{Catalog, CatalogSegment, Segment, SegmentKind};
 use tarn_store::{Clock, Listed, Store, SystemClock, create_index, create_source, latest_checkpoint, latest_manifest};
 use tarn_testkit::{FaultStore, Faults};
 use tarn_timeline::{AppendOptions, LiveOptions, PointBatch, Timeline, live, row_attributes, row_vector};
@@ -276,11 +276,22 @@ impl World {
 /// Small files and few rows, so that everything that depends on size happens.
 pub(crate) fn settings() -> BuilderSettings {
     let mut settings = BuilderSettings::default();
+    settings.cells_threshold_rows = 40;
     settings.graph_threshold_rows = 40;
     settings.merge_fan = 2;
     settings.threads = 1;
     settings.memory_limit_bytes = 32 << 20;
     settings.longest_build = Duration::from_secs(600);
+    settings
+}
+
+/// What large splits may get, and the segments that they then have.
+pub(crate) const KINDS: [(ApproximateIndex, SegmentKind); 2] =
+    [(ApproximateIndex::Cells, SegmentKind::Cells), (ApproximateIndex::Graph, SegmentKind::Graph)];
+
+pub(crate) fn settings_for(kind: ApproximateIndex) -> BuilderSettings {
+    let mut settings = settings();
+    settings.approximate_index = kind;
     settings
 }
 

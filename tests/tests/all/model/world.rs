@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tarn_compact::{Builder, BuilderSettings, CompactError, GcOptions, Silent};
+use tarn_compact::{ApproximateIndex, Builder, BuilderSettings, CompactError, GcOptions, Silent};
 use tarn_model::{Index, Metric, ObjectKey, ReadToken};
-use tarn_search::{Consistency, Engine, EngineSettings, SearchError, SearchRequest, SearchResponse};
+use tarn_search::{
+    CacheState, ColdSettings, Consistency, Engine, EngineSettings, Hydration, SearchError, SearchRequest,
+    SearchResponse,
+};
 use tarn_segment::{Catalog, SegmentKind};
 use tarn_store::{Clock, Defined, Store, create_index, create_source, latest_manifest};
 use tarn_testkit::{
-    Answer, AtLeast, FaultStore, Faults, Faulty, Question, Reference, Scenario, Scope, Search, ShiftedClock,
+    Answer, AtLeast, FaultStore, Faults, Faulty, HintFault, Question, Reference, Scenario, Scope, Search, ShiftedClock,
     ShiftedStore, Step, Upload, check_exact, check_found, check_identical, recall,
 };
 use tarn_timeline::{AppendError, AppendOptions, Appended, GroupCommitter, PointBatch, Timeline, TimelineError};
@@ -20,8 +23,10 @@ use tempfile::TempDir;
 
 use super::ledger::{Entry, Ledger};
 
-/// Splits of this many rows get a graph; the largest splits of the scenarios have more.
-const GRAPH_THRESHOLD_ROWS: u64 = 60;
+/// Splits of this many rows get cells or a graph; the largest splits of the scenarios have more.
+const THRESHOLD_ROWS: u64 = 60;
+/// Rows of a cell.
+const ROWS_PER_CELL: usize = 10;
 /// Younger garbage is left alone. Readers and builders of the model test never take as long.
 const GRACE: Duration = Duration::from_secs(3_600);
 const LONGEST_BUILD: Duration = Duration::from_secs(1_800);
@@ -49,9 +54,11 @@ pub(crate) struct World {
     /// Requests fail now: operations may.
     failing: bool,
     tally: Tally,
-    /// Graphs of each index after the last build.
-    graphs_before: BTreeMap<usize, usize>,
-    cache: TempDir,
+    /// Segments with cells or a graph, of each index after the last build.
+    approximate_before: BTreeMap<usize, usize>,
+    /// What was found when a hint was spoiled last, by index.
+    hints: BTreeMap<usize, bytes::Bytes>,
+    starts: Starts,
     /// Where the store is, on disk.
     _directory: TempDir,
 }
@@ -64,43 +71,72 @@ struct Processes {
     engine: Engine,
 }
 
+/// What processes are started with.
+struct Starts {
+    cache: TempDir,
+    /// What large splits get: the next builder makes the first of them.
+    kinds: Vec<ApproximateIndex>,
+}
+
 /// What was done.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     steps: BTreeMap<&'static str, u64>,
     pub(crate) searches: u64,
     failed: u64,
-    /// Of indices with graphs; whether one answered is the planner's choice.
-    pub(crate) graph_queries: u64,
-    graph_recall_sum: f64,
+    /// Of approximate indices; whether cells or a graph answered is the planner's choice.
+    pub(crate) approximate_queries: u64,
+    recall_sum: f64,
     worst_recall: f64,
     /// Queries that did not find everything.
     pub(crate) misses: u64,
-    pub(crate) graphs: Graphs,
+    pub(crate) cold: Cold,
+    pub(crate) approximate_segments: ApproximateSegments,
 }
 
-/// What was seen of graph segments.
+/// What was seen of searches by processes that had just begun.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Graphs {
+pub(crate) struct Cold {
+    /// Searches.
+    pub(crate) searches: u64,
+    /// Segments that stayed where they were: ranges of their files were read.
+    pub(crate) by_ranges: u64,
+    /// Queries of approximate searches that read ranges, and what these found.
+    pub(crate) queries: u64,
+    recall_sum: f64,
+    /// Hints that were spoiled.
+    pub(crate) spoiled_hints: u64,
+}
+
+impl Cold {
+    /// Mean recall; 1 without any query.
+    pub(crate) fn recall(&self) -> f64 {
+        if self.queries == 0 { 1.0 } else { self.recall_sum / self.queries as f64 }
+    }
+}
+
+/// What was seen of segments with cells or a graph.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ApproximateSegments {
     /// The most in one index at once.
     pub(crate) at_once: usize,
-    /// Manifests in which a graph has dead rows.
+    /// Manifests in which one has dead rows.
     pub(crate) with_dead_rows: u64,
-    /// Builds after which an index had fewer graphs than before.
+    /// Builds after which an index had fewer than before.
     pub(crate) merges: u64,
 }
 
 impl Tally {
-    /// Mean recall of graph searches; 1 without any.
-    pub(crate) fn graph_recall(&self) -> f64 {
-        if self.graph_queries == 0 { 1.0 } else { self.graph_recall_sum / self.graph_queries as f64 }
+    /// Mean recall of approximate searches; 1 without any.
+    pub(crate) fn recall(&self) -> f64 {
+        if self.approximate_queries == 0 { 1.0 } else { self.recall_sum / self.approximate_queries as f64 }
     }
 
     fn add_recall(&mut self, recall: f64) {
-        self.worst_recall = if self.graph_queries == 0 { recall } else { self.worst_recall.min(recall) };
-        self.graph_queries += 1;
+        self.worst_recall = if self.approximate_queries == 0 { recall } else { self.worst_recall.min(recall) };
+        self.approximate_queries += 1;
         self.misses += u64::from(recall < 1.0);
-        self.graph_recall_sum += recall;
+        self.recall_sum += recall;
     }
 }
 
@@ -108,22 +144,29 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} searches answered, {} operations failed as they may, graph recall {:.4} (worst {:.2}, {} misses) over {} queries; \
-             {:?}; {:?}",
+            "{} searches answered, {} operations failed as they may, recall {:.4} (worst {:.2}, {} misses) over {} queries; \
+             {:?}; {:?}, recall {:.4}; {:?}",
             self.searches,
             self.failed,
-            self.graph_recall(),
+            self.recall(),
             self.worst_recall,
             self.misses,
-            self.graph_queries,
-            self.graphs,
+            self.approximate_queries,
+            self.approximate_segments,
+            self.cold,
+            self.cold.recall(),
             self.steps
         )
     }
 }
 
 impl World {
-    pub(crate) async fn new(scenario: Scenario, place: Where, seed: u64) -> Result<Self, String> {
+    pub(crate) async fn new(
+        scenario: Scenario,
+        place: Where,
+        kinds: &[ApproximateIndex],
+        seed: u64,
+    ) -> Result<Self, String> {
         let temporary = || TempDir::new().map_err(|error| error.to_string());
         let (directory, cache) = (temporary()?, temporary()?);
         let base = match place {
@@ -140,7 +183,8 @@ impl World {
             Arc::new(store)
         });
         define(&base, &scenario).await?;
-        let processes = Processes::start(&store, &scenario, &cache)?;
+        let mut starts = Starts { cache, kinds: kinds.to_vec() };
+        let processes = Processes::start(&store, &scenario, &mut starts)?;
         Ok(Self {
             truth: Timeline::open(base, Arc::clone(&scenario.source)),
             reference: Reference::new(Arc::clone(&scenario.source)),
@@ -154,8 +198,9 @@ impl World {
             keys: 0,
             failing: false,
             tally: Tally::default(),
-            graphs_before: BTreeMap::new(),
-            cache,
+            approximate_before: BTreeMap::new(),
+            hints: BTreeMap::new(),
+            starts,
             _directory: directory,
         })
     }
@@ -167,19 +212,19 @@ impl World {
         *self.tally.steps.entry(name(step)).or_default() += 1;
         self.perform_sound(step).await.map_err(|error| format!("{}: {error}", name(step)))?;
         if matches!(step, Step::Build(_) | Step::Run | Step::RunTwice) {
-            self.look_at_graphs().await?;
+            self.look_at_segments().await?;
         }
         Ok(())
     }
 
-    async fn look_at_graphs(&mut self) -> Result<(), String> {
+    async fn look_at_segments(&mut self) -> Result<(), String> {
         for (position, index) in self.scenario.indices.iter().enumerate().filter(|(_, i)| i.algorithm.hnsw.is_some()) {
-            let (graphs, with_dead_rows) = graphs_of(self.truth.store(), index).await?;
-            let seen = &mut self.tally.graphs;
-            seen.at_once = seen.at_once.max(graphs);
+            let (count, with_dead_rows) = approximate_segments_of(self.truth.store(), index).await?;
+            let seen = &mut self.tally.approximate_segments;
+            seen.at_once = seen.at_once.max(count);
             seen.with_dead_rows += u64::from(with_dead_rows);
-            let before = self.graphs_before.insert(position, graphs);
-            seen.merges += u64::from(before.is_some_and(|before| graphs > 0 && graphs < before));
+            let before = self.approximate_before.insert(position, count);
+            seen.merges += u64::from(before.is_some_and(|before| count > 0 && count < before));
         }
         Ok(())
     }
@@ -202,6 +247,7 @@ impl World {
             Step::Count(index) => self.count(*index).await,
             Step::Verify => self.verify().await,
             Step::LandLate => self.land_late().await,
+            Step::Hint(index, fault) => self.spoil_hint(*index, *fault).await,
             Step::Faulty(..) => Err("faults are not nested".to_owned()),
         }
     }
@@ -361,6 +407,35 @@ impl World {
     }
 }
 
+/// Hints.
+impl World {
+    /// Whatever becomes of a hint, answers stay what they are.
+    async fn spoil_hint(&mut self, index: usize, fault: HintFault) -> Result<(), String> {
+        let store = self.truth.store().clone();
+        let key = |index: usize| ObjectKey::Hint(self.scenario.indices[index].id.clone());
+        let read = |index: usize| {
+            let (store, key) = (store.clone(), key(index));
+            async move { store.get(&key).await.map_err(|error| error.to_string()) }
+        };
+        let Some(found) = read(index).await? else { return Ok(()) };
+        let other = read((index + 1) % self.scenario.indices.len()).await?;
+        let instead = match fault {
+            HintFault::Lost => None,
+            HintFault::Stale => Some(self.hints.get(&index).unwrap_or(&found).clone()),
+            HintFault::Cut => Some(found.slice(..found.len() / 2)),
+            HintFault::Foreign => other,
+        };
+        let spoiled = match instead {
+            Some(bytes) => store.overwrite(&key(index), bytes).await,
+            None => store.delete(&key(index)).await,
+        };
+        spoiled.map_err(|error| error.to_string())?;
+        self.tally.cold.spoiled_hints += 1;
+        self.hints.insert(index, found);
+        Ok(())
+    }
+}
+
 /// Builders.
 impl World {
     async fn fold(&mut self) -> Result<(), String> {
@@ -407,7 +482,7 @@ impl World {
     }
 
     async fn run_twice(&mut self) -> Result<(), String> {
-        let other = Processes::builder(&self.store, &self.cache)?;
+        let other = Processes::builder(&self.store, &mut self.starts)?;
         let (ours, theirs) = tokio::join!(self.processes.builder.run(), other.run());
         for summary in [ours, theirs] {
             let summary = summary.map_err(|error| error.to_string())?;
@@ -439,9 +514,9 @@ impl World {
 
     fn restart(&mut self, cold: bool) -> Result<(), String> {
         if cold {
-            self.cache = TempDir::new().map_err(|error| error.to_string())?;
+            self.starts.cache = TempDir::new().map_err(|error| error.to_string())?;
         }
-        self.processes = Processes::start(&self.store, &self.scenario, &self.cache)?;
+        self.processes = Processes::start(&self.store, &self.scenario, &mut self.starts)?;
         Ok(())
     }
 }
@@ -463,12 +538,23 @@ impl World {
         request.retrieve_vectors = search.vectors;
         request.attributes = search.attributes.clone();
         let id = &self.scenario.indices[search.index].id;
-        match self.processes.engine.search(id, request).await {
+        request.explain = search.cold;
+        let answer = if search.cold {
+            let cache = TempDir::new().map_err(|error| error.to_string())?;
+            let engine = Processes::beginner(&self.store, &cache)?;
+            engine.search(id, request).await
+        } else {
+            self.processes.engine.search(id, request).await
+        };
+        match answer {
             Ok(_) if search.at_least == AtLeast::Future => {
                 Err("answered with a version that does not exist".to_owned())
             }
             Ok(response) => {
                 self.tally.searches += 1;
+                let by_ranges = response.segments.iter().filter(|segment| segment.state == CacheState::Cold).count();
+                self.tally.cold.searches += u64::from(search.cold);
+                self.tally.cold.by_ranges += by_ranges as u64;
                 self.judge(search, &response).map_err(|error| {
                     format!(
                         "{error}\n  at version {}, generation {}, of {search:?}",
@@ -518,7 +604,12 @@ impl World {
             if index.algorithm.hnsw.is_some() && !search.exact {
                 let places = check_found(&question, &ranked, &found)?;
                 if search.k == 10 && !places.is_empty() {
-                    self.tally.add_recall(recall(&ranked, &places));
+                    let recall = recall(&ranked, &places);
+                    self.tally.add_recall(recall);
+                    if response.segments.iter().any(|segment| segment.state == CacheState::Cold) {
+                        self.tally.cold.queries += 1;
+                        self.tally.cold.recall_sum += recall;
+                    }
                 }
             } else if matches!(metric, Metric::L2 | Metric::InnerProduct | Metric::SparseJaccard) {
                 check_identical(&question, &ranked, &found)?;
@@ -542,25 +633,39 @@ impl World {
 }
 
 impl Processes {
-    fn start(store: &Store, scenario: &Scenario, cache: &TempDir) -> Result<Self, String> {
+    fn start(store: &Store, scenario: &Scenario, starts: &mut Starts) -> Result<Self, String> {
         let timeline = Timeline::open(store.clone(), Arc::clone(&scenario.source));
         let settings =
-            EngineSettings { cache_dir: cache.path().join("engine"), threads: 2, ..EngineSettings::default() };
+            EngineSettings { cache_dir: starts.cache.path().join("engine"), threads: 2, ..EngineSettings::default() };
         Ok(Self {
             committer: GroupCommitter::new(timeline.clone()),
             timeline,
-            builder: Self::builder(store, cache)?,
+            builder: Self::builder(store, starts)?,
             engine: Engine::new(store.clone(), settings).map_err(|error| error.to_string())?,
         })
     }
 
-    fn builder(store: &Store, cache: &TempDir) -> Result<Builder, String> {
+    /// An engine of a process that has just begun, far from the store. Files stay where they are whenever that answers.
+    fn beginner(store: &Store, cache: &TempDir) -> Result<Engine, String> {
+        let cold = ColdSettings { whole_bytes: 0, ..ColdSettings::default() };
+        let cache_dir = cache.path().join("engine");
+        let settings =
+            EngineSettings { cache_dir, threads: 2, cold, hydration: Hydration::Off, ..EngineSettings::default() };
+        Engine::new(store.without_local_files(), settings).map_err(|error| error.to_string())
+    }
+
+    fn builder(store: &Store, starts: &mut Starts) -> Result<Builder, String> {
         let mut settings = BuilderSettings::default();
-        settings.graph_threshold_rows = GRAPH_THRESHOLD_ROWS;
-        settings.cache_dir = Some(cache.path().join("builder"));
+        starts.kinds.rotate_left(1);
+        settings.approximate_index = starts.kinds.last().copied().unwrap_or_default();
+        settings.cells_threshold_rows = THRESHOLD_ROWS;
+        settings.graph_threshold_rows = THRESHOLD_ROWS;
+        settings.cache_dir = Some(starts.cache.path().join("builder"));
         settings.threads = 1;
         settings.longest_build = LONGEST_BUILD;
         settings.segment.calibration_queries = 20;
+        // Small, so that few rows have many: cold searches choose among them.
+        settings.segment.rows_per_cell = ROWS_PER_CELL;
         Builder::new(store.clone(), settings, Arc::new(Silent)).map_err(|error| error.to_string())
     }
 }
@@ -579,20 +684,21 @@ async fn define(store: &Store, scenario: &Scenario) -> Result<(), String> {
     Ok(())
 }
 
-/// How many graph segments the newest manifest has, and whether any of them has dead rows.
-async fn graphs_of(store: &Store, index: &Index) -> Result<(usize, bool), String> {
+/// How many segments of the newest manifest have cells or a graph, and whether any of them has dead rows.
+async fn approximate_segments_of(store: &Store, index: &Index) -> Result<(usize, bool), String> {
     let manifest = latest_manifest(store, &index.id, None).await.map_err(|error| error.to_string())?;
-    let (mut graphs, mut with_dead_rows) = (0, false);
+    let (mut count, mut with_dead_rows) = (0, false);
     for object in manifest.iter().flat_map(|manifest| &manifest.shards).filter_map(|shard| shard.catalog.as_ref()) {
         let key = ObjectKey::Catalog { index: index.id.clone(), id: object.id };
         let bytes = store.get(&key).await.map_err(|error| error.to_string())?.ok_or("a catalog is missing")?;
         let catalog = Catalog::decode(&key.render(), &bytes).map_err(|error| error.to_string())?;
-        for segment in catalog.segments.iter().filter(|segment| segment.kind == SegmentKind::Graph) {
-            graphs += 1;
+        let approximate = |kind| matches!(kind, SegmentKind::Cells | SegmentKind::Graph);
+        for segment in catalog.segments.iter().filter(|segment| approximate(segment.kind)) {
+            count += 1;
             with_dead_rows |= !segment.deleted.is_empty();
         }
     }
-    Ok((graphs, with_dead_rows))
+    Ok((count, with_dead_rows))
 }
 
 /// Whether the store explains the failure. Corruption never may be blamed on it.
@@ -616,5 +722,6 @@ fn name(step: &Step) -> &'static str {
         Step::Verify => "verify",
         Step::Faulty(..) => "faulty",
         Step::LandLate => "land late",
+        Step::Hint(..) => "spoil a hint",
     }
 }

@@ -7,6 +7,9 @@ use ulid::Ulid;
 
 use super::*;
 
+/// The kinds that hold one split.
+const APPROXIMATE: [SegmentKind; 2] = [SegmentKind::Cells, SegmentKind::Graph];
+
 fn split(name: &str) -> SplitKey {
     SplitKey(name.as_bytes().to_vec())
 }
@@ -32,10 +35,10 @@ fn segment(kind: SegmentKind, splits: &[(&str, u32)], dead: &[u32]) -> CatalogSe
     }
 }
 
-fn policy(graph_threshold: Option<u64>) -> PlanPolicy {
+fn policy(approximate_threshold: Option<u64>) -> PlanPolicy {
     PlanPolicy {
         merge: MergePolicy { fan: 4, dead_percent_max: 40, full: 1 << 40 },
-        graph_threshold,
+        approximate_threshold,
         row_bytes: 1000,
         rows_max: 100,
     }
@@ -70,15 +73,15 @@ fn check_nothing_is_lost(segments: &[CatalogSegment], new: &BTreeMap<SplitKey, u
     assert!(plan.new_rows.values().all(|bins| !bins.is_empty()));
 }
 
-fn plan(segments: &[CatalogSegment], new: &[(&str, u64)], graph_threshold: Option<u64>) -> ShardPlan {
+fn plan(segments: &[CatalogSegment], new: &[(&str, u64)], approximate_threshold: Option<u64>) -> ShardPlan {
     let new = new_rows(new);
-    let plan = plan_shard(segments.to_vec(), &new, &policy(graph_threshold));
+    let plan = plan_shard(segments.to_vec(), &new, &policy(approximate_threshold));
     check_nothing_is_lost(segments, &new, &plan);
     plan
 }
 
 fn bins(plan: &ShardPlan) -> Vec<(bool, u64)> {
-    plan.bins.iter().map(|bin| (bin.graph, bin.rows)).collect()
+    plan.bins.iter().map(|bin| (bin.approximate, bin.rows)).collect()
 }
 
 #[test]
@@ -95,9 +98,9 @@ fn a_segment_takes_no_more_rows_than_it_may() {
 }
 
 #[test]
-fn a_large_split_gets_a_graph_of_its_own() {
+fn a_large_split_gets_a_segment_of_its_own() {
     assert_eq!(bins(&plan(&[], &[("a", 60), ("b", 20), ("c", 30)], Some(50))), [(true, 60), (false, 50)]);
-    assert_eq!(bins(&plan(&[], &[("a", 60)], None)), [(false, 60)], "not without graphs");
+    assert_eq!(bins(&plan(&[], &[("a", 60)], None)), [(false, 60)], "not in an exact index");
 }
 
 #[test]
@@ -110,26 +113,43 @@ fn a_split_that_grew_through_flats_is_promoted_and_leaves_them() {
 }
 
 #[test]
-fn new_rows_of_a_split_with_a_graph_wait_in_a_flat_segment() {
-    let graph = [segment(SegmentKind::Graph, &[("a", 60)], &[3])];
-    let plan = plan(&graph, &[("a", 10)], Some(50));
-    assert_eq!(bins(&plan), [(false, 10)]);
-    assert_eq!(plan.keep.len(), 1);
+fn new_rows_of_a_split_with_a_segment_of_its_own_wait_in_a_flat_one() {
+    for kind in APPROXIMATE {
+        let alone = [segment(kind, &[("a", 60)], &[3])];
+        let plan = plan(&alone, &[("a", 10)], Some(50));
+        assert_eq!(bins(&plan), [(false, 10)]);
+        assert_eq!(plan.keep.len(), 1);
+    }
 }
 
 #[test]
-fn four_graphs_of_a_size_become_one() {
-    let graphs: Vec<CatalogSegment> = (0..3).map(|_| segment(SegmentKind::Graph, &[("a", 20)], &[])).collect();
-    assert_eq!(plan(&graphs, &[("a", 5)], Some(20)).keep.len(), 3);
-    assert_eq!(bins(&plan(&graphs, &[("a", 20)], Some(20))), [(true, 80)]);
+fn four_of_a_size_become_one_whatever_they_are() {
+    for kinds in
+        [[SegmentKind::Graph; 3], [SegmentKind::Cells; 3], [SegmentKind::Graph, SegmentKind::Cells, SegmentKind::Cells]]
+    {
+        let alone = kinds.map(|kind| segment(kind, &[("a", 20)], &[]));
+        assert_eq!(plan(&alone, &[("a", 5)], Some(20)).keep.len(), 3);
+        assert_eq!(bins(&plan(&alone, &[("a", 20)], Some(20))), [(true, 80)]);
+    }
 }
 
 #[test]
-fn a_graph_that_has_lost_most_rows_dissolves() {
+fn a_segment_of_one_split_is_not_packed_with_others() {
+    let flats = (0..3).map(|_| segment(SegmentKind::Flat, &[("b", 15)], &[]));
+    let all: Vec<CatalogSegment> = flats.chain(APPROXIMATE.map(|kind| segment(kind, &[("a", 15)], &[]))).collect();
+    let plan = plan(&all, &[("c", 15)], Some(20));
+    assert_eq!(bins(&plan), [(false, 60)]);
+    assert_eq!(plan.keep.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [3, 4]);
+}
+
+#[test]
+fn a_segment_of_one_split_that_has_lost_most_rows_dissolves() {
     let dead: Vec<u32> = (0..40).collect();
-    let plan = plan(&[segment(SegmentKind::Graph, &[("a", 60)], &dead)], &[], Some(50));
-    assert_eq!(bins(&plan), [(false, 20)]);
-    assert_eq!(plan.keep, Vec::new());
+    for kind in APPROXIMATE {
+        let plan = plan(&[segment(kind, &[("a", 60)], &dead)], &[], Some(50));
+        assert_eq!(bins(&plan), [(false, 20)]);
+        assert_eq!(plan.keep, Vec::new());
+    }
 }
 
 #[test]
