@@ -42,12 +42,16 @@ locals {
 
   builder_environment = {
     for key, size in { builder = var.functions.builder, gc = var.functions.gc } : key => {
-      # The rest is for the process itself and for graphs under construction.
+      # The rest is for the process itself and for segments under construction.
       TARN_BUILDER_MEMORY_MIB = tostring(floor(size.memory_mib * 0.6))
       TARN_BUILDER_TEMP_DIR   = "/tmp"
       # A quarter of /tmp each for copies of files and of deltas; the rest is for what is spilled and under construction.
       TARN_BUILDER_CACHE_MIB = tostring(floor(size.storage_mib / 4))
       TARN_BUILDER_SPOOL_MIB = tostring(floor(size.storage_mib / 4))
+      # What large splits get.
+      TARN_BUILDER_APPROXIMATE_INDEX = var.build.approximate_index
+      TARN_BUILDER_CELLS_THRESHOLD   = tostring(var.build.cells_threshold)
+      TARN_BUILDER_GRAPH_THRESHOLD   = tostring(var.build.graph_threshold)
     }
   }
 }

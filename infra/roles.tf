@@ -57,7 +57,7 @@ locals {
         Effect = "Allow"
         Action = local.put
         Resource = [for path in [
-          "sources/*/timeline/*", "sources/*/receipts/*", "drop-status/*", "drop-refused/*",
+          "sources/*/timeline/*", "drop-status/*", "drop-refused/*",
         ] : "${local.store_arn}${path}"]
       },
       {
@@ -104,7 +104,7 @@ locals {
         Action = local.put
         Resource = [for path in [
           "sources/*/checkpoints/*", "sources/*/checkpoint-data/*",
-          "indices/*/manifests/*", "indices/*/segments/*", "indices/*/catalogs/*", "indices/*/builds/*",
+          "indices/*/manifests/*", "indices/*/segments/*", "indices/*/catalogs/*", "indices/*/builds/*", "indices/*/hint",
         ] : "${local.store_arn}${path}"]
       },
       local.may_receive["build"],
@@ -118,10 +118,11 @@ locals {
         Resource = [for path in ["sources/*", "indices/*"] : "${local.store_arn}${path}"]
       },
       {
+        # Hints it writes anew where they are stale.
         Sid      = "Boundaries"
         Effect   = "Allow"
         Action   = ["s3:PutObject"]
-        Resource = [for path in ["sources/*/boundaries/*", "indices/*/boundaries/*"] : "${local.store_arn}${path}"]
+        Resource = [for path in ["sources/*/boundaries/*", "indices/*/boundaries/*", "indices/*/hint"] : "${local.store_arn}${path}"]
       },
       {
         # Not DeleteObjectVersion: what it deletes stays recoverable until the lifecycle ends it.

@@ -71,7 +71,7 @@ variable "kms" {
 }
 
 variable "retention" {
-  description = "Days to keep: files dropped and taken in, files refused, reports of drops, idempotency keys, replaced or deleted versions of objects, logs."
+  description = "Days to keep: files dropped and taken in, files refused, reports of drops, idempotency keys of uploads, replaced or deleted versions of objects, logs."
   type = object({
     drop_days       = optional(number, 14)
     refused_days    = optional(number, 90)
@@ -89,14 +89,10 @@ variable "retention" {
   }
 
   validation {
-    condition     = var.retention.status_days > var.retention.drop_days
-    error_message = "retention.status_days: more than drop_days; what became of a file must outlive the file."
-  }
-
-  validation {
-    # A dead letter may be redriven for as long as its file can be read, and must find what was committed before.
-    condition     = var.retention.receipt_days > var.retention.drop_days + var.retention.noncurrent_days
-    error_message = "retention.receipt_days: more than drop_days and noncurrent_days together; a file that is taken in late must not be committed twice."
+    # A dead letter may be redriven for as long as its file can be read, as a version at least, and must find the receipts of the
+    # chunks that were committed before: they lie with the file's status. `receipt_days` is for uploads over HTTP alone.
+    condition     = var.retention.status_days > var.retention.drop_days + var.retention.noncurrent_days
+    error_message = "retention.status_days: more than drop_days and noncurrent_days together; a file that is taken in late must not be committed twice."
   }
 
   validation {
@@ -259,12 +255,15 @@ variable "domain" {
 # --- Building -----------------------------------------------------------------------------------------------------------
 
 variable "build" {
-  description = "When the builder runs: `debounce_s` after the first new delta, and on `schedule` whatever happened; `fan_out` tasks of the state machine at once. `large_schedule` starts the state machine. An empty schedule is none."
+  description = "When the builder runs: `debounce_s` after the first new delta, and on `schedule` whatever happened; `fan_out` tasks of the state machine at once. `large_schedule` starts the state machine. An empty schedule is none. What large splits of indices with HNSW parameters get is `approximate_index`: `cells` from `cells_threshold` rows on, or a `graph` from `graph_threshold` rows on."
   type = object({
-    debounce_s     = optional(number, 60)
-    schedule       = optional(string, "rate(15 minutes)")
-    fan_out        = optional(number, 5)
-    large_schedule = optional(string, "")
+    debounce_s        = optional(number, 60)
+    schedule          = optional(string, "rate(15 minutes)")
+    fan_out           = optional(number, 5)
+    large_schedule    = optional(string, "")
+    approximate_index = optional(string, "cells")
+    cells_threshold   = optional(number, 20000)
+    graph_threshold   = optional(number, 50000)
   })
   default  = {}
   nullable = false
@@ -282,6 +281,16 @@ variable "build" {
   validation {
     condition     = var.build.fan_out >= 1 && var.build.fan_out <= 1000
     error_message = "build.fan_out: 1 to 1000."
+  }
+
+  validation {
+    condition     = contains(["cells", "graph"], var.build.approximate_index)
+    error_message = "build.approximate_index: cells or graph."
+  }
+
+  validation {
+    condition     = alltrue([for rows in [var.build.cells_threshold, var.build.graph_threshold] : rows >= 1 && floor(rows) == rows])
+    error_message = "build.cells_threshold and build.graph_threshold: whole rows, at least 1."
   }
 }
 

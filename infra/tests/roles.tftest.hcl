@@ -132,13 +132,13 @@ run "each_writer_writes_its_own" {
         "sources/*/source.json", "sources/*/deleted.json", "sources/*/timeline/*", "sources/*/receipts/*",
         "indices/*/index.json", "indices/*/deleted.json", "drop/*",
       ])
-      ingest_drop = sort(["sources/*/timeline/*", "sources/*/receipts/*", "drop-status/*", "drop-refused/*"])
+      ingest_drop = sort(["sources/*/timeline/*", "drop-status/*", "drop-refused/*"])
       query       = []
       builder = sort([
         "sources/*/checkpoints/*", "sources/*/checkpoint-data/*",
-        "indices/*/manifests/*", "indices/*/segments/*", "indices/*/catalogs/*", "indices/*/builds/*",
+        "indices/*/manifests/*", "indices/*/segments/*", "indices/*/catalogs/*", "indices/*/builds/*", "indices/*/hint",
       ])
-      gc = sort(["sources/*/boundaries/*", "indices/*/boundaries/*"])
+      gc = sort(["sources/*/boundaries/*", "indices/*/boundaries/*", "indices/*/hint"])
     })
     error_message = "a function may write elsewhere than the contract says"
   }

@@ -68,10 +68,28 @@ run "status_sooner_than_file" {
   variables { retention = { drop_days = 30, status_days = 30 } }
 }
 
-run "receipts_sooner_than_file" {
+# The receipts of a file's chunks go with its status, and its versions may be read for some days more.
+run "receipts_of_chunks_sooner_than_file" {
   command         = plan
   expect_failures = [var.retention]
-  variables { retention = { receipt_days = 21 } }
+  variables { retention = { drop_days = 30, noncurrent_days = 10, status_days = 40 } }
+}
+
+run "receipts_of_uploads_have_nothing_to_do_with_files" {
+  command = plan
+  variables { retention = { receipt_days = 1 } }
+}
+
+run "an_index_of_no_kind" {
+  command         = plan
+  expect_failures = [var.build]
+  variables { build = { approximate_index = "tree" } }
+}
+
+run "half_a_row" {
+  command         = plan
+  expect_failures = [var.build]
+  variables { build = { cells_threshold = 0.5 } }
 }
 
 run "tiny_leaves" {

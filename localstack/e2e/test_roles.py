@@ -35,6 +35,7 @@ SOURCE = objects(
 INDEX = objects(
     "indices/probe/1.0",
     "index.json", "deleted.json", "manifests/x.json", "segments/x.seg", "catalogs/x.arrow", "builds/x/000000.json", "boundaries/x.json",
+    "hint",
 )  # fmt: skip
 KEY, REFUSED, STATUS = "auth/keys/probe.json", "drop-refused/probe/1.0/x/a.csv", "drop-status/probe/1.0/x.json"
 # Below drop/ and no dropped file's key: the deployed function leaves it where it is.
@@ -68,7 +69,7 @@ ALLOWED: dict[str, dict[str, set[str]]] = {
     "ingest_drop": {
         "get": SOURCE | {DROP, STATUS, REFUSED},
         "get-version": {DROP},
-        "put": objects("sources/probe/1.0", "timeline/000/1.parquet", "receipts/x.json") | {STATUS, REFUSED},
+        "put": objects("sources/probe/1.0", "timeline/000/1.parquet") | {STATUS, REFUSED},
         "put-parts": {"sources/probe/1.0/timeline/000/1.parquet", STATUS, REFUSED},
         "delete": {DROP},
         "bucket": {"list"},
@@ -78,14 +79,14 @@ ALLOWED: dict[str, dict[str, set[str]]] = {
     "builder": {
         "get": SOURCE | INDEX,
         "put": objects("sources/probe/1.0", "checkpoints/x.json", "checkpoint-data/x.parquet")
-        | objects("indices/probe/1.0", "manifests/x.json", "segments/x.seg", "catalogs/x.arrow", "builds/x/000000.json"),
+        | objects("indices/probe/1.0", "manifests/x.json", "segments/x.seg", "catalogs/x.arrow", "builds/x/000000.json", "hint"),
         "put-parts": {"indices/probe/1.0/segments/x.seg"},
         "bucket": {"list"},
         "receive": {"build"},
     },
     "gc": {
         "get": SOURCE | INDEX,
-        "put": {"sources/probe/1.0/boundaries/x.json", "indices/probe/1.0/boundaries/x.json"},
+        "put": {"sources/probe/1.0/boundaries/x.json", "indices/probe/1.0/boundaries/x.json", "indices/probe/1.0/hint"},
         "delete": SOURCE | INDEX,
         "bucket": {"list"},
     },

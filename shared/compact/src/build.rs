@@ -23,6 +23,7 @@ use tarn_store::{StoreError, latest_checkpoint, latest_manifest, load_index, loa
 
 use crate::context::Context;
 use crate::error::CompactError;
+use crate::hint;
 use crate::outcome::{BuildOutcome, Status};
 use crate::publish::{Begun, Publication, publish_manifest};
 
@@ -40,6 +41,9 @@ pub(crate) async fn build(context: &Arc<Context>, id: &IndexId) -> Result<BuildO
     };
     let target = Target { from_generation: checkpoint.generation, watermark: checkpoint.watermark.clone() };
     let Some(order) = order(context, begun, &index, previous.as_ref(), target, 1) else {
+        if let Some(newest) = &previous {
+            hint::mend(context, &source, newest).await;
+        }
         return Ok(outcome(Status::UpToDate, previous.as_ref(), 0, 0));
     };
     let context = Arc::clone(context);
@@ -158,7 +162,10 @@ impl Step {
         };
         check_rows(&self.index, &self.checkpoint, &manifest)?;
         match publish_manifest(&self.context, self.begun, &manifest, previous).await? {
-            Publication::Ours => Ok(outcome(Status::Published, Some(&manifest), written, carried)),
+            Publication::Ours => {
+                hint::write(&self.context, &self.source, &manifest).await;
+                Ok(outcome(Status::Published, Some(&manifest), written, carried))
+            }
             Publication::LostRace => {
                 let newest = latest_manifest(&self.context.store, &self.index.id, None).await?;
                 Ok(outcome(Status::LostRace, newest.as_ref(), written, carried))

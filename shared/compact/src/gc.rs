@@ -24,6 +24,9 @@
 //! than the grace period (`collectors-do-not-linger`): so a slow collector does not take what has been created since under
 //! a name that was free again.
 //!
+//! **The hint** of an index goes with the index, before its definition. That of a living one is kept, and written anew when it is
+//! no copy of the newest manifest: a bucket that was copied has other ETags, and a builder may have died before it wrote one.
+//!
 //! Owns `named-objects-are-kept`. Losing a race against another collector deletes nothing and is no error.
 
 mod inventory;
@@ -35,17 +38,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use tarn_model::{Boundary, DataSourceId, FORMAT, ObjectKey};
-use tarn_store::{Created, latest_index_boundary, latest_source_boundary, load_index};
+use tarn_model::{Boundary, DataSourceId, FORMAT, Index, Manifest, ObjectKey};
+use tarn_store::{Created, latest_index_boundary, latest_source_boundary, load_index, load_source};
 use tarn_timeline::MIN_COLLECTION_GRACE;
 
 use crate::context::Context;
 use crate::error::CompactError;
+use crate::hint;
 use crate::outcome::{Garbage, GcReport};
 use crate::progress::Stage;
 use crate::publish::to_json;
 use crate::settings::GcOptions;
-use inventory::Inventory;
+use inventory::{Inventory, Objects};
 use plan::{IndexPlan, Limits, OwnerGarbage, plan_deleted, plan_index, plan_source};
 
 /// Deletes under way at once.
@@ -83,6 +87,9 @@ pub(crate) async fn collect(context: &Arc<Context>, options: &GcOptions) -> Resu
             IndexPlan::default()
         });
         indices.entry(index.data_source.clone()).or_default().push(plan);
+        if !options.dry_run {
+            mend_hint(context, &index, objects).await?;
+        }
     }
     for (id, objects) in &inventory.sources {
         let over = indices.remove(id).unwrap_or_default();
@@ -108,6 +115,23 @@ pub(crate) async fn collect(context: &Arc<Context>, options: &GcOptions) -> Resu
         sweep(context, garbage, options, &patience, &mut report).await?;
     }
     Ok(report)
+}
+
+/// Writes the hint of a living index anew, unless it is a copy of the newest manifest of the listing.
+async fn mend_hint(context: &Context, index: &Index, objects: &Objects) -> Result<(), CompactError> {
+    let Some((&generation, root)) = objects.roots.last_key_value() else { return Ok(()) };
+    if let Some(hint) = hint::read(context, &index.id).await
+        && hint.is_of(&root.key, root.e_tag.as_deref())
+    {
+        return Ok(());
+    }
+    let Some(source) = load_source(&context.store, &index.data_source).await? else { return Ok(()) };
+    let Some(bytes) = context.store.get(&root.key).await? else { return Ok(()) };
+    // What is wrong with a manifest is for those who need it to say.
+    if let Ok(manifest) = Manifest::parse(&root.key.render(), &bytes, &index.id, generation) {
+        hint::write(context, &source, &manifest).await;
+    }
+    Ok(())
 }
 
 /// `collectors-do-not-linger`: a plan is carried out within the grace period after its listing, or not at all. What

@@ -1,7 +1,8 @@
 //! Publishing: the last step of a fold or a build, and the only one that changes what readers see.
 //!
 //! Order: data objects, then catalogs, then the root, which is created if absent at generation + 1. Whoever creates it
-//! first wins. A loser has lost nothing but work: its objects are garbage, and the winner's root is at least as new.
+//! first wins. A loser has lost nothing but work: its objects are garbage, and the winner's root is at least as new. After a
+//! manifest comes the hint of it (see `hint`), on which nothing depends.
 //!
 //! `zombies-do-not-publish`: create-if-absent forgets an id once garbage collection has deleted it, so a builder that
 //! slept may create a generation that has long been. It re-reads the boundary after the put and takes a generation at or

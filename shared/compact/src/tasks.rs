@@ -35,10 +35,11 @@ use tarn_model::{Corrupt, DataSourceId, FORMAT, Index, IndexId, Manifest, Object
 use tarn_store::{Created, latest_manifest, list_indices, list_sources, load_source};
 use ulid::Ulid;
 
-use crate::build::{BuildOrder, PartResult, Step, Target, order, outcome};
+use crate::build::{BuildOrder, PartResult, Step, Target, definitions, order, outcome};
 use crate::checkpoint;
 use crate::context::Context;
 use crate::error::CompactError;
+use crate::hint;
 use crate::outcome::{BuildOutcome, RunItem, RunSummary, Status};
 use crate::publish::{Begun, Publication, stands, to_json};
 use budget::Budget;
@@ -347,6 +348,9 @@ async fn published_before(context: &Context, order: &BuildOrder) -> Result<Optio
     let Some(bytes) = context.store.get(&key).await? else { return Ok(None) };
     let manifest = Manifest::parse(&key.render(), &bytes, &order.index, generation)?;
     if manifest.commit_id == order.commit_id && stands(context, &order.index, generation).await? == Publication::Ours {
+        // Whoever published it may not have come so far.
+        let (_, source) = definitions(context, &order.index).await?;
+        hint::mend(context, &source, &manifest).await;
         return Ok(Some(outcome(Status::Published, Some(&manifest), 0, 0)));
     }
     let newest = latest_manifest(&context.store, &order.index, None).await?;

@@ -89,6 +89,7 @@ impl Contents {
                 Some(ObjectKey::Checkpoint { .. }) => "checkpoints",
                 Some(ObjectKey::CheckpointData { .. }) => "checkpoint data (Parquet)",
                 Some(ObjectKey::Manifest { .. }) => "manifests",
+                Some(ObjectKey::Hint(_)) => "hints",
                 Some(ObjectKey::Catalog { .. }) => "catalogs (Arrow)",
                 Some(ObjectKey::Segment { .. }) => "segments",
                 _ => "other",

@@ -14,6 +14,7 @@ pub(super) struct Item {
     pub(super) key: ObjectKey,
     pub(super) bytes: u64,
     pub(super) modified_ms: i64,
+    pub(super) e_tag: Option<String>,
 }
 
 /// The objects of one data source or index, each kind in ascending order of number.
@@ -21,6 +22,7 @@ pub(super) struct Item {
 pub(super) struct Objects {
     pub(super) definition: Option<Item>,
     pub(super) marker: Option<Item>,
+    pub(super) hint: Option<Item>,
     /// Checkpoints or manifests.
     pub(super) roots: BTreeMap<u64, Item>,
     /// Data files; or catalogs, segments, and what tasks of a build leave for each other.
@@ -31,7 +33,7 @@ pub(super) struct Objects {
 }
 
 impl Objects {
-    /// Everything but definition and marker.
+    /// Everything but definition, marker and hint.
     pub(super) fn contents(&self) -> impl Iterator<Item = &Item> {
         let numbered = self.roots.values().chain(self.deltas.values());
         numbered.chain(&self.data).chain(&self.receipts).chain(self.boundaries.values())
@@ -63,7 +65,8 @@ impl Inventory {
             self.foreign += 1;
             return;
         };
-        let item = Item { key: key.clone(), bytes: listed.bytes, modified_ms: listed.modified_ms };
+        let Listed { bytes, modified_ms, e_tag, .. } = listed;
+        let item = Item { key: key.clone(), bytes, modified_ms, e_tag };
         let (sources, indices) = (&mut self.sources, &mut self.indices);
         match key {
             ObjectKey::Source(id) => sources.entry(id).or_default().definition = Some(item),
@@ -81,6 +84,7 @@ impl Inventory {
             }
             ObjectKey::Index(id) => indices.entry(id).or_default().definition = Some(item),
             ObjectKey::IndexDeleted(id) => indices.entry(id).or_default().marker = Some(item),
+            ObjectKey::Hint(id) => indices.entry(id).or_default().hint = Some(item),
             ObjectKey::Manifest { index, generation } => {
                 indices.entry(index).or_default().roots.insert(generation, item);
             }

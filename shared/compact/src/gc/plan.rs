@@ -155,8 +155,11 @@ pub(super) fn plan_deleted(owner: &str, objects: &Objects, limits: &Limits) -> O
     };
     let deleted = objects.marker.is_some();
     // With a marker nothing of it can be in use. Without a definition only what is old is taken, as for any orphan.
-    let contents = objects.contents().filter(|item| deleted || limits.is_old(item));
-    let mut doomed: Vec<Doomed> = objects.definition.iter().map(|item| Doomed::new(item, why)).collect();
+    let may_go = |item: &&Item| deleted || limits.is_old(item);
+    let contents = objects.contents().filter(may_go);
+    // No reader finds a hint without finding the index.
+    let mut doomed: Vec<Doomed> = objects.hint.iter().filter(may_go).map(|item| Doomed::new(item, why)).collect();
+    doomed.extend(objects.definition.iter().map(|item| Doomed::new(item, why)));
     doomed.extend(contents.map(|item| Doomed::new(item, why)));
     // The marker keeps the name from being taken again until everything else is gone.
     doomed.extend(objects.marker.iter().map(|item| Doomed::new(item, why)));

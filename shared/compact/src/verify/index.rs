@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use tarn_model::{Corrupt, DataSource, Index, Manifest, ObjectKey};
+use tarn_model::{Corrupt, DataSource, Hint, Index, Manifest, ObjectKey};
 use tarn_segment::{CatalogSegment, Segment};
 use tarn_store::{latest_index_boundary, load_source};
 use tarn_timeline::row_attributes;
@@ -39,13 +39,43 @@ pub(super) async fn verify(
         .collect();
     generations.sort_unstable();
     let newest = generations.last().copied();
+    let mut newest_manifest = None;
     let placement = Arc::new(Placement::new(&source, &index));
     for generation in generations {
         let of = IndexOf { index: &index, source: &source, placement: &placement };
         let Some((manifest, segments)) = of.objects(findings, generation).await? else { continue };
         if Some(generation) == newest {
             of.content(findings, &manifest, segments, checkpoints).await?;
+            newest_manifest = Some(manifest);
         }
+    }
+    if listed.contains_key(&ObjectKey::Hint(index.id.clone()).render()) {
+        hint(findings, &index, &source, newest_manifest.as_ref()).await?;
+    }
+    Ok(())
+}
+
+/// A hint that is stale is no fault; one that cannot be read is, and one that is no copy of what it says. `newest`: the newest
+/// manifest, when it is sound.
+async fn hint(
+    findings: &mut Findings,
+    index: &Index,
+    source: &DataSource,
+    newest: Option<&Manifest>,
+) -> Result<(), CompactError> {
+    let key = ObjectKey::Hint(index.id.clone());
+    let name = key.render();
+    let Some(bytes) = findings.context.store.get(&key).await? else { return Ok(()) };
+    findings.count(bytes.len() as u64);
+    let parsed = Hint::parse(&name, &bytes, &index.id).map_err(Into::into);
+    let Some(hint) = findings.take(&name, parsed)? else { return Ok(()) };
+    if hint.data_source != *source {
+        findings.problem(&name, format!("hints-agree-with-manifests: its definition of {} is another", source.id));
+    }
+    if newest.is_some_and(|newest| newest.generation == hint.manifest.generation && *newest != hint.manifest) {
+        let generation = hint.manifest.generation;
+        findings
+            .problem(&name, format!("hints-agree-with-manifests: its manifest of generation {generation} is another"));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ mod common;
 mod crash;
 mod fold;
 mod gc;
+mod hint;
 mod races;
 mod tasks;
 mod verify;

@@ -48,7 +48,12 @@ async fn a_flipped_bit_in_an_object_of_any_kind_is_found_and_named() {
         kinds.insert(kind.clone());
         let sound = world.store.get(&key).await.expect("read").expect("there").to_vec();
         // JSON tolerates a changed space; its roots are damaged where it matters.
-        let at = if object.path.ends_with(".json") {
+        let at = if matches!(key, ObjectKey::Hint(_)) {
+            // One of another generation is stale, and no fault.
+            let text = String::from_utf8(sound.clone()).expect("text");
+            let places = [("rows", 1), ("vectorDimension\":", 17), ("\"bytes\":\"", 12)];
+            places.map(|(what, offset)| text.find(what).expect(what) + offset).to_vec()
+        } else if object.path.ends_with(".json") {
             let text = String::from_utf8(sound.clone()).expect("text");
             vec![text.find("\"rows\"").expect("rows") + 2, text.find("\"generation\"").expect("a generation") + 14]
         } else {
@@ -79,7 +84,11 @@ async fn a_missing_object_of_any_kind_is_found() {
         // The newest root is what says that there is something to miss.
         let skip = matches!(
             key,
-            ObjectKey::Source(_) | ObjectKey::Index(_) | ObjectKey::Checkpoint { .. } | ObjectKey::Manifest { .. }
+            ObjectKey::Source(_)
+                | ObjectKey::Index(_)
+                | ObjectKey::Checkpoint { .. }
+                | ObjectKey::Manifest { .. }
+                | ObjectKey::Hint(_)
         );
         if skip || matches!(key, ObjectKey::Delta { sequence: 3, .. }) {
             continue;
