@@ -1,10 +1,11 @@
-//! The recall of graph searches, at a size at which graphs are used, by way of uploads and builds as users do them.
+//! The recall of approximate searches, at a size at which cells and graphs are used, by way of uploads and builds as users do
+//! them.
 
 use std::sync::Arc;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tarn_compact::{Builder, BuilderSettings, Silent};
+use tarn_compact::{ApproximateIndex, Builder, BuilderSettings, Silent};
 use tarn_model::{
     AttributeType, AttributeValue, Attributes, DataPoint, DataSource, DataSourceId, HnswParams, Index, IndexAlgorithm,
     IndexId, Metric, Update, Vector, VectorKind,
@@ -57,7 +58,7 @@ fn definitions(metric: Metric) -> (Arc<DataSource>, Index) {
         sharders: Default::default(),
     };
     let index = Index {
-        id: IndexId { name: "graph".into(), version: "1".into() },
+        id: IndexId { name: "approximate".into(), version: "1".into() },
         data_source: source.id.clone(),
         algorithm: IndexAlgorithm { metric, hnsw: Some(HnswParams { m: 16, ef_construction: 100, ef_search: 10 }) },
         id_attributes: ["id".to_owned()].into(),
@@ -92,7 +93,7 @@ async fn recall(
     found_of_all as f64 / (queries.len() * K as usize) as f64
 }
 
-async fn a_graph_finds_the_neighbours(metric: Metric) {
+async fn the_neighbours_are_found(kind: ApproximateIndex, metric: Metric) {
     let mut points = Points::new(7);
     let (source, index) = definitions(metric);
     let store = Store::memory();
@@ -102,6 +103,8 @@ async fn a_graph_finds_the_neighbours(metric: Metric) {
     let mut reference = Reference::new(Arc::clone(&source));
     let directory = tempfile::tempdir().expect("a directory");
     let mut settings = BuilderSettings::default();
+    settings.approximate_index = kind;
+    settings.cells_threshold_rows = 1_000;
     settings.graph_threshold_rows = 1_000;
     settings.threads = 1;
     settings.cache_dir = Some(directory.path().join("builder"));
@@ -109,7 +112,7 @@ async fn a_graph_finds_the_neighbours(metric: Metric) {
     let cache_dir = directory.path().join("engine");
     let engine = Engine::new(store, EngineSettings { cache_dir, threads: 1, ..Default::default() }).expect("an engine");
 
-    // First everything; then every fifth point goes and every seventh moves, so that graphs have holes and company.
+    // First everything; then every fifth point goes and every seventh moves, so that segments have holes and company.
     let first: Vec<Update> = (0..POINTS).map(|id| points.upsert(id)).collect();
     let second: Vec<Update> = (0..POINTS)
         .filter_map(|id| match (id % 5, id % 7) {
@@ -129,25 +132,40 @@ async fn a_graph_finds_the_neighbours(metric: Metric) {
         let by_default = recall(&engine, &index, &reference, &queries, |_| {}).await;
         let exactly = recall(&engine, &index, &reference, &queries, |request| request.exact = true).await;
         let hasty = recall(&engine, &index, &reference, &queries, |request| request.ef_search = Some(1)).await;
-        eprintln!("{metric:?}: recall@10 by default {by_default:.3}, with the least effort {hasty:.3}");
-        assert!(by_default >= 0.95, "{metric:?}: {by_default}");
-        assert!(exactly >= 1.0, "{metric:?}: {exactly}");
-        // Otherwise no graph was asked, and the first assertion says nothing.
-        assert!(hasty < by_default, "{metric:?}: the least effort finds {hasty} too");
+        eprintln!("{kind:?}, {metric:?}: recall@10 by default {by_default:.3}, with the least effort {hasty:.3}");
+        assert!(by_default >= 0.95, "{kind:?}, {metric:?}: {by_default}");
+        assert!(exactly >= 1.0, "{kind:?}, {metric:?}: {exactly}");
+        // Otherwise everything was scanned, and the first assertion says nothing.
+        assert!(hasty < by_default, "{kind:?}, {metric:?}: the least effort finds {hasty} too");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cells_by_l2_find_the_neighbours() {
+    the_neighbours_are_found(ApproximateIndex::Cells, Metric::L2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cells_by_inner_product_find_the_neighbours() {
+    the_neighbours_are_found(ApproximateIndex::Cells, Metric::InnerProduct).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cells_by_cosine_find_the_neighbours() {
+    the_neighbours_are_found(ApproximateIndex::Cells, Metric::Cosine).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn graphs_by_l2_find_the_neighbours() {
-    a_graph_finds_the_neighbours(Metric::L2).await;
+    the_neighbours_are_found(ApproximateIndex::Graph, Metric::L2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn graphs_by_inner_product_find_the_neighbours() {
-    a_graph_finds_the_neighbours(Metric::InnerProduct).await;
+    the_neighbours_are_found(ApproximateIndex::Graph, Metric::InnerProduct).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn graphs_by_cosine_find_the_neighbours() {
-    a_graph_finds_the_neighbours(Metric::Cosine).await;
+    the_neighbours_are_found(ApproximateIndex::Graph, Metric::Cosine).await;
 }
