@@ -109,7 +109,7 @@ pub(crate) fn updates(source: &DataSource, count: u32) -> Vec<Update> {
             ];
             let vector = match source.vector_kind {
                 VectorKind::Dense => Vector::Dense(dense(row, source.vector_dimension)),
-                VectorKind::Sparse => Vector::Sparse(SparseVector::from_pairs(sparse(row))),
+                VectorKind::Sparse => Vector::Sparse(SparseVector::from_pairs(sparse(row | 1))),
             };
             let attributes = permanent.into_iter().chain(others.map(|(name, value)| (name.to_owned(), value)));
             Update::Upsert(DataPoint { attributes: attributes.collect(), vector })
