@@ -4,6 +4,8 @@
 
 #[path = "segment/cells.rs"]
 mod cells;
+#[path = "segment/cold.rs"]
+mod cold;
 #[path = "segment/corruption.rs"]
 mod corruption;
 #[path = "segment/dense.rs"]

@@ -3,6 +3,9 @@
 //! The worth of something is the part of the neighbours that is expected in it; a plan reads what is worth more than `lambda`
 //! for each byte. A smaller `lambda` reads more and finds more. All of it depends on how many neighbours are wanted and on
 //! how many of the rows are allowed: with fewer, neighbours are farther away, in more cells.
+//!
+//! A step promises one standard error less than the mean that was measured, not two: what a plan reads too much every query
+//! pays for, and the promise is kept within ±0.01.
 
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +71,22 @@ impl ColdCalibration {
         Some((near.ln() * (1.0 - weight) + far.ln() * weight).exp())
     }
 
+    /// Whether it is made of numbers that plans can compute with; what is wrong otherwise.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let values = self.candidates.iter().chain(self.shares.iter().flat_map(|share| &share.values));
+        if let Some(x) = values.copied().find(|x| !x.is_finite()) {
+            return Err(format!("a value of {x}"));
+        }
+        if let Some(share) = self.shares.iter().find(|share| !(share.allowed > 0.0 && share.allowed <= 1.0)) {
+            return Err(format!("a share of {}", share.allowed));
+        }
+        let steps = self.shares.iter().flat_map(|share| &share.steps);
+        match steps.map(|step| step.lambda).find(|x| !(x.is_finite() && *x >= 0.0)) {
+            Some(x) => Err(format!("a byte that costs {x}")),
+            None => Ok(()),
+        }
+    }
+
     /// The least `lambda` that was measured.
     pub(crate) fn least_lambda(&self, share: f64) -> f64 {
         let (_, far, _) = self.between(share);
@@ -77,7 +96,7 @@ impl ColdCalibration {
     /// The measured shares around this one, and how far it is from the first to the second, by logarithms.
     fn between(&self, share: f64) -> (&ColdShare, &ColdShare, f64) {
         static NOTHING: ColdShare = ColdShare { allowed: 1.0, values: Vec::new(), steps: Vec::new() };
-        let at = self.shares.partition_point(|measured| f64::from(measured.allowed) >= share);
+        let at = self.shares.partition_point(|measured| f64::from(measured.allowed) > share);
         let far = self.shares.get(at).or(self.shares.last()).unwrap_or(&NOTHING);
         let near = at.checked_sub(1).and_then(|at| self.shares.get(at)).unwrap_or(far);
         let (from, to) = (f64::from(near.allowed).ln(), f64::from(far.allowed).ln());
@@ -90,13 +109,20 @@ impl ColdCalibration {
 impl ColdShare {
     /// Between two steps the misses are taken to follow `lambda` as a power of it.
     fn lambda(&self, recall: f32) -> Option<f64> {
-        let at = self.steps.iter().position(|step| step.recall.floor >= recall)?;
+        let at = self.steps.iter().position(|step| step.promise() >= recall)?;
         let reaches = self.steps[at];
         let Some(misses) = at.checked_sub(1).map(|at| self.steps[at]) else { return Some(reaches.lambda) };
         let miss = |recall: f32| f64::from((1.0 - recall).max(1e-4)).ln();
-        let (from, to) = (miss(misses.recall.floor), miss(reaches.recall.floor));
+        let (from, to) = (miss(misses.promise()), miss(reaches.promise()));
         let part = if from > to { ((from - miss(recall)) / (from - to)).clamp(0.0, 1.0) } else { 1.0 };
         Some((misses.lambda.ln() * (1.0 - part) + reaches.lambda.ln() * part).exp())
+    }
+}
+
+impl ColdStep {
+    /// The recall to count on: one standard error below the mean.
+    pub(crate) fn promise(&self) -> f32 {
+        0.5 * (self.recall.mean + self.recall.floor)
     }
 }
 
@@ -178,7 +204,10 @@ mod tests {
     use super::*;
 
     fn share(allowed: f32, steps: &[(f64, f32)]) -> ColdShare {
-        let step = |&(lambda, floor): &(f64, f32)| ColdStep { lambda, recall: Recall { mean: floor + 0.01, floor } };
+        let step = |&(lambda, recall): &(f64, f32)| {
+            let recall = Recall { mean: recall + 0.01, floor: recall - 0.01 };
+            ColdStep { lambda, recall }
+        };
         ColdShare { allowed, values: vec![0.4, 0.2, 0.1], steps: steps.iter().map(step).collect() }
     }
 
@@ -186,16 +215,36 @@ mod tests {
     fn lambda_is_the_largest_that_reaches_the_recall() {
         let shares = vec![share(1.0, &[(8e-7, 0.8), (4e-7, 0.9), (1e-7, 0.975)]), share(0.01, &[(1e-8, 0.9)])];
         let calibration = ColdCalibration { k: 10, candidates: Vec::new(), shares };
-        assert_eq!(calibration.lambda(0.7, 1.0), Some(8e-7));
         let near = |lambda: Option<f64>, want: f64| lambda.is_some_and(|lambda| (lambda / want - 1.0).abs() < 1e-3);
-        assert!(near(calibration.lambda(0.9, 1.0), 4e-7));
+        assert!(near(calibration.lambda(0.899_999, 1.0), 4e-7));
+        assert!(near(calibration.lambda(0.7, 1.0), 8e-7));
         // Half as many misses on half the way, by logarithms.
         assert!(near(calibration.lambda(0.95, 1.0), 2e-7));
         assert_eq!(calibration.lambda(0.99, 1.0), None);
-        assert!(near(calibration.lambda(0.9, 0.01), 1e-8));
-        assert!(near(calibration.lambda(0.9, 0.1), (4e-7f64 * 1e-8).sqrt()));
+        assert!(near(calibration.lambda(0.899_999, 0.01), 1e-8));
+        assert!(near(calibration.lambda(0.899_999, 0.1), (4e-7f64 * 1e-8).sqrt()));
         assert_eq!((calibration.lambda(0.95, 0.1), calibration.lambda(0.5, 0.004)), (None, None));
         assert_eq!(ColdCalibration::default().lambda(0.0, 1.0), None);
+    }
+
+    #[test]
+    fn numbers_that_no_plan_can_compute_with_are_refused() {
+        let good = ColdCalibration { k: 10, candidates: vec![1.0, 0.5], shares: vec![share(1.0, &[(8e-7, 0.8)])] };
+        good.check().unwrap();
+        let mut bad = good.clone();
+        bad.candidates[1] = f32::INFINITY;
+        assert!(bad.check().is_err());
+        let mut bad = good.clone();
+        bad.shares[0].values[0] = f32::NAN;
+        assert!(bad.check().is_err());
+        let mut bad = good.clone();
+        bad.shares[0].allowed = 0.0;
+        assert!(bad.check().is_err());
+        for lambda in [-1e-9, f64::INFINITY, f64::NAN] {
+            let mut bad = good.clone();
+            bad.shares[0].steps[0].lambda = lambda;
+            assert!(bad.check().is_err(), "{lambda}");
+        }
     }
 
     #[test]

@@ -90,13 +90,13 @@ impl RowChoice<'_> {
         if rows.is_empty() || (self.all && stretches <= self.most) || self.lambda <= 0.0 {
             return self.covering(&rows);
         }
-        let chosen = self.worthwhile(candidates, &rows, 0.0);
+        let chosen = self.worthwhile(candidates, &rows, false);
         // An answer of fewer than `k` rows is none: the first `k` of each query are then worth any number of bytes.
         let enough = |rows: &&[(f32, u32)]| {
             let found = rows.iter().filter(|(_, row)| holds(&chosen, *row)).count();
             found >= self.k.min(rows.len())
         };
-        if candidates.iter().all(enough) { chosen } else { self.worthwhile(candidates, &rows, 1.0) }
+        if candidates.iter().all(enough) { chosen } else { self.worthwhile(candidates, &rows, true) }
     }
 
     fn covering(&self, rows: &[u32]) -> Vec<Range<u32>> {
@@ -104,8 +104,11 @@ impl RowChoice<'_> {
         runs.into_iter().map(|run| rows[run.start]..rows[run.end - 1] + 1).collect()
     }
 
-    fn worthwhile(&self, candidates: &[&[(f32, u32)]], rows: &[u32], first: f64) -> Vec<Range<u32>> {
+    fn worthwhile(&self, candidates: &[&[(f32, u32)]], rows: &[u32], force: bool) -> Vec<Range<u32>> {
         let cost = self.lambda * self.row_bytes as f64;
+        // More than it costs to read everything between the candidates.
+        let span = rows.last().zip(rows.first()).map_or(0.0, |(last, first)| f64::from(last - first) + 1.0);
+        let first = if force { 1.0 + cost * span } else { 0.0 };
         let mut hope = vec![0.0; rows.len()];
         for candidates in candidates {
             for (place, (_, row)) in candidates.iter().enumerate() {
@@ -146,7 +149,8 @@ mod tests {
     #[test]
     fn rows_that_are_worth_their_bytes_are_read() {
         let candidates: &[(f32, u32)] = &[(9.0, 10), (8.0, 12), (7.0, 500), (6.0, 900)];
-        assert_eq!(choice(1e-5, 4, false).rows(&[candidates]), [10..13, 500..501, 900..901]);
+        assert_eq!(choice(1e-5, 4, false).rows(&[candidates]), [10..11, 12..13, 500..501, 900..901]);
+        assert_eq!(choice(1e-5, 3, false).rows(&[candidates]), [10..13, 500..501, 900..901]);
         assert_eq!(choice(1e-5, 1, false).rows(&[candidates]), std::iter::once(10..13).collect::<Vec<_>>());
         // The gap of one row is not worth it, but a range is free.
         assert_eq!(choice(1e-3, 4, false).rows(&[candidates]), [10..11, 12..13, 500..501]);
@@ -155,7 +159,7 @@ mod tests {
         assert_eq!(choice(1.0, 4, false).rows(&[candidates]), [10..11, 12..13]);
         assert_eq!(choice(1.0, 1, false).rows(&[candidates]), std::iter::once(10..13).collect::<Vec<_>>());
         assert_eq!(choice(1e-5, 4, false).rows(&[&[], &[]]), []);
-        assert_eq!(choice(0.0, 2, false).rows(&[candidates]), [10..501, 900..901]);
+        assert_eq!(choice(0.0, 2, false).rows(&[candidates]), [10..13, 500..901]);
     }
 
     #[test]

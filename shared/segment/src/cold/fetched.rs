@@ -41,20 +41,17 @@ impl FetchedCells {
         self.state().bytes
     }
 
-    /// Cells that it holds.
-    pub(super) fn cells(&self) -> Vec<u32> {
-        self.state().cells.keys().copied().collect()
-    }
-
-    /// The bytes of a cell, which counts as a use.
-    pub(super) fn get(&self, cell: u32) -> Option<Bytes> {
+    /// The cells that are wanted, as far as they are here, which counts as a use.
+    pub(super) fn get_all(&self, wanted: impl Fn(u32) -> bool) -> HashMap<u32, Bytes> {
         let mut state = self.state();
         state.now += 1;
         let now = state.now;
-        state.cells.get_mut(&cell).map(|held| {
+        let held = state.cells.iter_mut().filter(|(cell, _)| wanted(**cell));
+        held.map(|(&cell, held)| {
             held.used = now;
-            held.bytes.clone()
+            (cell, held.bytes.clone())
         })
+        .collect()
     }
 
     /// Keeps verified cells.
@@ -106,12 +103,13 @@ mod tests {
             fetched.keep(std::iter::once((cell, [cell as u8; 100].as_slice())));
         }
         assert_eq!(fetched.bytes(), 900);
-        assert_eq!(fetched.get(0).unwrap().as_ref(), [0; 100]);
+        let get = |cell| fetched.get_all(|other| other == cell).remove(&cell);
+        assert_eq!(get(0).unwrap().as_ref(), [0; 100]);
         fetched.keep([(9, [9u8; 100].as_slice()), (10, [10; 100].as_slice()), (10, [10; 100].as_slice())].into_iter());
         assert!(fetched.bytes() <= 1000);
-        assert!(fetched.get(0).is_some() && fetched.get(1).is_none() && fetched.get(10).is_some());
+        assert!(get(0).is_some() && get(1).is_none() && get(10).is_some());
         let nothing = FetchedCells::new(0);
         nothing.keep(std::iter::once((1, [1u8; 10].as_slice())));
-        assert_eq!((nothing.bytes(), nothing.cells().len()), (0, 0));
+        assert_eq!((nothing.bytes(), nothing.get_all(|_| true).len()), (0, 0));
     }
 }

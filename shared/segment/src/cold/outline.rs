@@ -8,7 +8,7 @@ use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use tarn_model::{AttributeType, Corrupt, Metric, ObjectRef};
+use tarn_model::{AttributeType, Corrupt, Metric, ObjectRef, limits};
 
 use super::calibration::ColdCalibration;
 use super::fetched::FetchedCells;
@@ -59,7 +59,10 @@ impl Outline {
 
         let meta: Meta = blocks.json(BlockKind::Meta)?;
         let layout = meta.slot_bytes.and_then(|bytes| SlotLayout::new(meta.dimension, bytes));
-        let fits = meta.kind == SegmentKind::Cells && !meta.metric.is_sparse() && meta.rows <= i32::MAX as u32;
+        let fits = meta.kind == SegmentKind::Cells
+            && !meta.metric.is_sparse()
+            && (1..=limits::DENSE_DIMENSION).contains(&meta.dimension)
+            && meta.rows <= i32::MAX as u32;
         let (Some(slots), true) = (layout, fits) else {
             return Err(blocks.corrupt(BlockKind::Meta, "a segment of cells", format!("{meta:?}")));
         };
@@ -77,12 +80,16 @@ impl Outline {
         let (directory, centroids) = (blocks.get(BlockKind::Cells)?, blocks.get(BlockKind::CellCentroids)?);
         let map = Map::read(&directory, centroids, codes.end - codes.start, meta.metric, meta.dimension, meta.rows)
             .map_err(|(kind, found)| blocks.corrupt(kind, "valid contents", found))?;
+        let calibration: CellsCalibration = blocks.json(BlockKind::CellCalibration)?;
+        for measured in &calibration.cold {
+            measured.check().map_err(|found| blocks.corrupt(BlockKind::CellCalibration, "finite numbers", found))?;
+        }
         Ok(Self {
             name: name.to_owned(),
             schema: columns.schema(),
             types: columns.columns.iter().map(|column| column.attribute_type).collect(),
             columns,
-            calibration: blocks.json(BlockKind::CellCalibration)?,
+            calibration,
             map,
             slots,
             attributes,

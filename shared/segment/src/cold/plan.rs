@@ -40,10 +40,20 @@ impl Default for ColdBudget {
     }
 }
 
+impl ColdBudget {
+    /// For searches with a filter, whose neighbours lie in more cells: with more ranges a plan reads fewer bytes between
+    /// them.
+    pub fn filtered() -> Self {
+        Self { cell_ranges_max: 16, row_ranges_max: ROW_RANGES, bytes_max: 12 << 20 }
+    }
+}
+
 /// Rows are read with what cells leave of the bytes, which is at least this part of all.
 const BYTES_FOR_ROWS: u64 = 8;
 /// How much dearer a byte becomes when a plan would read too many.
 const DEARER: f64 = 1.3;
+/// A cell at hand is scanned when it is worth so much less than what must be paid to read one.
+const AT_HAND: f64 = 1.0 / 4.0;
 
 /// The cells that some queries look into. Made by [`Outline::plan_cells`][super::Outline::plan_cells].
 #[derive(Debug)]
@@ -130,7 +140,7 @@ pub(super) fn plan_cells(
             let ranges = budget.cell_ranges_max >= CELL_RANGES && budget.row_ranges_max >= ROW_RANGES;
             match measured.filter(|_| ranges).and_then(|measured| Some((measured, measured.lambda(recall, share)?))) {
                 Some((measured, lambda)) => {
-                    plan.by_worth(measured, lambda, &allowed, fetched);
+                    plan.by_worth(measured, lambda, fetched);
                     true
                 }
                 None => false,
@@ -145,10 +155,13 @@ pub(super) fn plan_cells(
 
 impl CellPlan {
     /// The cells that are worth their bytes, to all queries together. Whatever is at hand costs nothing and is scanned, too.
-    fn by_worth(&mut self, measured: &ColdCalibration, lambda: f64, allowed: &Allowed, fetched: &FetchedCells) {
+    fn by_worth(&mut self, measured: &ColdCalibration, lambda: f64, fetched: &FetchedCells) {
         let outline = Arc::clone(&self.outline);
         let (map, directory) = (&outline.map, &outline.map.directory);
-        let by_cell = allowed_by_cell(&directory.first_rows, allowed, self.bits.is_none());
+        let by_cell = match &self.bits {
+            Some(bits) => bits.counts(&directory.first_rows),
+            None => directory.entries.iter().map(|entry| entry.rows).collect(),
+        };
         let values = measured.values(self.allowed as f64 / f64::from(outline.meta.rows));
         let mut worth = vec![0.0; map.count()];
         let mut ranked = Vec::with_capacity(self.queries.len());
@@ -158,13 +171,11 @@ impl CellPlan {
             add_worth(values, &of_query, &by_cell, &mut worth);
             ranked.push(of_query);
         }
-        for cell in fetched.cells() {
-            if worth.get(cell as usize).is_some_and(|worth| *worth > 0.0)
-                && let Some(bytes) = fetched.get(cell)
-            {
-                self.held.insert(cell, bytes);
-            }
-        }
+        self.held = fetched.get_all(|cell| {
+            let Some(worth) = worth.get(cell as usize) else { return false };
+            let range = directory.range(cell as usize);
+            *worth > AT_HAND * lambda * (range.end - range.start) as f64
+        });
         let held = &self.held;
         let is_held = |cell: usize| held.contains_key(&(cell as u32));
         let bytes_max = self.budget.bytes_max - self.budget.bytes_max / BYTES_FOR_ROWS;
@@ -177,7 +188,7 @@ impl CellPlan {
                 break runs;
             }
             capped = true;
-            cell_lambda = (cell_lambda * DEARER).max(f64::MIN_POSITIVE);
+            cell_lambda = (cell_lambda * DEARER).max(1e-15);
         };
         self.capped = capped;
         self.lambda = lambda;
@@ -208,13 +219,8 @@ impl CellPlan {
         }
         missing.sort_unstable();
         missing.dedup();
-        missing.retain(|&cell| match fetched.get(cell) {
-            Some(bytes) => {
-                self.held.insert(cell, bytes);
-                false
-            }
-            None => true,
-        });
+        self.held = fetched.get_all(|cell| missing.binary_search(&cell).is_ok());
+        missing.retain(|cell| !self.held.contains_key(cell));
         let start = |cell: u32| directory.range(cell as usize).start;
         let end = |cell: u32| directory.range(cell as usize).end;
         let runs = covering_runs(&missing, self.budget.cell_ranges_max, |a, b| start(b) - end(a));
@@ -322,49 +328,4 @@ fn choose_rows(mut choice: RowChoice<'_>, queries: &[Found], bytes_max: u64) -> 
         runs = choice.rows(&candidates);
     }
     runs
-}
-
-/// How many rows of each cell are allowed.
-fn allowed_by_cell(first_rows: &[u32], allowed: &Allowed, all: bool) -> Vec<u32> {
-    let cells = first_rows.windows(2);
-    if all {
-        return cells.map(|rows| rows[1] - rows[0]).collect();
-    }
-    let mut counts = Vec::with_capacity(first_rows.len());
-    let mut at = 0;
-    for rows in cells {
-        let mut count = 0;
-        while let Some(run) = allowed.runs.get(at) {
-            if run.start >= rows[1] {
-                break;
-            }
-            count += run.end.min(rows[1]) - run.start.max(rows[0]);
-            if run.end > rows[1] {
-                break;
-            }
-            at += 1;
-        }
-        counts.push(count);
-    }
-    counts
-}
-
-#[cfg(test)]
-mod tests {
-    use roaring::RoaringBitmap;
-
-    use super::*;
-
-    #[test]
-    fn allowed_rows_are_counted_by_cell() {
-        let first_rows = [0, 10, 11, 30, 64, 100];
-        let all = 0..100;
-        let some: RoaringBitmap = [0, 9, 10, 11, 12, 13, 29, 30, 31, 99].into_iter().collect();
-        let rows = Rows { ranges: std::slice::from_ref(&all), matches: Some(&some), ..Rows::default() };
-        assert_eq!(allowed_by_cell(&first_rows, &Allowed::resolve(&rows, 100), false), [2, 1, 4, 2, 1]);
-        let ranges = [5..12, 40..90];
-        let rows = Rows { ranges: &ranges, ..Rows::default() };
-        assert_eq!(allowed_by_cell(&first_rows, &Allowed::resolve(&rows, 100), false), [5, 1, 1, 24, 26]);
-        assert_eq!(allowed_by_cell(&first_rows, &Allowed::default(), true), [10, 1, 19, 34, 36]);
-    }
 }

@@ -26,19 +26,23 @@ use crate::topk::TopK;
 /// Neighbours.
 const K: usize = 10;
 /// Shares of the rows; those that leave fewer than `ROWS` are not measured.
-const SHARES: [f32; 5] = [1.0, 0.5, 0.1, 0.01, 0.001];
-const ROWS: f64 = 250.0;
+const SHARES: [f32; 4] = [1.0, 0.1, 0.01, 0.001];
+const ROWS: f64 = 100.0;
 /// Places of candidates that are measured, and cells that are scanned for them.
 const PLACES: usize = 64;
 const CANDIDATE_CELLS: usize = 160;
 /// A smaller chance is none.
 const CHANCE: f32 = 0.004;
-/// The ladder begins at what the cell of this rank is worth, and goes down by this factor.
-const FIRST_RANK: f64 = 40.0;
-const STEP: f64 = 1.6;
-const STEPS: usize = 14;
-/// A floor that no further step needs to raise.
-const ENOUGH: f32 = 0.99;
+/// The ladder begins at what the cell of this rank is worth, and goes down by this factor; that of a smaller share, for
+/// which fewer queries are asked, where the one before reached this recall.
+const FIRST_RANK: usize = 40;
+const STEP: f64 = 2.0;
+const STEPS: usize = 12;
+const SHARE_STEP: f64 = 2.5;
+const SHARE_QUERIES: usize = 100;
+const SHARE_FIRST: f32 = 0.8;
+/// A recall that no further step needs to raise.
+const ENOUGH: f32 = 0.98;
 /// What a slot has beside the vector, roughly.
 const RECORD_BYTES: u64 = 60;
 /// Seeds the choice of allowed rows.
@@ -90,6 +94,7 @@ impl Measured<'_> {
             place_of[row as usize] = place;
         }
         let mut calibration = ColdCalibration { k: K as u32, ..ColdCalibration::default() };
+        let mut first = None;
         for allowed in SHARES {
             if f64::from(allowed) * (self.order.len() as f64) < ROWS && allowed < 1.0 {
                 break;
@@ -99,7 +104,8 @@ impl Measured<'_> {
                 calibration.candidates = self.chances(&prepared, &share);
             }
             let values = self.values(&prepared, &share, &place_of);
-            let steps = self.steps(&prepared, &share, &values, &calibration.candidates);
+            let steps = self.steps(&prepared, &share, &values, &calibration.candidates, first);
+            first = steps.iter().find(|step| step.promise() >= SHARE_FIRST).map(|step| step.lambda);
             calibration.shares.push(ColdShare { allowed, values, steps });
         }
         vec![calibration]
@@ -187,7 +193,18 @@ impl Measured<'_> {
         descending(&values, &widths).into_iter().map(short).collect()
     }
 
-    fn steps(&self, prepared: &[Prepared<'_>], share: &Share, values: &[f32], chances: &[f32]) -> Vec<ColdStep> {
+    /// `first`: where to begin.
+    fn steps(
+        &self,
+        prepared: &[Prepared<'_>],
+        share: &Share,
+        values: &[f32],
+        chances: &[f32],
+        first: Option<f64>,
+    ) -> Vec<ColdStep> {
+        let asked = if first.is_some() { SHARE_QUERIES } else { prepared.len() };
+        let prepared = &prepared[..asked.min(prepared.len())];
+        let step = if first.is_some() { SHARE_STEP } else { STEP };
         let directory = &self.cells.map().directory;
         let one = [ColdShare { allowed: 1.0, values: values.to_vec(), steps: Vec::new() }];
         let measured = ColdCalibration { k: K as u32, candidates: Vec::new(), shares: one.to_vec() };
@@ -202,8 +219,8 @@ impl Measured<'_> {
         let count = share.by_cell.len();
         let code_bytes = directory.range(count - 1).end as f64;
         let bins = Bins::new(count);
-        let first = values[bins.find((FIRST_RANK as usize).min(count - 1))];
-        let mut lambda = f64::from(first).max(1e-6) / (code_bytes / count as f64);
+        let of_rank = f64::from(values[bins.find(FIRST_RANK.min(count - 1))]);
+        let mut lambda = first.unwrap_or(of_rank.max(1e-6) / (code_bytes / count as f64));
         let mut steps = Vec::new();
         while steps.len() < STEPS {
             lambda = short_f64(lambda);
@@ -215,12 +232,13 @@ impl Measured<'_> {
                 .collect();
             let recall = Recall::of(&found.iter().map(|(recall, _)| *recall).collect::<Vec<f32>>());
             let read = found.iter().map(|(_, bytes)| bytes).sum::<f64>() / found_of(found.len());
-            steps.push(ColdStep { lambda, recall });
+            let reached = ColdStep { lambda, recall };
+            steps.push(reached);
             // Whoever must read half of all codes had better have the file.
-            if recall.floor >= ENOUGH || 2.0 * read > code_bytes {
+            if reached.promise() >= ENOUGH || 2.0 * read > code_bytes {
                 break;
             }
-            lambda /= STEP;
+            lambda /= step;
         }
         steps
     }
