@@ -24,6 +24,6 @@ pub use reference::{Neighbour, Reference, Scope, distance, nearness};
 pub use scenario::Scenario;
 pub use shifted::{ShiftedClock, ShiftedStore};
 pub use shrink::shrink;
-pub use step::{AtLeast, Faulty, Generator, Search, Step, Upload};
+pub use step::{AtLeast, Faulty, Generator, HintFault, Search, Step, Upload};
 pub use stepped::SteppedClock;
 pub use weed::Weed;

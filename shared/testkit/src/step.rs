@@ -49,6 +49,21 @@ pub enum Step {
     Faulty(Faulty, Box<Step>),
     /// Puts that timed out reach the store after all.
     LandLate,
+    /// The hint of an index, which is a copy and commits nothing, is not what it was.
+    Hint(usize, HintFault),
+}
+
+/// What becomes of a hint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HintFault {
+    /// It is gone.
+    Lost,
+    /// An earlier one is back in its place.
+    Stale,
+    /// Only its first half is there.
+    Cut,
+    /// That of another index is in its place.
+    Foreign,
 }
 
 /// An upload.
@@ -96,6 +111,8 @@ pub struct Search {
     pub at_least: AtLeast,
     /// By brute force.
     pub exact: bool,
+    /// By a process that has just begun: it knows nothing and has no file.
+    pub cold: bool,
     /// With vectors.
     pub vectors: bool,
     /// Only these attributes.
@@ -152,7 +169,8 @@ impl<'a> Generator<'a> {
             945..960 => Step::Count(self.index()),
             960..962 => Step::Verify,
             962..990 => Step::Faulty(self.faulty(), Box::new(self.fallible())),
-            _ => Step::LandLate,
+            990..995 => Step::LandLate,
+            _ => Step::Hint(self.index(), self.hint_fault()),
         }
     }
 
@@ -175,6 +193,11 @@ impl<'a> Generator<'a> {
         } else {
             Faulty::Crash { after: self.rng.random_range(0..30), during: self.rng.random() }
         }
+    }
+
+    fn hint_fault(&mut self) -> HintFault {
+        use HintFault::{Cut, Foreign, Lost, Stale};
+        [Lost, Stale, Stale, Cut, Foreign][self.rng.random_range(0..5)]
     }
 
     fn index(&mut self) -> usize {
@@ -223,6 +246,7 @@ impl<'a> Generator<'a> {
             eventual,
             at_least,
             exact: self.rng.random_ratio(1, 6),
+            cold: self.rng.random_ratio(1, 5),
             vectors: self.rng.random_ratio(1, 3),
             attributes: self
                 .rng
