@@ -8,6 +8,7 @@
 //! | `TARN_LEAF_BYTES` | searches of more bytes of files than this are shared out among invocations; unset: none is |
 //! | `TARN_LEAVES_MAX` | most invocations that one search is shared out among; 64 unless set |
 //! | `TARN_LEAF_FUNCTION` | the function that is invoked for that; this one unless set |
+//! | `AWS_LAMBDA_FUNCTION_MEMORY_SIZE` | the function's memory in MB, for the price of an answer; set by Lambda |
 //! | `TARN_LOG` | what is logged |
 //! | `AWS_ENDPOINT_URL_LAMBDA`, `AWS_ENDPOINT_URL` | where Lambda is, unless it is where AWS has it |
 
@@ -22,6 +23,7 @@ pub(crate) struct Config {
     pub(crate) cache_bytes: Option<u64>,
     pub(crate) hydration: Hydration,
     pub(crate) scale_out: Option<ScaleOut>,
+    pub(crate) memory_mb: Option<u32>,
     /// Host and port of the runtime API.
     pub(crate) runtime_api: Option<String>,
 }
@@ -78,6 +80,7 @@ impl Config {
             store: variable("TARN_STORE").ok_or("TARN_STORE must name the store, as s3://bucket/prefix")?,
             cache_bytes: bytes("TARN_CACHE_BYTES")?,
             scale_out,
+            memory_mb: variable("AWS_LAMBDA_FUNCTION_MEMORY_SIZE").and_then(|text| text.parse().ok()),
             runtime_api: variable("AWS_LAMBDA_RUNTIME_API"),
         })
     }
@@ -99,6 +102,7 @@ mod tests {
         let config = read(&[STORE]).unwrap();
         assert_eq!((config.store.as_str(), config.cache_bytes, config.scale_out), ("s3://bucket", None, None));
         assert_eq!(read(&[STORE, ("TARN_CACHE_BYTES", "7")]).unwrap().cache_bytes, Some(7));
+        assert_eq!(read(&[STORE, ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "2048")]).unwrap().memory_mb, Some(2048));
         assert!(read(&[]).unwrap_err().contains("TARN_STORE"));
         assert_eq!(read(&[STORE]).unwrap().hydration, Hydration::Manual);
         assert_eq!(read(&[STORE, ("TARN_HYDRATION", "off")]).unwrap().hydration, Hydration::Off);

@@ -2,7 +2,6 @@
 //! an invocation carries.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tarn_api::gateway::PAYLOAD_BYTES;
@@ -104,12 +103,13 @@ fn too_large(bytes: usize, what: &str, most: usize) -> SearchError {
 
 /// Adds the answer to further queries.
 fn append(whole: &mut LeafAnswer, answer: LeafAnswer) {
-    let LeafAnswer { results, allowed, considered, timings, spent, segments } = answer;
+    let LeafAnswer { results, allowed, considered, timings, spent, leaves, segments } = answer;
     whole.results.extend(results);
     whole.allowed = whole.allowed.saturating_add(allowed);
     whole.considered = whole.considered.saturating_add(considered);
     whole.timings = whole.timings.then(&timings);
     whole.spent = whole.spent.then(&spent);
+    whole.leaves = whole.leaves.and(leaves);
     whole.segments.extend(segments);
 }
 
@@ -117,6 +117,7 @@ fn append(whole: &mut LeafAnswer, answer: LeafAnswer) {
 mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     use bytes::Bytes;
     use tarn_model::{AttributeValue, ReadToken};

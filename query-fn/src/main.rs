@@ -20,7 +20,7 @@ use lambda_http::{Error, LambdaEvent, lambda_runtime, service_fn};
 use serde_json::value::RawValue;
 use tarn_api::{ApiSettings, AppState, AuthMode, counted};
 use tarn_api_query::{QueryState, query_router};
-use tarn_search::{Engine, EngineSettings};
+use tarn_search::{Engine, EngineSettings, FunctionSize};
 use tarn_store::{Store, StoreOptions};
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -41,7 +41,11 @@ async fn main() -> Result<(), Error> {
     let engine = engine(&config, &store)?;
     let settings = ApiSettings { auth: AuthMode::Always, ..ApiSettings::default() };
     let app = AppState::with_requests(store.clone(), settings, Some(requests));
-    let (handler, responses) = Handler::new(query_router(QueryState::new(app, engine.clone())), engine.clone());
+    let mut state = QueryState::new(app, engine.clone());
+    if let Some(memory_mb) = config.memory_mb {
+        state = state.in_function(FunctionSize { memory_mb, arm: cfg!(target_arch = "aarch64") });
+    }
+    let (handler, responses) = Handler::new(query_router(state), engine.clone());
     let serving = lambda_runtime::run(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let handler = handler.clone();
         async move { handler.handle(event).await }

@@ -107,6 +107,9 @@ pub(crate) struct SearchArgs {
     /// The answer must include this write (the Tarn-Version of an upload)
     #[arg(long, value_name = "VERSION")]
     pub(crate) min_version: Option<String>,
+    /// Say how each segment was searched, what was asked of the store, and what that costs
+    #[arg(long)]
+    pub(crate) explain: bool,
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
+use tarn_api_query::{Circumstances, ReceiptDto};
 use tarn_model::{AttributeValue, CompareOp, DataSource, Filter, Index, ReadToken, Vector};
 use tarn_search::{Engine, EngineSettings, Found, Hydration, PointsRequest, SearchRequest};
 use tarn_store::Store;
@@ -14,7 +15,7 @@ use tarn_store::Store;
 use crate::args::{CacheArgs, Pair, SearchArgs};
 use crate::context::{self, Context, Opening};
 use crate::error::CliError;
-use crate::output::{Cell, DIM, HEADING, NAME, Report, Table, WARN, duration, value_text};
+use crate::output::{Cell, DIM, HEADING, NAME, Report, Table, WARN, bytes, count, counted, duration, value_text};
 use crate::value::{json_vector, parse_attributes, value_json, vector_json};
 
 /// Longest text of a vector file, in bytes: the most query vectors of the largest dimension fit.
@@ -45,6 +46,9 @@ struct SearchReport {
     version: ReadToken,
     generation: u64,
     seconds: f64,
+    /// With --explain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<ReceiptDto>,
     #[serde(skip)]
     titles: Vec<String>,
 }
@@ -97,9 +101,56 @@ impl Report for SearchReport {
         if self.coverage < 1.0 {
             writeln!(out, "{WARN}only {:.1} % of the points were considered{WARN:#}", self.coverage * 100.0)?;
         }
+        if let Some(receipt) = &self.receipt {
+            write_receipt(receipt, out)?;
+        }
         let seconds = Duration::from_secs_f64(self.seconds);
         writeln!(out, "{DIM}{}, generation {}, version {}{DIM:#}", duration(seconds), self.generation, self.version)
     }
+}
+
+fn write_receipt(receipt: &ReceiptDto, out: &mut String) -> std::fmt::Result {
+    let mut table = Table::new(["SEGMENT", "SHARD", ">ROWS", "CACHE", "PLAN"]);
+    for segment in &receipt.segments {
+        let plan = &segment.plan;
+        let numbers = [
+            plan.ef.map(|ef| format!("ef {ef}")),
+            plan.nprobe.map(|cells| counted(cells.into(), "cell", "cells")),
+            plan.rescored.map(|rows| format!("{} rescored", counted(rows.into(), "row", "rows"))),
+            plan.ranges.map(|ranges| counted(ranges.into(), "range", "ranges")),
+            plan.bytes.map(bytes),
+        ];
+        let plan = std::iter::once(plan.by.clone()).chain(numbers.into_iter().flatten()).collect::<Vec<_>>().join(", ");
+        table.row([
+            Cell::styled(segment.segment.as_deref().unwrap_or("updates that no build has taken in"), NAME),
+            segment.shard.as_deref().unwrap_or_default().into(),
+            count(segment.rows).into(),
+            segment.cache.as_str().into(),
+            plan.into(),
+        ]);
+    }
+    table.write(out)?;
+    let requests = &receipt.requests;
+    let kinds = [
+        (requests.get, "GET"),
+        (requests.head, "HEAD"),
+        (requests.list, "LIST"),
+        (requests.put, "PUT"),
+        (requests.delete, "DELETE"),
+        (requests.hedged, "asked twice"),
+    ];
+    let kinds = kinds.iter().filter(|(number, _)| *number > 0).map(|(number, kind)| format!("{number} {kind}"));
+    let mut asked = vec![counted(requests.total, "request", "requests")];
+    asked.extend(kinds);
+    asked.push(bytes(receipt.bytes));
+    asked.push(counted(receipt.round_trips.into(), "round trip", "round trips"));
+    let phases = receipt.milliseconds.phases().map(|(name, ms)| format!("{name} {ms:.1} ms"));
+    writeln!(out, "\n  {}", asked.join(", "))?;
+    writeln!(out, "  {}", phases.collect::<Vec<_>>().join(", "))?;
+    if receipt.dollars.total > 0.0 {
+        writeln!(out, "  about ${:.7}", receipt.dollars.total)?;
+    }
+    writeln!(out)
 }
 
 pub(super) async fn run(context: &Context, args: SearchArgs) -> Result<ExitCode, CliError> {
@@ -107,7 +158,8 @@ pub(super) async fn run(context: &Context, args: SearchArgs) -> Result<ExitCode,
     let id = args.index.index();
     let index = context::index(&store, &id).await?;
     let source = context::source(&store, &index.data_source).await?;
-    let clock = store.clock().clone();
+    let (store, _) = tarn_api::counted(&store);
+    let (clock, on_s3) = (store.clock().clone(), store.bucket().is_some());
     // The process ends with the answer; there is no later search to fetch files for.
     let engine = engine(store, &args.cache, Hydration::Off)?;
     let (titles, queries) = queries(&engine, &index, &source, &args).await?;
@@ -126,9 +178,13 @@ pub(super) async fn run(context: &Context, args: SearchArgs) -> Result<ExitCode,
     request.retrieve_vectors = args.vectors;
     request.min_version = args.min_version.as_deref().map(str::parse).transpose()?;
 
+    request.explain = args.explain;
+
     let started = clock.monotonic();
     let response = engine.search(&id, request).await?;
-    let seconds = clock.monotonic().saturating_sub(started).as_secs_f64();
+    let took = clock.monotonic().saturating_sub(started);
+    let circumstances = Circumstances { on_s3, function: None, took };
+    let receipt = args.explain.then(|| ReceiptDto::new(&response, circumstances));
     let results =
         response.results.into_iter().map(|found| found.into_iter().map(FoundReport::from).collect()).collect();
     context.out.show(&SearchReport {
@@ -136,7 +192,8 @@ pub(super) async fn run(context: &Context, args: SearchArgs) -> Result<ExitCode,
         coverage: response.coverage,
         version: response.version,
         generation: response.generation,
-        seconds,
+        seconds: took.as_secs_f64(),
+        receipt,
         titles,
     })?;
     Ok(ExitCode::SUCCESS)

@@ -1,6 +1,10 @@
 //! The shapes of bodies, for the OpenAPI document and for clients written in Rust. Searches are read and answered without
 //! these types (see `search`); tests hold the two together.
 
+mod receipt;
+
+pub use receipt::{Circumstances, DollarsDto, MillisecondsDto, PlanDto, ReceiptDto, RequestsDto, SegmentReceiptDto};
+
 use serde::{Deserialize, Serialize};
 use tarn_api::{AttributeDto, IndexDefinitionDto, NameVersionDto, VectorDto};
 use tarn_search::{IndexDescription, Point, SegmentDescription, ShardDescription, SplitDescription};
@@ -48,6 +52,9 @@ pub struct SearchQueryDto {
     /// Which attributes found points carry; absent: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attributes: Option<Vec<String>>,
+    /// Whether the first result carries a `receipt`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub explain: Option<bool>,
 }
 
 /// The neighbours of one query vector.
@@ -58,6 +65,10 @@ pub struct SearchResultDto {
     pub query_vector: VectorDto,
     /// Nearest first; equal distances by point id.
     pub nearest_data_points: Vec<FoundDataPointDto>,
+    /// Of the whole search. In its first result, if `explain` asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub receipt: Option<ReceiptDto>,
 }
 
 /// A found point.

@@ -13,8 +13,9 @@ mod search;
 mod state;
 
 pub use dto::{
-    FoundDataPointDto, IndexDescriptionDto, IndexInfoDto, PointDto, PointsDto, SearchQueryDto, SearchResultDto,
-    SegmentDescriptionDto, ShardDescriptionDto, SplitDescriptionDto,
+    Circumstances, DollarsDto, FoundDataPointDto, IndexDescriptionDto, IndexInfoDto, MillisecondsDto, PlanDto,
+    PointDto, PointsDto, ReceiptDto, RequestsDto, SearchQueryDto, SearchResultDto, SegmentDescriptionDto,
+    SegmentReceiptDto, ShardDescriptionDto, SplitDescriptionDto,
 };
 pub use openapi::openapi;
 pub use router::{query_router, serve_router};

@@ -4,6 +4,7 @@ mod answer;
 mod request;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -13,9 +14,9 @@ use axum::response::Response;
 use tarn_api::{ApiError, Caller, ErrorDto, MediaType, Resource, Scope, index_id, pairs};
 use tarn_model::{DataSource, Index, IndexId, SparseVector, Vector, VectorKind, WireVector, limits};
 use tarn_search::{Consistency, SearchRequest, SearchResponse};
-use tarn_store::RequestCounts;
+use tarn_store::Meter;
 
-use crate::dto::{IndexInfoDto, SearchQueryDto, SearchResultDto};
+use crate::dto::{Circumstances, IndexInfoDto, MillisecondsDto, ReceiptDto, SearchQueryDto, SearchResultDto};
 use crate::error::to_api;
 use crate::state::QueryState;
 
@@ -35,6 +36,9 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
     responses((status = 200, description = "One result per query vector", body = Vec<SearchResultDto>,
             headers(("Tarn-Coverage" = f64, description = "The fraction of the live rows that was considered"),
                 ("Tarn-Version" = String, description = "The version of the data source that the answer shows"),
+                ("Tarn-Generation" = u64, description = "Which build answered"),
+                ("Tarn-Requests" = u64, description = "Requests to the object store for this search"),
+                ("Tarn-Bytes" = u64, description = "Bytes that these brought"),
                 ("Server-Timing" = String, description = "Milliseconds by phase"))),
         (status = 400, body = ErrorDto), (status = 401, body = ErrorDto), (status = 403, body = ErrorDto),
         (status = 404, body = ErrorDto), (status = 409, description = "minVersion is ahead of the timeline", body = ErrorDto),
@@ -50,10 +54,14 @@ pub(crate) async fn search(
     let id = index_id(path)?;
     caller.require(Scope::Read, Resource::Index(&id))?;
     MediaType::require_json(&headers)?;
-    let (index, source) = state.engine().index(&id).await.map_err(to_api)?;
-    let body = state.app().read_body(body).await?;
-    let parsed = body.parse(true, move |body| request::parse(body.bytes(), &index, &source)).await?;
-    run(&state, &id, parsed).await
+    let began = state.now();
+    let searched = async {
+        let (index, source) = state.engine().index(&id).await.map_err(to_api)?;
+        let body = state.app().read_body(body).await?;
+        let parsed = body.parse(true, move |body| request::parse(body.bytes(), &index, &source)).await?;
+        run(&state, &id, parsed, began).await
+    };
+    Meter::new().scope(searched).await
 }
 
 /// Says what an index is and how many points it holds.
@@ -112,15 +120,19 @@ pub(crate) async fn probe(
     for (_, value) in pairs(query.as_deref()).into_iter().filter(|(name, _)| name.eq_ignore_ascii_case("k")) {
         k = value.parse().map_err(|_| ApiError::invalid("k must be a whole number"))?;
     }
-    let (index, source) = state.engine().index(&id).await.map_err(to_api)?;
-    let (vector, echo) = zero_vector(&source);
-    let queries = vec![vector];
-    let checked_k = u32::try_from(k.max(0)).unwrap_or(u32::MAX);
-    tarn_model::check_search(&source, &index, &Default::default(), &queries, checked_k)?;
-    let mut request = SearchRequest::new(queries, checked_k);
-    request.retrieve_vectors = true;
-    check_size(&request, &source)?;
-    run(&state, &id, request::Parsed { request, echo: vec![echo] }).await
+    let began = state.now();
+    let searched = async {
+        let (index, source) = state.engine().index(&id).await.map_err(to_api)?;
+        let (vector, echo) = zero_vector(&source);
+        let queries = vec![vector];
+        let checked_k = u32::try_from(k.max(0)).unwrap_or(u32::MAX);
+        tarn_model::check_search(&source, &index, &Default::default(), &queries, checked_k)?;
+        let mut request = SearchRequest::new(queries, checked_k);
+        request.retrieve_vectors = true;
+        check_size(&request, &source)?;
+        run(&state, &id, request::Parsed { request, echo: vec![echo] }, began).await
+    };
+    Meter::new().scope(searched).await
 }
 
 fn zero_vector(source: &DataSource) -> (Vector, WireVector) {
@@ -150,9 +162,10 @@ async fn info_of(state: &QueryState, index: &Arc<Index>, source: &Arc<DataSource
     })
 }
 
-async fn run(state: &QueryState, id: &IndexId, parsed: request::Parsed) -> Result<Response, ApiError> {
-    let before = state.app().requests().map(tarn_store::Requests::counts);
+/// Searches, under the meter that has noted what the request cost so far.
+async fn run(state: &QueryState, id: &IndexId, parsed: request::Parsed, began: Duration) -> Result<Response, ApiError> {
     let request::Parsed { request, echo } = parsed;
+    let explain = request.explain;
     let response = state.engine().search(id, request).await.map_err(to_api)?;
     for failure in &response.failures {
         // The answer's coverage tells the client; why, is for whoever runs this.
@@ -160,35 +173,31 @@ async fn run(state: &QueryState, id: &IndexId, parsed: request::Parsed) -> Resul
         tracing::warn!(index = %id, ?shards, rows, reason, "an answer leaves shards out");
     }
     state.app().metrics().search(echo.len() as u64);
-    let spent = state.app().requests().zip(before).map(|(requests, before)| requests.counts().since(&before));
-    let headers = headers(&response, spent)?;
-    answer::respond(response, echo, headers).await
+    let took = state.now().saturating_sub(began);
+    let (on_s3, function) = (state.engine().store().bucket().is_some(), state.function());
+    let receipt = explain.then(|| ReceiptDto::new(&response, Circumstances { on_s3, function, took }));
+    let counted = state.app().requests().is_some();
+    let headers = headers(&response, took, counted)?;
+    answer::respond(response, echo, receipt, headers).await
 }
 
-/// The totals of a search. Requests and bytes are those of the whole process while the search ran.
-fn headers(response: &SearchResponse, spent: Option<RequestCounts>) -> Result<HeaderMap, ApiError> {
-    let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
-    let timings = &response.timings;
-    let timing = format!(
-        "snapshot;dur={:.3}, search;dur={:.3}, fetch;dur={:.3}",
-        ms(timings.snapshot),
-        ms(timings.search),
-        ms(timings.fetch)
-    );
+/// The totals of a search. `counted`: whether the store counts what is asked of it.
+fn headers(response: &SearchResponse, took: Duration, counted: bool) -> Result<HeaderMap, ApiError> {
+    let milliseconds = MillisecondsDto::new(response, took);
+    let phases: Vec<String> = milliseconds.phases().map(|(name, ms)| format!("{name};dur={ms:.3}")).collect();
     let mut headers = HeaderMap::new();
     headers.insert(tarn_api::TARN_VERSION, tarn_api::version_header(&response.version)?);
     headers.insert(GENERATION, HeaderValue::from(response.generation));
-    for (name, text) in [(COVERAGE, response.coverage.to_string()), (SERVER_TIMING, timing)] {
+    for (name, text) in [(COVERAGE, response.coverage.to_string()), (SERVER_TIMING, phases.join(", "))] {
         let value = HeaderValue::from_str(&text).map_err(|error| {
             tracing::error!(%error, %name, "cannot be a header");
             ApiError::internal()
         })?;
         headers.insert(name, value);
     }
-    if let Some(spent) = spent {
-        let requests = spent.gets + spent.heads + spent.puts + spent.lists + spent.deletes;
-        headers.insert(REQUESTS, HeaderValue::from(requests));
-        headers.insert(BYTES, HeaderValue::from(spent.bytes_read));
+    if counted {
+        headers.insert(REQUESTS, HeaderValue::from(response.spent.requests.total()));
+        headers.insert(BYTES, HeaderValue::from(response.spent.requests.bytes_read));
     }
     Ok(headers)
 }

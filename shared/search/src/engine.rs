@@ -36,7 +36,7 @@ use crate::execute::{self, NamedFilter};
 use crate::filter::FilterCache;
 use crate::generation::Files;
 use crate::group::groups;
-use crate::leaf::{LeafAnswer, LeafRequest, LeafSearch, merge};
+use crate::leaf::{LeafAnswer, LeafRequest, LeafSearch, LeafWork, merge};
 use crate::open_files::OpenFiles;
 use crate::plan::{Origin, Part, Unit, plan};
 use crate::points::{self, PointsPage, PointsRequest};
@@ -251,9 +251,10 @@ impl Engine {
     /// See [`LeafSearch::search`].
     pub async fn search_leaf(&self, leaf: LeafRequest) -> Result<LeafAnswer, SearchError> {
         // Its own, also in the root's process: the root adds what the answer says.
-        let meter = Meter::new();
+        let (meter, began) = (Meter::new(), self.monotonic());
         let mut answer = meter.scope(self.search_leaf_metered(leaf)).await?;
         answer.spent = meter.spent();
+        answer.leaves = LeafWork { answers: 1, time: self.monotonic().saturating_sub(began) };
         Ok(answer)
     }
 
@@ -523,7 +524,7 @@ impl Engine {
 }
 
 fn respond(snapshot: &Snapshot, answer: LeafAnswer, failures: Vec<GroupFailure>) -> SearchResponse {
-    let LeafAnswer { results, allowed, considered, timings, spent, segments } = answer;
+    let LeafAnswer { results, allowed, considered, timings, spent, leaves, segments } = answer;
     SearchResponse {
         results: results.into_iter().map(|hits| hits.into_iter().map(|hit| hit.found).collect()).collect(),
         coverage: if allowed == 0 { 1.0 } else { considered as f64 / allowed as f64 },
@@ -532,6 +533,7 @@ fn respond(snapshot: &Snapshot, answer: LeafAnswer, failures: Vec<GroupFailure>)
         generation: snapshot.generation.number(),
         timings,
         spent,
+        leaves,
         segments,
     }
 }

@@ -81,8 +81,28 @@ pub struct LeafAnswer {
     pub timings: Timings,
     /// What was asked of the store.
     pub spent: Spent,
+    /// How long leaves worked, one time added to the other; and how often they were asked.
+    pub leaves: LeafWork,
     /// How each segment was searched, if the search wants to be told.
     pub segments: Vec<SegmentReceipt>,
+}
+
+/// What leaves did for an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeafWork {
+    /// Requests that leaves answered.
+    pub answers: u64,
+    /// How long these took, one added to the other.
+    pub time: Duration,
+}
+
+impl LeafWork {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { answers: self.answers + other.answers, time: self.time.saturating_add(other.time) }
+    }
 }
 
 /// A found point with its key, which gives points of equal distance an order.
@@ -201,6 +221,7 @@ pub(crate) fn merge(metric: Metric, k: usize, queries: usize, answers: Vec<LeafA
         merged.considered = merged.considered.saturating_add(answer.considered);
         merged.timings = merged.timings.longest(&answer.timings);
         merged.spent = merged.spent.beside(&answer.spent);
+        merged.leaves = merged.leaves.and(answer.leaves);
         merged.segments.extend(answer.segments);
         for (all, hits) in merged.results.iter_mut().zip(answer.results) {
             all.extend(hits);

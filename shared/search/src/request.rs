@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tarn_model::{AttributeValue, Attributes, Filter, ReadToken, Vector};
 use tarn_store::Spent;
 
+use crate::leaf::LeafWork;
 use crate::receipt::SegmentReceipt;
 use crate::wire;
 
@@ -101,6 +102,8 @@ pub struct SearchResponse {
     pub timings: Timings,
     /// What was asked of the store, by leaves too, as far as it counts: see [`tarn_store::Meter`].
     pub spent: Spent,
+    /// What leaves did.
+    pub leaves: LeafWork,
     /// How each segment was searched, if the search wants to be told.
     pub segments: Vec<SegmentReceipt>,
 }

@@ -11,7 +11,7 @@ use tarn_model::{AttributeValue, CompareOp, Filter, SparseVector, Vector};
 use tarn_store::Spent;
 use uuid::Uuid;
 
-use crate::leaf::{LeafAnswer, LeafHit};
+use crate::leaf::{LeafAnswer, LeafHit, LeafWork};
 use crate::receipt::SegmentReceipt;
 use crate::request::{Found, Timings};
 
@@ -256,6 +256,8 @@ struct WireAnswer {
     timings: Timings,
     #[serde(default)]
     spent: Spent,
+    #[serde(default)]
+    leaves: LeafWork,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     segments: Vec<SegmentReceipt>,
 }
@@ -284,16 +286,16 @@ impl Serialize for LeafAnswer {
             vector: hit.found.vector.as_ref().map(WireVector::from),
         };
         let results = self.results.iter().map(|hits| hits.iter().map(hit).collect()).collect();
-        let Self { allowed, considered, timings, spent, .. } = *self;
+        let Self { allowed, considered, timings, spent, leaves, .. } = *self;
         let segments = self.segments.clone();
-        WireAnswer { names, results, allowed, considered, timings, spent, segments }.serialize(serializer)
+        WireAnswer { names, results, allowed, considered, timings, spent, leaves, segments }.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for LeafAnswer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let answer = WireAnswer::deserialize(deserializer)?;
-        let WireAnswer { names, results, allowed, considered, timings, spent, segments } = answer;
+        let WireAnswer { names, results, allowed, considered, timings, spent, leaves, segments } = answer;
         let hit = |hit: WireHit| {
             if hit.values.len() != names.len() {
                 return Err(D::Error::custom(format!("{} values of {} attributes", hit.values.len(), names.len())));
@@ -308,7 +310,7 @@ impl<'de> Deserialize<'de> for LeafAnswer {
         };
         let results = results.into_iter().map(|hits| hits.into_iter().map(hit).collect::<Result<_, _>>());
         let results = results.collect::<Result<_, _>>()?;
-        Ok(Self { results, allowed, considered, timings, spent, segments })
+        Ok(Self { results, allowed, considered, timings, spent, leaves, segments })
     }
 }
 
@@ -368,6 +370,7 @@ mod tests {
             considered: 1,
             timings,
             spent,
+            leaves: LeafWork { answers: 2, time: Duration::from_nanos(7) },
             segments: plans.into_iter().map(segment).collect(),
         };
         assert_eq!(again(&answer), answer);

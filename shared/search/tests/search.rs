@@ -18,7 +18,11 @@ mod gate;
 mod hints;
 #[path = "search/leaves.rs"]
 mod leaves;
+#[path = "search/receipts.rs"]
+mod receipts;
 #[path = "search/selectivity.rs"]
 mod selectivity;
+#[path = "search/upsert.rs"]
+mod upsert;
 #[path = "search/world.rs"]
 mod world;

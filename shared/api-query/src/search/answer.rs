@@ -10,6 +10,8 @@ use tarn_api::json::Wire;
 use tarn_model::WireVector;
 use tarn_search::{Found, SearchResponse};
 
+use crate::dto::ReceiptDto;
+
 /// Answers with more found points than this are written on a thread where blocking is allowed.
 const WRITE_INLINE_POINTS: usize = 2_000;
 
@@ -17,13 +19,17 @@ const WRITE_INLINE_POINTS: usize = 2_000;
 struct ResultOf<'a> {
     query_vector: &'a WireVector,
     nearest: &'a [Found],
+    receipt: Option<&'a ReceiptDto>,
 }
 
 impl Serialize for ResultOf<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(2))?;
+        let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("queryVector", &Wire(self.query_vector))?;
         map.serialize_entry("nearestDataPoints", &Points(self.nearest))?;
+        if let Some(receipt) = self.receipt {
+            map.serialize_entry("receipt", receipt)?;
+        }
         map.end()
     }
 }
@@ -57,10 +63,11 @@ impl Serialize for Point<'_> {
 pub(super) async fn respond(
     response: SearchResponse,
     echo: Vec<WireVector>,
+    receipt: Option<ReceiptDto>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let points: usize = response.results.iter().map(Vec::len).sum();
-    let write = move || write(&response, &echo);
+    let write = move || write(&response, &echo, receipt.as_ref());
     let body = if points <= WRITE_INLINE_POINTS {
         write()?
     } else {
@@ -75,13 +82,16 @@ pub(super) async fn respond(
     Ok(answer)
 }
 
-fn write(response: &SearchResponse, echo: &[WireVector]) -> Result<Vec<u8>, ApiError> {
+fn write(response: &SearchResponse, echo: &[WireVector], receipt: Option<&ReceiptDto>) -> Result<Vec<u8>, ApiError> {
     if response.results.iter().flatten().any(|found| !found.distance.is_finite()) {
         tracing::error!("a distance is not finite");
         return Err(ApiError::internal());
     }
+    // The receipt is of all results; the first one carries it, so that the answer stays a list of results.
+    let receipts = std::iter::once(receipt).chain(std::iter::repeat(None));
+    let results = echo.iter().zip(&response.results).zip(receipts);
     let results: Vec<ResultOf<'_>> =
-        echo.iter().zip(&response.results).map(|(query_vector, nearest)| ResultOf { query_vector, nearest }).collect();
+        results.map(|((query_vector, nearest), receipt)| ResultOf { query_vector, nearest, receipt }).collect();
     serde_json::to_vec(&results).map_err(|error| {
         tracing::error!(%error, "cannot write an answer as JSON");
         ApiError::internal()

@@ -13,8 +13,8 @@ use tarn_model::{
 use tarn_search::{Consistency, SearchRequest};
 
 /// Specified, but not served.
-const NOT_SERVED: [&str; 10] =
-    ["asOf", "groupBy", "groupLimit", "queryIds", "context", "prioritize", "combine", "explain", "nprobe", "seed"];
+const NOT_SERVED: [&str; 9] =
+    ["asOf", "groupBy", "groupLimit", "queryIds", "context", "prioritize", "combine", "nprobe", "seed"];
 
 /// A search that fits its index.
 pub(super) struct Parsed {
@@ -35,6 +35,7 @@ struct Extras {
     deadline_ms: Option<f64>,
     attributes: Option<Vec<String>>,
     retrieve_vectors: Option<bool>,
+    explain: bool,
 }
 
 /// Parses and checks a search.
@@ -79,6 +80,7 @@ pub(super) fn parse(bytes: &[u8], index: &Index, source: &DataSource) -> Result<
         return Err(ApiError::invalid(format!("attributes: '{key}' is not an attribute of the data source")));
     }
     request.attributes = extras.attributes;
+    request.explain = extras.explain;
     Ok(Parsed { request, echo })
 }
 
@@ -125,6 +127,8 @@ fn read(bytes: &[u8], source: &DataSource) -> Result<(WireSearch, Extras), JsonE
             extras.deadline_ms = optional(r, |r| r.f64("deadlineMs"))?;
         } else if is("attributes") {
             extras.attributes = optional(r, read_keys)?;
+        } else if is("explain") {
+            extras.explain = optional(r, |r| r.boolean("explain"))?.unwrap_or_default();
         } else if NOT_SERVED.iter().any(|field| is(field)) {
             let start = r.position();
             if !r.null()? {

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use tarn_api_query::ReceiptDto;
+
 use crate::server::{Server, ids, point, query};
 
 async fn with(server: &Server, fields: Value) -> tarn_api_testkit::Answer {
@@ -110,9 +112,55 @@ async fn effort_deadline_and_attributes_can_be_set() {
 }
 
 #[tokio::test]
+async fn a_receipt_says_how_an_answer_came_about_and_its_totals_are_headers() {
+    let server = Server::with_points().await;
+    let mut vectors = query(10);
+    vectors["queryVectors"] = json!([vectors["queryVectors"][0], vectors["queryVectors"][0]]);
+    let ask = async |explain: Value| {
+        let mut search = vectors.clone();
+        search["explain"] = explain;
+        server.search("split/1", &search).await
+    };
+    let plain = server.search("split/1", &vectors).await;
+    for explain in [json!(false), Value::Null] {
+        assert_eq!(ask(explain).await.text(), plain.text(), "not a byte more unless it is asked for");
+    }
+    let answer = ask(json!(true)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let mut results = answer.json();
+    let receipt = results[0].as_object_mut().unwrap().remove("receipt").unwrap();
+    assert_eq!(results, plain.json(), "the same answer");
+    let receipt: ReceiptDto = serde_json::from_value(receipt).unwrap();
+    assert_eq!(answer.header("tarn-requests"), receipt.requests.total.to_string());
+    assert_eq!((receipt.requests.total, receipt.requests.get, receipt.round_trips), (2, 2, 1), "a warm, strong search");
+    assert_eq!(answer.header("tarn-bytes"), receipt.bytes.to_string());
+    assert_eq!(answer.header("tarn-coverage"), receipt.coverage.to_string());
+    assert_eq!(answer.header("tarn-version"), receipt.version);
+    assert_eq!(answer.header("tarn-generation"), receipt.generation.to_string());
+    let phases = receipt.milliseconds.phases().map(|(name, ms)| format!("{name};dur={ms:.3}")).collect::<Vec<_>>();
+    assert_eq!(answer.header("server-timing"), phases.join(", "));
+    assert!(receipt.milliseconds.total >= receipt.milliseconds.search, "{receipt:?}");
+    // Nothing was built: all there is, is in memory.
+    let [segment] = receipt.segments.as_slice() else { panic!("{receipt:?}") };
+    assert_eq!((segment.rows, segment.cache.as_str(), segment.plan.by.as_str()), (4, "memory", "exact"));
+    assert_eq!((receipt.dollars.total, receipt.dollars.requests), (0.0, 0.0), "memory is no bucket");
+    assert_eq!(ask(json!("yes")).await.status, 400);
+}
+
+#[tokio::test]
+async fn searches_at_the_same_time_are_each_told_what_they_cost() {
+    let server = Server::with_points().await;
+    with(&server, json!({})).await;
+    let answers = futures::future::join_all((0..20).map(|_| with(&server, json!({})))).await;
+    let requests: Vec<u64> = answers.iter().map(|answer| answer.header("tarn-requests").parse().unwrap()).collect();
+    assert!(requests.iter().all(|&count| count <= 2), "of all together: {requests:?}");
+    assert!(requests.contains(&2), "{requests:?}");
+}
+
+#[tokio::test]
 async fn fields_that_are_not_served_are_refused_rather_than_ignored() {
     let server = Server::with_points().await;
-    for field in ["asOf", "groupBy", "queryIds", "context", "combine", "explain", "nprobe"] {
+    for field in ["asOf", "groupBy", "queryIds", "context", "combine", "nprobe"] {
         let refused = with(&server, json!({field: 1})).await;
         assert_eq!(refused.status, 400, "{field}");
         assert!(refused.messages()[0].starts_with(&format!("'{field}' is not served by this server")));

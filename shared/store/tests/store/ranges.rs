@@ -272,8 +272,8 @@ async fn the_one_request_that_fails_does_not_end_a_read_that_the_other_answers()
         held.release();
     };
     let ranges = tens(4);
-    let key = key();
-    let both = async { futures::join!(store.read_ranges(&key, &ranges, &RangeReads::as_planned()), steer).0 };
+    let (key, how) = (key(), RangeReads::as_planned());
+    let both = async { futures::join!(store.read_ranges(&key, &ranges, &how), steer).0 };
     check(&clock.run(both).await.0.unwrap(), &ranges);
     // A failure without another request ends the read.
     faults.script(Operation::Get, "", Fault::Timeout);
