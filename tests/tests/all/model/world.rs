@@ -292,6 +292,7 @@ impl World {
                 eventual: false,
                 at_least: AtLeast::Acknowledged,
                 exact: true,
+                cold: false,
                 vectors: true,
                 attributes: None,
             };
