@@ -4,6 +4,8 @@
 //! machine grants, which ends the process. So claims are held against the bytes at hand first, and readers run behind a
 //! fence that takes a panic for a finding about the bytes. `tarn-timeline` does the same for streams that clients send; this
 //! crate cannot link it.
+//!
+//! Owns `lies-do-not-panic`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -137,6 +137,64 @@ fn few_cells_and_few_rows_find_the_nearest() {
     }
 }
 
+/// Scores that are no numbers, or leave f32, would lose rows.
+#[test]
+fn rows_at_the_edges_of_numbers_are_found() {
+    let mut rng = SmallRng::seed_from_u64(84);
+    let mut some = |rows: usize, dimension: usize, scale: f32| -> Vec<Vec<f32>> {
+        (0..rows).map(|_| (0..dimension).map(|_| rng.random_range(-1.0f32..=1.0) * scale).collect()).collect()
+    };
+    let most = tarn_model::limits::DENSE_COORDINATE;
+    for (rows, dimension) in [(1, 1), (15, 1), (17, 2), (40, 9), (300, 1), (33, 1000)] {
+        let alternating = |row: usize| if row % 2 == 0 { most } else { -most };
+        let kinds: [(&str, Vec<Vec<f32>>); 9] = [
+            ("zeros", vec![vec![0.0; dimension]; rows]),
+            ("alike", vec![vec![0.7; dimension]; rows]),
+            ("the smallest", some(rows, dimension, f32::from_bits(1))),
+            ("tiny", some(rows, dimension, 1e-30)),
+            ("small", some(rows, dimension, 1e-15)),
+            ("large", some(rows, dimension, 1e10)),
+            ("the largest", some(rows, dimension, most)),
+            ("at both ends", (0..rows).map(|row| vec![alternating(row); dimension]).collect()),
+            (
+                "far from zero",
+                some(rows, dimension, 1.0).into_iter().map(|row| row.iter().map(|x| x + most).collect()).collect(),
+            ),
+        ];
+        for (kind, mut vectors) in kinds {
+            for x in vectors.iter_mut().flatten() {
+                *x = x.clamp(-most, most);
+            }
+            for metric in METRICS {
+                let world = World::new(metric, &vectors);
+                for query in [vectors[0].clone(), vec![0.0; dimension], vec![most; dimension], vec![1e-40; dimension]] {
+                    let mut proposed = world.proposed(&query, ALL, None);
+                    proposed.sort_unstable();
+                    assert!(proposed.into_iter().eq(0..rows as u32), "{kind}: {metric:?}, {rows} rows of {dimension}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_the_largest_dimension_have_cells() {
+    let dimension = tarn_model::limits::DENSE_DIMENSION as usize;
+    let mut rng = SmallRng::seed_from_u64(85);
+    let most = tarn_model::limits::DENSE_COORDINATE;
+    let rows: Vec<Vec<f32>> = (0..18)
+        .map(|row| (0..dimension).map(|_| if row < 2 { most } else { rng.random_range(-most..most) }).collect())
+        .collect();
+    for metric in METRICS {
+        let world = World::new(metric, &rows);
+        for query in [&rows[0], &rows[9]] {
+            let mut proposed = world.proposed(query, ALL, None);
+            proposed.sort_unstable();
+            assert!(proposed.into_iter().eq(0..18), "{metric:?}");
+        }
+    }
+}
+
 #[test]
 fn what_all_rows_share_costs_no_precision() {
     let far = |x: &f32| 3000.0 + x;
