@@ -42,7 +42,7 @@ pub use dto::{
     InputDataPointDto, NameVersionDto, ShardConditionDto, ShardDto, SharderDto, SubscriptionDto, VectorDto,
 };
 pub use error::{ApiError, ErrorDto};
-pub use metrics::Metrics;
+pub use metrics::{Counter, Metrics};
 pub use openapi::{openapi, status_openapi};
 pub use query::pairs;
 pub use router::{finish, ingest_router, ingest_routes, protected};

@@ -4,7 +4,7 @@
 //! request can make it grow.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,6 +12,27 @@ use parking_lot::Mutex;
 
 /// Upper bounds of the latency buckets, in seconds.
 const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+/// A counter that somebody else keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Counter {
+    /// As Prometheus knows it.
+    pub name: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    /// The count.
+    pub value: u64,
+}
+
+/// Parts of the process that keep counters of their own.
+#[derive(Default)]
+struct Others(Mutex<Vec<Box<dyn Fn() -> Vec<Counter> + Send + Sync>>>);
+
+impl fmt::Debug for Others {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Others").field(&self.0.lock().len()).finish()
+    }
+}
 
 /// The counters of one process.
 #[derive(Debug, Default)]
@@ -25,6 +46,7 @@ pub struct Metrics {
     searches: AtomicU64,
     query_vectors: AtomicU64,
     panics: AtomicU64,
+    others: Others,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +87,11 @@ impl Metrics {
         self.query_vectors.fetch_add(query_vectors, Ordering::Relaxed);
     }
 
+    /// From now on shows the counters of another part of the process, too.
+    pub fn show(&self, counters: impl Fn() -> Vec<Counter> + Send + Sync + 'static) {
+        self.others.0.lock().push(Box::new(counters));
+    }
+
     /// A handler panicked.
     pub(crate) fn panicked(&self) {
         self.panics.fetch_add(1, Ordering::Relaxed);
@@ -100,6 +127,9 @@ impl Metrics {
             load(&self.query_vectors),
         );
         counter(&mut text, "tarn_panics_total", "Requests whose handler panicked.", load(&self.panics));
+        for Counter { name, help, value } in self.others.0.lock().iter().flat_map(|counters| counters()) {
+            counter(&mut text, name, help, value);
+        }
         let in_flight = self.in_flight.load(Ordering::Relaxed);
         let _ = writeln!(
             text,
@@ -156,6 +186,7 @@ mod tests {
         metrics.request("/api/v1/info", "GET", 200, Duration::from_secs(100));
         metrics.request("/api/v1/info", "GET", 404, Duration::from_millis(3));
         metrics.upload(7, 2, 1000);
+        metrics.show(|| vec![Counter { name: "tarn_other_total", help: "Others.", value: 3 }]);
         let text = metrics.render();
         for line in [
             "tarn_http_requests_total{route=\"/api/v1/info\",method=\"GET\",status=\"200\"} 2",
@@ -164,6 +195,7 @@ mod tests {
             "tarn_http_request_duration_seconds_bucket{route=\"/api/v1/info\",method=\"GET\",le=\"0.005\"} 2",
             "tarn_http_request_duration_seconds_bucket{route=\"/api/v1/info\",method=\"GET\",le=\"60\"} 2",
             "tarn_http_request_duration_seconds_bucket{route=\"/api/v1/info\",method=\"GET\",le=\"+Inf\"} 3",
+            "tarn_other_total 3",
             "tarn_uploaded_points_total 7",
             "tarn_uploaded_tombstones_total 2",
         ] {

@@ -168,7 +168,11 @@ async fn a_cold_search_reads_a_few_ranges_and_the_next_one_fewer() {
         assert!(next.cell_bytes * 2 < plan.cell_bytes, "{next:?} after {plan:?}");
         assert_eq!(cold.gate.reads().len() as u32, next.cell_ranges + next.row_ranges);
         let spent = again.spent;
-        assert_eq!(spent.requests.total(), u64::from(2 + next.cell_ranges + next.row_ranges), "two of them look for news");
+        assert_eq!(
+            spent.requests.total(),
+            u64::from(2 + next.cell_ranges + next.row_ranges),
+            "two of them look for news"
+        );
         assert!(spent.round_trips <= 2, "cells beside the look, then rows: {spent:?}");
     }
     let mean = recalls.iter().sum::<f64>() / recalls.len() as f64;
@@ -184,7 +188,8 @@ async fn looking_at_everything_by_ranges_is_exact() {
             let mut request = cold.thorough();
             request.k = [1, 10, 40][round % 3];
             request.retrieve_vectors = round % 2 == 0;
-            request.attributes = (round % 4 == 1).then(|| ["id", "region", "serial", "split"].map(str::to_owned).to_vec());
+            request.attributes =
+                (round % 4 == 1).then(|| ["id", "region", "serial", "split"].map(str::to_owned).to_vec());
             if round % 4 == 2 {
                 let more = cold.thorough().queries;
                 request.queries.extend(more);
