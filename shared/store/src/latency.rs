@@ -24,12 +24,20 @@ pub struct LatencyStore {
     inner: Arc<dyn ObjectStore>,
     clock: Arc<dyn Clock>,
     latency: Duration,
+    /// Bytes a second.
+    rate: Option<u64>,
 }
 
 impl LatencyStore {
     /// Wraps a store; `latency` is the time to the first byte of an answer.
     pub fn new(inner: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>, latency: Duration) -> Self {
-        Self { inner, clock, latency }
+        Self { inner, clock, latency, rate: None }
+    }
+
+    /// The same with so many bytes a second for each answer to a read, which is held back until all of it could be there.
+    #[must_use]
+    pub fn with_rate(self, bytes_per_second: u64) -> Self {
+        Self { rate: Some(bytes_per_second.max(1)), ..self }
     }
 
     async fn wait(&self) {
@@ -67,7 +75,13 @@ impl ObjectStore for LatencyStore {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.wait().await;
-        self.inner.get_opts(location, options).await
+        let is_body = !options.head;
+        let result = self.inner.get_opts(location, options).await?;
+        if let Some(rate) = self.rate.filter(|_| is_body) {
+            let bytes = result.range.end - result.range.start;
+            self.clock.sleep(Duration::from_secs_f64(bytes as f64 / rate as f64)).await;
+        }
+        Ok(result)
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
