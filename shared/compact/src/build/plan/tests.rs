@@ -137,7 +137,7 @@ fn four_of_a_size_become_one_whatever_they_are() {
 fn a_segment_of_one_split_is_not_packed_with_others() {
     let flats = (0..3).map(|_| segment(SegmentKind::Flat, &[("b", 15)], &[]));
     let all: Vec<CatalogSegment> = flats.chain(APPROXIMATE.map(|kind| segment(kind, &[("a", 15)], &[]))).collect();
-    let plan = plan(&all, &[("c", 15)], Some(20));
+    let plan = plan(&all, &[("c", 15)], Some(50));
     assert_eq!(bins(&plan), [(false, 60)]);
     assert_eq!(plan.keep.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [3, 4]);
 }
