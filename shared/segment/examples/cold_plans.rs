@@ -142,6 +142,33 @@ fn measure(
     );
 }
 
+/// An exact scan over slots against one over vectors side by side, in turn.
+fn print_scans(cells: &Segment, queries: &[Query]) {
+    let Vectors::Dense(values) = cells.vectors() else { return };
+    let (rows, dimension) = (cells.rows() as usize, cells.dimension() as usize);
+    let flat = Segment::in_memory(input(cells.metric(), rows, dimension, values.to_vec())).unwrap();
+    let all = 0..cells.rows();
+    let mut least = [Duration::MAX; 4];
+    for _ in 0..15 {
+        for (at, (segment, queries)) in
+            [(cells, &queries[..1]), (&flat, &queries[..1]), (cells, queries), (&flat, queries)].into_iter().enumerate()
+        {
+            let start = Instant::now();
+            let rows = Rows { ranges: std::slice::from_ref(&all), ..Rows::default() };
+            segment.search_many(queries, 10, &rows, Effort::Exact, &|| false).unwrap();
+            least[at] = least[at].min(start.elapsed());
+        }
+    }
+    let ratio = |at: usize| least[at].as_secs_f64() / least[at + 1].as_secs_f64();
+    println!(
+        "exact scan of slots: {:?}, {:.2} times flat; {} queries {:.2} times",
+        least[0],
+        ratio(0),
+        queries.len(),
+        ratio(2)
+    );
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, directory, metric, rest @ ..] = arguments.as_slice() else { return println!("DIRECTORY METRIC [FILE]") };
@@ -200,6 +227,7 @@ fn main() {
     println!("{} bytes of cells were kept", fetched.bytes());
 
     let segment = Segment::open(&path, None).unwrap();
+    print_scans(&segment, &queries[..8.min(count)]);
     let numbers = segment.attributes().column(0).as_any().downcast_ref::<Int64Array>().unwrap();
     for permille in [500, 100, 10, 1] {
         let matches: RoaringBitmap =

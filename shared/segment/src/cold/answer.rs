@@ -78,7 +78,7 @@ pub enum ColdHits {
 /// Records to read. Made by [`RowPlan::hits`].
 #[derive(Debug)]
 pub struct RecordPlan {
-    rescored: Rescored,
+    rescored: Box<Rescored>,
     places: Vec<Place>,
     runs: Vec<Range<usize>>,
     ranges: Vec<Range<u64>>,
@@ -134,7 +134,7 @@ impl RowPlan {
         let start = rescored.outline.records.start;
         let range = |run: &Range<usize>| start + places[run.start].offset..start + end(places[run.end - 1]);
         let ranges = runs.iter().map(range).collect();
-        Ok(ColdHits::More(RecordPlan { rescored, places, runs, ranges }))
+        Ok(ColdHits::More(RecordPlan { rescored: Box::new(rescored), places, runs, ranges }))
     }
 }
 

@@ -182,7 +182,6 @@ impl Outline {
     ///
     /// # Errors
     /// [`SegmentError::Input`] when a query does not fit the segment.
-    #[expect(clippy::too_many_arguments, reason = "a search is all of these")]
     pub fn plan_cells(
         self: &Arc<Self>,
         queries: &[Query],

@@ -13,7 +13,7 @@ use super::choose::{Ranked, RowChoice, add_worth, choose_cells, scan_cells};
 use super::fetched::FetchedCells;
 use super::outline::Outline;
 use super::runs::covering_runs;
-use crate::cells::MapQuery;
+use crate::cells::{FIRST_CELLS, MapQuery};
 use crate::dense::DenseQuery;
 use crate::error::SegmentError;
 use crate::format::BlockKind;
@@ -147,8 +147,10 @@ pub(super) fn plan_cells(
             }
         }
         // As the search of a segment at hand does.
-        Effort::Ef(ef) => plan.by_number(ef, ef.saturating_add(16), share, fetched),
-        Effort::Cells { nprobe, rescored } => plan.by_number(nprobe, rescored, share, fetched),
+        Effort::Ef(ef) => plan.by_number((ef, ef.saturating_add(16)), share, rows.matches.is_some(), fetched),
+        Effort::Cells { nprobe, rescored } => {
+            plan.by_number((nprobe, rescored), share, rows.matches.is_some(), fetched)
+        }
     };
     Ok(possible.then_some(plan))
 }
@@ -158,10 +160,7 @@ impl CellPlan {
     fn by_worth(&mut self, measured: &ColdCalibration, lambda: f64, fetched: &FetchedCells) {
         let outline = Arc::clone(&self.outline);
         let (map, directory) = (&outline.map, &outline.map.directory);
-        let by_cell = match &self.bits {
-            Some(bits) => bits.counts(&directory.first_rows),
-            None => directory.entries.iter().map(|entry| entry.rows).collect(),
-        };
+        let by_cell = self.allowed_by_cell();
         let values = measured.values(self.allowed as f64 / f64::from(outline.meta.rows));
         let mut worth = vec![0.0; map.count()];
         let mut ranked = Vec::with_capacity(self.queries.len());
@@ -206,15 +205,29 @@ impl CellPlan {
     }
 
     /// So many of the cells nearest to each query, whatever they cost; and those between them that must be read anyway.
-    /// False when that is more than may be read.
-    fn by_number(&mut self, nprobe: u32, rescored: u32, share: f64, fetched: &FetchedCells) -> bool {
+    /// With a filter, cells without a row that matches do not count. False when that is more than may be read.
+    fn by_number(
+        &mut self,
+        (nprobe, rescored): (u32, u32),
+        share: f64,
+        filtered: bool,
+        fetched: &FetchedCells,
+    ) -> bool {
         let outline = Arc::clone(&self.outline);
         let (map, directory) = (&outline.map, &outline.map.directory);
         let mut missing = Vec::new();
+        let by_cell = filtered.then(|| self.allowed_by_cell());
         for query in &mut self.queries {
-            query.dots = map.dots();
-            let best = map.route(&query.map, nprobe as usize, &mut query.dots);
-            query.cells = best.into_best_first(crate::cells::FIRST_CELLS).into_iter().map(|(_, cell)| cell).collect();
+            let cells = if let Some(by_cell) = &by_cell {
+                let ranked = Ranked::new(map, &query.map);
+                query.dots = ranked.dots;
+                let some = ranked.cells.into_iter().filter(|&(_, cell)| by_cell[cell as usize] > 0);
+                some.take(nprobe as usize).collect()
+            } else {
+                query.dots = map.dots();
+                map.route(&query.map, nprobe as usize, &mut query.dots).into_best_first(FIRST_CELLS)
+            };
+            query.cells = cells.into_iter().map(|(_, cell)| cell).collect();
             missing.extend_from_slice(&query.cells);
         }
         missing.sort_unstable();
@@ -237,6 +250,14 @@ impl CellPlan {
         self.lambda = outline.cold_calibration(self.k).map_or(0.0, |measured| measured.least_lambda(share));
         self.read(runs);
         self.bytes() <= self.budget.bytes_max && self.ranges.len() <= self.budget.cell_ranges_max
+    }
+
+    fn allowed_by_cell(&self) -> Vec<u32> {
+        let directory = &self.outline.map.directory;
+        match &self.bits {
+            Some(bits) => bits.counts(&directory.first_rows),
+            None => directory.entries.iter().map(|entry| entry.rows).collect(),
+        }
     }
 
     fn read(&mut self, runs: Vec<Range<usize>>) {

@@ -66,6 +66,7 @@ impl Stored {
     }
 
     /// All steps. `None` when the whole file is needed.
+    #[expect(clippy::too_many_arguments, reason = "a search is all of these")]
     fn search(
         &self,
         queries: &[Query],
