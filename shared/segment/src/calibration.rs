@@ -42,9 +42,24 @@ pub struct CellsCalibration {
     pub at_10: Vec<CellsPoint>,
     /// For `k` up to 100.
     pub at_100: Vec<CellsPoint>,
+    /// The same when rows are allowed at random, by descending share; fewer than all.
+    #[serde(default)]
+    pub shares: Vec<CellsShare>,
     /// Of readers that fetch a few ranges only; by ascending `k`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cold: Vec<ColdCalibration>,
+}
+
+/// Ladders when a share of the rows is allowed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellsShare {
+    /// The share of the rows of those cells that hold any.
+    pub allowed: f32,
+    /// For `k` up to 10.
+    pub at_10: Vec<CellsPoint>,
+    /// For `k` up to 100.
+    pub at_100: Vec<CellsPoint>,
 }
 
 /// One step of a ladder.
@@ -105,18 +120,59 @@ impl Calibration {
     }
 }
 
+/// How cells to probe grow as fewer rows are allowed than were measured: `(measured / allowed) ^ 0.5`. Measured shares grow
+/// with powers of 0.15 to 0.4.
+const UNMEASURED_GROWTH: f64 = 0.5;
+
 impl CellsCalibration {
     /// The least `(nprobe, rescored)` that promises this recall at this `k`; `None` when only an exact search does.
     pub fn effort(&self, recall: f32, k: usize) -> Option<(u32, u32)> {
-        let ladder = if k <= 10 { &self.at_10 } else { &self.at_100 };
+        self.effort_among(recall, k, 1.0)
+    }
+
+    /// As [`Self::effort`], when this share of the rows of the cells that count is allowed.
+    ///
+    /// The `k` nearest of a tenth of the rows lie about where the `10 k` nearest of all do. So large `k` are few allowed
+    /// rows, and between shares, and between the two measured `k`, efforts follow powers.
+    pub fn effort_among(&self, recall: f32, k: usize, share: f64) -> Option<(u32, u32)> {
+        let beyond = (k as f64 / 100.0).max(1.0);
+        let share = (share / beyond).clamp(f64::MIN_POSITIVE, 1.0);
+        let all = std::iter::once((1.0, &self.at_10, &self.at_100));
+        let some = self.shares.iter().map(|share| (f64::from(share.allowed), &share.at_10, &share.at_100));
+        let mut measured =
+            all.chain(some).map_while(|(share, near, far)| Some((share, between(near, far, recall, k)?)));
+        let (mut above, (mut nprobe, mut rescored)) = measured.next()?;
+        while share < above {
+            let (next, growth) = match measured.next() {
+                Some((next, (more, rows))) => {
+                    rescored = rescored.max(rows);
+                    (next, (more / nprobe).max(1.0).ln() / (above / next).ln())
+                }
+                None => (0.0, UNMEASURED_GROWTH),
+            };
+            let here = share.max(next);
+            nprobe *= (above / here).powf(growth);
+            above = here;
+        }
+        let rescored = (rescored * beyond).ceil();
+        (rescored <= f64::from(u32::MAX)).then_some((nprobe.ceil() as u32, rescored as u32))
+    }
+}
+
+/// The effort at `k`, from those at ten and at a hundred.
+fn between(near: &[CellsPoint], far: &[CellsPoint], recall: f32, k: usize) -> Option<(f64, f64)> {
+    let of = |ladder: &[CellsPoint]| {
         let point = ladder.iter().find(|point| point.recall.floor >= recall)?;
-        // Beyond what was measured, effort grows with k.
-        let scaled = |effort: u32| {
-            let scaled =
-                if k > 100 { u64::from(effort).saturating_mul(k as u64).div_ceil(100) } else { u64::from(effort) };
-            u32::try_from(scaled).ok()
-        };
-        scaled(point.nprobe).zip(scaled(point.rescored))
+        Some((f64::from(point.nprobe), f64::from(point.rescored)))
+    };
+    match k {
+        ..=10 => of(near),
+        100.. => of(far),
+        _ => {
+            let ((near, few), (far, many)) = of(near).zip(of(far))?;
+            let part = (k as f64 / 10.0).log10();
+            Some((near * (far.max(near) / near).powf(part), few + (many - few) * (k as f64 - 10.0) / 90.0))
+        }
     }
 }
 
@@ -153,15 +209,41 @@ mod tests {
             queries: 200,
             at_10: vec![point(8, 16, 0.7), point(64, 24, 0.91), point(128, 24, 0.95)],
             at_100: vec![point(96, 140, 0.9)],
+            shares: Vec::new(),
             cold: Vec::new(),
         };
         assert_eq!(calibration.effort(0.9, 10), Some((64, 24)));
         assert_eq!(calibration.effort(0.95, 3), Some((128, 24)));
         assert_eq!(calibration.effort(0.96, 10), None);
-        assert_eq!(calibration.effort(0.9, 11), Some((96, 140)));
-        assert_eq!(calibration.effort(0.9, 250), Some((240, 350)));
+        assert_eq!(calibration.effort(0.9, 100), Some((96, 140)));
+        // Between and beyond what was measured.
+        assert_eq!(calibration.effort(0.9, 11), Some((66, 26)));
+        assert_eq!(calibration.effort(0.9, 400), Some((192, 560)));
         assert_eq!(calibration.effort(0.9, usize::MAX), None);
         assert_eq!(CellsCalibration::default().effort(0.0, 10), None);
+    }
+
+    #[test]
+    fn efforts_follow_the_share_of_allowed_rows() {
+        let ladder =
+            |nprobe, rescored| vec![CellsPoint { nprobe, rescored, recall: Recall { mean: 0.97, floor: 0.95 } }];
+        let share = |allowed, near, far| CellsShare { allowed, at_10: ladder(near, 24), at_100: ladder(far, 130) };
+        let calibration = CellsCalibration {
+            queries: 200,
+            at_10: ladder(100, 20),
+            at_100: ladder(150, 120),
+            shares: vec![share(0.1, 200, 300), share(0.01, 400, 900)],
+            ..CellsCalibration::default()
+        };
+        let effort = |k, share| calibration.effort_among(0.95, k, share);
+        assert_eq!(effort(10, 1.0), Some((100, 20)));
+        assert_eq!(effort(10, 0.31622), Some((142, 24)));
+        assert_eq!(effort(10, 0.1), Some((200, 24)));
+        assert_eq!(effort(10, 0.01), Some((400, 24)));
+        assert_eq!(effort(10, 0.0001), Some((4000, 24)));
+        // As many neighbours of all rows as a hundred of a tenth.
+        assert_eq!(effort(1000, 1.0), Some((300, 1300)));
+        assert_eq!(calibration.effort_among(0.96, 10, 0.1), None);
     }
 
     #[test]

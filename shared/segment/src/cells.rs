@@ -59,6 +59,17 @@ pub(crate) struct Proposed {
     pub(crate) stopped_after: Option<u64>,
 }
 
+/// Allowed rows, and the cells that hold any.
+#[derive(Debug)]
+pub(crate) struct Allowing {
+    bits: Bits,
+    /// Those of the cells; `-inf` where no row is allowed.
+    biases: Vec<f32>,
+    /// How many of the rows in these cells are allowed. A filter that goes with nearness leaves most rows of few cells:
+    /// a search of these then finds about what one without a filter does.
+    pub(crate) share: f64,
+}
+
 /// Which cells there are and where they lie among all points: what is needed to choose some.
 #[derive(Debug)]
 pub(crate) struct Map {
@@ -112,6 +123,22 @@ impl Cells {
         self.map.directory.bytes_of(cell, &self.codes)
     }
 
+    /// Finds out which cells hold any of the allowed rows.
+    pub(crate) fn allowing(&self, bits: Bits) -> Allowing {
+        let Directory { first_rows, biases, .. } = &self.map.directory;
+        let mut biases = biases.clone();
+        let (mut allowed, mut all) = (0u64, 0u64);
+        for ((count, rows), bias) in bits.counts(first_rows).into_iter().zip(first_rows.windows(2)).zip(&mut biases) {
+            if count == 0 {
+                *bias = f32::NEG_INFINITY;
+            } else {
+                allowed += u64::from(count);
+                all += u64::from(rows[1] - rows[0]);
+            }
+        }
+        Allowing { bits, biases, share: allowed as f64 / all.max(1) as f64 }
+    }
+
     /// Rows near the query. With `allowed`, others are passed over.
     pub(crate) fn candidates(
         &self,
@@ -120,10 +147,32 @@ impl Cells {
         allowed: Option<&Bits>,
         stop: &dyn Fn() -> bool,
     ) -> Proposed {
+        self.propose(query, probe, allowed, &self.map.directory.biases, stop)
+    }
+
+    /// As [`Self::candidates`]; only cells that hold allowed rows are probed and counted.
+    pub(crate) fn candidates_among(
+        &self,
+        query: &DenseQuery,
+        probe: Probe,
+        allowing: &Allowing,
+        stop: &dyn Fn() -> bool,
+    ) -> Proposed {
+        self.propose(query, probe, Some(&allowing.bits), &allowing.biases, stop)
+    }
+
+    fn propose(
+        &self,
+        query: &DenseQuery,
+        probe: Probe,
+        allowed: Option<&Bits>,
+        biases: &[f32],
+        stop: &dyn Fn() -> bool,
+    ) -> Proposed {
         let directory = &self.map.directory;
         let query = self.map.query(query);
         let mut dots = self.map.dots();
-        let cells = self.map.route(&query, probe.nprobe as usize, &mut dots).into_best_first(FIRST_CELLS);
+        let cells = self.map.route_by(&query, probe.nprobe as usize, biases, &mut dots).into_best_first(FIRST_CELLS);
         let total = directory.first_rows.last().map_or(0, |&rows| rows as usize);
         let mut best = Candidates::new(probe.rescored as usize, total);
         let cell = |at: usize| {
@@ -191,14 +240,18 @@ impl Map {
 
     /// The cells to probe. `dots` gets the query's inner product with every centroid.
     pub(crate) fn route(&self, query: &MapQuery, nprobe: usize, dots: &mut [f32]) -> Candidates {
+        self.route_by(query, nprobe, &self.directory.biases, dots)
+    }
+
+    /// As [`Self::route`], with other biases: cells of `-inf` are never chosen.
+    fn route_by(&self, query: &MapQuery, nprobe: usize, biases: &[f32], dots: &mut [f32]) -> Candidates {
         let weight = match self.metric {
             Metric::InnerProduct => {
                 query.values.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt() as f32
             }
             _ => 1.0,
         };
-        let Directory { centroid_steps, biases, .. } = &self.directory;
-        let centroids = Centroids { codes: &self.centroids, scales: centroid_steps, biases };
+        let centroids = Centroids { codes: &self.centroids, scales: &self.directory.centroid_steps, biases };
         let mut best = Candidates::new(nprobe, self.count());
         kernels::route(&query.code, &centroids, weight, dots, &mut best);
         best

@@ -49,6 +49,11 @@ pub(crate) fn cells_are_cheaper(allowed: &Allowed, total: u32, dimension: usize,
     cells_ns(probe, cells, total, dimension) < exact_ns(allowed, dimension)
 }
 
+/// Whether there are rows enough to ask what cells would cost.
+pub(crate) fn may_be_cells(allowed: &Allowed) -> bool {
+    allowed.count > FEW_ROWS
+}
+
 /// Nanoseconds of a search of cells.
 pub(crate) fn cells_ns(probe: Probe, cells: usize, total: u32, dimension: usize) -> f64 {
     let (cells, dimension) = (cells.max(1) as f64, dimension as f64);

@@ -14,7 +14,7 @@ const TINY_NORM: f64 = 1e-18;
 /// The inverse norm that marks such a row.
 const TINY: f32 = -1.0;
 /// How many rows ahead the processor is told, when it cannot guess.
-pub(crate) const PREFETCH_ROWS: usize = 6;
+pub(crate) const PREFETCH_ROWS: usize = 16;
 
 /// f32 vectors, row by row, with room between them for what else a file has of a row.
 #[derive(Clone, Debug)]
@@ -75,11 +75,23 @@ impl DenseRows {
     /// Scores rows in any order, and offers them.
     pub(crate) fn offer_each(&self, metric: Metric, query: &DenseQuery, rows: &[u32], top: &mut TopK<'_>) {
         let mut scratch = [0.0f32];
+        for &row in rows.iter().take(PREFETCH_ROWS) {
+            self.prefetch(row);
+        }
         for (i, &row) in rows.iter().enumerate() {
             if let Some(&ahead) = rows.get(i + PREFETCH_ROWS) {
-                kernels::prefetch(self.row(ahead));
+                self.prefetch(ahead);
             }
             self.offer_rows(metric, query, row, &mut scratch, top);
+        }
+    }
+
+    /// Asks the processor to bring what scoring a row needs closer.
+    #[inline]
+    pub(crate) fn prefetch(&self, row: u32) {
+        kernels::prefetch(self.row(row));
+        if let Some(norms) = &self.inverse_norms {
+            kernels::prefetch(&norms[row as usize..][..1]);
         }
     }
 

@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 use tarn_model::Metric;
 
-use crate::dense::{DenseQuery, DenseRows, PREFETCH_ROWS};
-use crate::kernels;
+use crate::dense::{DenseQuery, DenseRows};
 use crate::keys::Keys;
 use crate::rows::Allowed;
 use crate::topk::TopK;
@@ -22,8 +21,9 @@ const BLOCK_BYTES: usize = 256 * 1024;
 const BLOCK_ROWS: usize = 4096;
 /// Bytes of rows below which one thread does it all.
 const PARALLEL_BYTES: usize = 4 * 1024 * 1024;
-/// Runs shorter than this are gathered: the processor cannot guess what comes next, so it is told.
-const GATHERED_ROWS: u32 = 4;
+/// Rows in runs that are shorter than this, on average, are gathered one by one: the processor cannot guess what comes
+/// next, so it is told.
+const GATHERED_ROWS: u64 = 4;
 
 /// Scans the allowed rows. Returns the best of each query and the number of rows considered.
 pub(crate) fn scan<'k>(
@@ -37,11 +37,18 @@ pub(crate) fn scan<'k>(
 ) -> (Vec<TopK<'k>>, u64) {
     let row_bytes = rows.stride * size_of::<f32>();
     let block_rows = (BLOCK_BYTES / row_bytes).clamp(1, BLOCK_ROWS);
-    let blocks = blocks(&allowed.runs, block_rows);
     let threads = rayon::current_num_threads();
     let bytes = usize::try_from(allowed.count).unwrap_or(usize::MAX).saturating_mul(row_bytes);
     let considered = AtomicU64::new(0);
-    let run = |blocks: &[Block]| {
+    let gathered: Vec<u32> = match allowed.is_scattered(GATHERED_ROWS) {
+        true => allowed.runs.iter().flat_map(Clone::clone).collect(),
+        false => Vec::new(),
+    };
+    let blocks = match gathered.is_empty() {
+        true => blocks(&allowed.runs, block_rows),
+        false => gathered.chunks(block_rows).map(Block::Rows).collect(),
+    };
+    let run = |blocks: &[Block<'_>]| {
         let mut tops: Vec<TopK<'k>> = queries.iter().map(|_| TopK::new(k, keys)).collect();
         let mut scratch = vec![0.0f32; block_rows];
         for block in blocks {
@@ -49,9 +56,17 @@ pub(crate) fn scan<'k>(
                 break;
             }
             for (query, top) in queries.iter().zip(&mut tops) {
-                scan_block(rows, metric, query, &block.pieces, &mut scratch, top);
+                match block {
+                    Block::Rows(list) => rows.offer_each(metric, query, list, top),
+                    Block::Pieces(pieces) => {
+                        for piece in pieces {
+                            let scratch = &mut scratch[..(piece.end - piece.start) as usize];
+                            rows.offer_rows(metric, query, piece.start, scratch, top);
+                        }
+                    }
+                }
             }
-            considered.fetch_add(block.rows as u64, Ordering::Relaxed);
+            considered.fetch_add(block.rows(), Ordering::Relaxed);
         }
         tops
     };
@@ -71,48 +86,42 @@ fn merge<'k>(mut left: Vec<TopK<'k>>, right: Vec<TopK<'k>>) -> Vec<TopK<'k>> {
     left
 }
 
-/// Pieces of runs, at most `block_rows` rows together.
-struct Block {
-    pieces: Vec<Range<u32>>,
-    rows: usize,
+/// What is scored together.
+enum Block<'a> {
+    /// Pieces of runs.
+    Pieces(Vec<Range<u32>>),
+    /// Rows that lie apart.
+    Rows(&'a [u32]),
 }
 
-fn blocks(runs: &[Range<u32>], block_rows: usize) -> Vec<Block> {
+impl Block<'_> {
+    fn rows(&self) -> u64 {
+        match self {
+            Block::Pieces(pieces) => pieces.iter().map(|piece| u64::from(piece.end - piece.start)).sum(),
+            Block::Rows(rows) => rows.len() as u64,
+        }
+    }
+}
+
+/// Pieces of runs, at most `block_rows` rows together.
+fn blocks<'a>(runs: &[Range<u32>], block_rows: usize) -> Vec<Block<'a>> {
     let mut blocks = Vec::new();
-    let mut open = Block { pieces: Vec::new(), rows: 0 };
+    let (mut open, mut rows) = (Vec::new(), 0);
     for run in runs {
         let mut start = run.start;
         while start < run.end {
-            let take = (block_rows - open.rows).min((run.end - start) as usize);
-            open.pieces.push(start..start + take as u32);
-            open.rows += take;
+            let take = (block_rows - rows).min((run.end - start) as usize);
+            open.push(start..start + take as u32);
+            rows += take;
             start += take as u32;
-            if open.rows == block_rows {
-                blocks.push(std::mem::replace(&mut open, Block { pieces: Vec::new(), rows: 0 }));
+            if rows == block_rows {
+                blocks.push(Block::Pieces(std::mem::take(&mut open)));
+                rows = 0;
             }
         }
     }
-    if open.rows > 0 {
-        blocks.push(open);
+    if rows > 0 {
+        blocks.push(Block::Pieces(open));
     }
     blocks
-}
-
-fn scan_block(
-    rows: &DenseRows,
-    metric: Metric,
-    query: &DenseQuery,
-    pieces: &[Range<u32>],
-    scratch: &mut [f32],
-    top: &mut TopK<'_>,
-) {
-    for (i, piece) in pieces.iter().enumerate() {
-        let length = piece.end - piece.start;
-        if length < GATHERED_ROWS
-            && let Some(ahead) = pieces.get(i + PREFETCH_ROWS)
-        {
-            kernels::prefetch(rows.row(ahead.start));
-        }
-        rows.offer_rows(metric, query, piece.start, &mut scratch[..length as usize], top);
-    }
 }

@@ -39,7 +39,7 @@ mod sparse;
 mod topk;
 mod write;
 
-pub use calibration::{Calibration, CalibrationPoint, CellsCalibration, CellsPoint, Recall};
+pub use calibration::{Calibration, CalibrationPoint, CellsCalibration, CellsPoint, CellsShare, Recall};
 pub use catalog::{Catalog, CatalogSegment, SplitRows};
 pub use cold::{
     CellPlan, ColdAnswer, ColdBudget, ColdCalibration, ColdHit, ColdHits, ColdShare, ColdStep, FetchedCells, Outline,

@@ -299,14 +299,31 @@ fn normalise(ranges: &[Range<u32>], total: u32) -> Vec<Range<u32>> {
     runs
 }
 
-/// The bitmap's rows inside the span of `runs`, as ranges.
+/// The bitmap's rows inside the span of `runs`, as ranges. For bitmaps of few rows: many at a time are cheaper than run by
+/// run, which searches for the end of each.
 fn bitmap_runs<'b>(bitmap: &'b RoaringBitmap, runs: &[Range<u32>]) -> impl Iterator<Item = Range<u64>> + use<'b> {
     let span = match (runs.first(), runs.last()) {
         (Some(first), Some(last)) => first.start..last.end,
         _ => 0..0,
     };
     let mut iter = bitmap.range(span);
-    std::iter::from_fn(move || iter.next_range().map(|range| u64::from(*range.start())..u64::from(*range.end()) + 1))
+    let mut buffer = [0u32; 256];
+    let (mut at, mut length) = (0, 0);
+    std::iter::from_fn(move || {
+        let mut run: Option<Range<u64>> = None;
+        loop {
+            if at == length {
+                (at, length) = (0, iter.next_many(&mut buffer).len());
+            }
+            let next = (at < length).then(|| u64::from(buffer[at]));
+            match (&mut run, next) {
+                (None, Some(row)) => run = Some(row..row + 1),
+                (Some(run), Some(row)) if run.end == row => run.end += 1,
+                _ => return run,
+            }
+            at += 1;
+        }
+    })
 }
 
 /// Both arguments ascend; ends are u64 because an inclusive range of a bitmap may end at `u32::MAX`.

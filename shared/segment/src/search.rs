@@ -8,7 +8,7 @@
 
 use rayon::prelude::*;
 
-use crate::cells::{Cells, Probe};
+use crate::cells::{Allowing, Cells, Probe};
 use crate::cost;
 use crate::dense::{DenseQuery, DenseRows};
 use crate::error::SegmentError;
@@ -39,6 +39,7 @@ pub(crate) fn search(
         let nothing = Answer { hits: Vec::new(), allowed: allowed.count, considered: allowed.count, plan: Plan::Exact };
         return Ok(vec![nothing; queries.len()]);
     }
+    let has_filter = rows.matches.is_some();
     match &segment.body {
         Body::Dense { rows, index } => {
             let queries: Vec<&DenseQuery> = queries.iter().filter_map(dense).collect();
@@ -48,12 +49,19 @@ pub(crate) fn search(
                     Some(ef) if cheaper_by_graph(segment, &allowed, ef) => search.by_graph(graph, &queries, ef),
                     _ => Ok(search.exact(&queries)),
                 },
-                DenseIndex::Cells(cells) => match probe_of(segment, cells, &allowed, k, effort) {
-                    Some(probe) if cheaper_by_cells(segment, cells, &allowed, probe) => {
-                        Ok(search.by_cells(cells, &queries, probe))
+                DenseIndex::Cells(cells) => {
+                    let filtered = match has_filter && cost::may_be_cells(&allowed) {
+                        true => Some(cells.allowing(allowed.bits(segment.meta.rows))),
+                        false => None,
+                    };
+                    let share = filtered.as_ref().map_or_else(|| search.share(), |filtered| filtered.share);
+                    match probe_of(segment, cells, share, k, effort) {
+                        Some(probe) if cheaper_by_cells(segment, cells, &allowed, probe) => {
+                            Ok(search.by_cells(cells, &queries, probe, filtered.as_ref()))
+                        }
+                        _ => Ok(search.exact(&queries)),
                     }
-                    _ => Ok(search.exact(&queries)),
-                },
+                }
                 DenseIndex::None => Ok(search.exact(&queries)),
             }
         }
@@ -103,22 +111,14 @@ fn cheaper_by_graph(segment: &Segment, allowed: &Allowed, ef: u32) -> bool {
     cost::graph_is_cheaper(allowed, segment.meta.rows, segment.meta.dimension as usize, m, ef)
 }
 
-/// How fast the cells to probe grow as fewer rows are allowed: `(rows / allowed) ^ 0.32`. Measured on word vectors, where the
-/// same recall took 1.15, 1.9 and 4.2 times the cells at 50, 10 and 1 %.
-const FILTER_GROWTH: f64 = 0.32;
-
 /// How many cells to probe and rows to rescore; `None` for an exact search.
-fn probe_of(segment: &Segment, cells: &Cells, allowed: &Allowed, k: usize, effort: Effort) -> Option<Probe> {
+fn probe_of(segment: &Segment, cells: &Cells, share: f64, k: usize, effort: Effort) -> Option<Probe> {
     let (nprobe, rescored) = match effort {
         Effort::Exact => return None,
         // As many rows beyond `k` as the best ones by code need at most, as a rule.
         Effort::Ef(ef) => (ef, ef.saturating_add(16)),
         Effort::Cells { nprobe, rescored } => (nprobe, rescored),
-        Effort::Recall(recall) => {
-            let (nprobe, rescored) = segment.cell_calibration.as_ref()?.effort(recall, k)?;
-            let growth = (f64::from(segment.meta.rows) / allowed.count.max(1) as f64).max(1.0).powf(FILTER_GROWTH);
-            ((f64::from(nprobe) * growth).ceil() as u32, rescored)
-        }
+        Effort::Recall(recall) => segment.cell_calibration.as_ref()?.effort_among(recall, k, share)?,
     };
     let all = u32::try_from(cells.count()).unwrap_or(u32::MAX);
     Some(Probe { nprobe: nprobe.min(all), rescored: rescored.max(u32::try_from(k).unwrap_or(u32::MAX)) })
@@ -175,18 +175,40 @@ impl<'a> Dense<'a> {
         Ok(self.answer(top, self.allowed.count, Plan::Graph { ef }))
     }
 
-    fn by_cells(&self, cells: &Cells, queries: &[&DenseQuery], probe: Probe) -> Vec<Answer> {
+    /// The share of all rows that is allowed.
+    fn share(&self) -> f64 {
+        self.allowed.count as f64 / f64::from(self.segment.meta.rows.max(1))
+    }
+
+    /// `filtered`: where the allowed rows are, if that was worth finding out.
+    fn by_cells(
+        &self,
+        cells: &Cells,
+        queries: &[&DenseQuery],
+        probe: Probe,
+        filtered: Option<&Allowing>,
+    ) -> Vec<Answer> {
         let everything = self.allowed.count == u64::from(self.segment.meta.rows);
-        let bits = (!everything).then(|| self.allowed.bits(self.segment.meta.rows));
-        let one = |query: &DenseQuery| self.one_by_cells(cells, query, probe, bits.as_ref());
+        let bits = (!everything && filtered.is_none()).then(|| self.allowed.bits(self.segment.meta.rows));
+        let one = |query: &DenseQuery| self.one_by_cells(cells, query, probe, bits.as_ref(), filtered);
         match queries {
             [query] => vec![one(query)],
             many => many.par_iter().map(|query| one(query)).collect(),
         }
     }
 
-    fn one_by_cells(&self, cells: &Cells, query: &DenseQuery, probe: Probe, bits: Option<&Bits>) -> Answer {
-        let proposed = cells.candidates(query, probe, bits, self.stop);
+    fn one_by_cells(
+        &self,
+        cells: &Cells,
+        query: &DenseQuery,
+        probe: Probe,
+        bits: Option<&Bits>,
+        filtered: Option<&Allowing>,
+    ) -> Answer {
+        let proposed = match filtered {
+            Some(filtered) => cells.candidates_among(query, probe, filtered, self.stop),
+            None => cells.candidates(query, probe, bits, self.stop),
+        };
         let few = (proposed.rows.len() as u64) < self.allowed.count.min(self.k as u64);
         if few
             && proposed.stopped_after.is_none()
