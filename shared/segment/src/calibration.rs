@@ -43,7 +43,7 @@ pub struct CellsCalibration {
     /// For `k` up to 100.
     pub at_100: Vec<CellsPoint>,
     /// The same when rows are allowed at random, by descending share; fewer than all.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shares: Vec<CellsShare>,
     /// Of readers that fetch a few ranges only; by ascending `k`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -124,6 +124,9 @@ impl Calibration {
 /// with powers of 0.15 to 0.4.
 const UNMEASURED_GROWTH: f64 = 0.5;
 
+/// Powers are not exact: so much above a whole number of cells is that number.
+const ROUNDING: f64 = 1e-3;
+
 impl CellsCalibration {
     /// The least `(nprobe, rescored)` that promises this recall at this `k`; `None` when only an exact search does.
     pub fn effort(&self, recall: f32, k: usize) -> Option<(u32, u32)> {
@@ -155,7 +158,7 @@ impl CellsCalibration {
             above = here;
         }
         let rescored = (rescored * beyond).ceil();
-        (rescored <= f64::from(u32::MAX)).then_some((nprobe.ceil() as u32, rescored as u32))
+        (rescored <= f64::from(u32::MAX)).then_some(((nprobe - ROUNDING).ceil() as u32, rescored as u32))
     }
 }
 
@@ -232,17 +235,17 @@ mod tests {
             queries: 200,
             at_10: ladder(100, 20),
             at_100: ladder(150, 120),
-            shares: vec![share(0.1, 200, 300), share(0.01, 400, 900)],
+            shares: vec![share(0.125, 200, 300), share(0.015_625, 400, 900)],
             ..CellsCalibration::default()
         };
         let effort = |k, share| calibration.effort_among(0.95, k, share);
         assert_eq!(effort(10, 1.0), Some((100, 20)));
-        assert_eq!(effort(10, 0.31622), Some((142, 24)));
-        assert_eq!(effort(10, 0.1), Some((200, 24)));
-        assert_eq!(effort(10, 0.01), Some((400, 24)));
-        assert_eq!(effort(10, 0.0001), Some((4000, 24)));
-        // As many neighbours of all rows as a hundred of a tenth.
-        assert_eq!(effort(1000, 1.0), Some((300, 1300)));
+        assert_eq!(effort(10, 0.353_553), Some((142, 24)));
+        assert_eq!(effort(10, 0.125), Some((200, 24)));
+        assert_eq!(effort(10, 0.015_625), Some((400, 24)));
+        assert_eq!(effort(10, 0.000_156_25), Some((4000, 24)));
+        // As many neighbours of all rows as a hundred of an eighth.
+        assert_eq!(effort(800, 1.0), Some((300, 1040)));
         assert_eq!(calibration.effort_among(0.96, 10, 0.1), None);
     }
 
