@@ -12,7 +12,7 @@ use tarn_search::{
     CacheState, ColdPlan, ColdSettings, Consistency, Engine, EngineSettings, Hydration, LeafRequest, Pin, SearchError,
     SearchRequest, SearchResponse, SegmentPlan,
 };
-use tarn_store::{Store, SystemClock};
+use tarn_store::{LatencyStore, Store, SystemClock};
 use tarn_testkit::{Scenario, Scope};
 
 use crate::gate::{Gate, Interference};
@@ -31,9 +31,12 @@ struct Cold {
 
 impl Cold {
     async fn new(index: &str, points: usize, seed: u64) -> Self {
+        Self::over(Store::memory(), index, points, seed).await
+    }
+
+    async fn over(store: Store, index: &str, points: usize, seed: u64) -> Self {
         let gate = Gate::default();
-        let mut world =
-            World::over(Store::memory().layer(|objects| gate.over(objects)), Scenario::dense_large(), seed).await;
+        let mut world = World::over(store.layer(|objects| gate.over(objects)), Scenario::dense_large(), seed).await;
         world.cells = true;
         // A clock that jumps would have every slow read asked for again at once.
         world.store = world.store.with_clock(Arc::new(SystemClock));
@@ -144,7 +147,10 @@ fn plan(response: &SearchResponse) -> ColdPlan {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cold_search_reads_a_few_ranges_and_the_next_one_fewer() {
-    let mut cold = Cold::new("graph-l2", 20_000, 1).await;
+    // What is asked at the same time must still be under way when the rest of it is asked.
+    let slow = Store::memory()
+        .layer(|objects| Arc::new(LatencyStore::new(objects, Arc::new(SystemClock), Duration::from_millis(10))));
+    let mut cold = Cold::over(slow, "graph-l2", 20_000, 1).await;
     let bytes = cold.world.store.size(&cold.segments().await[0]).await.unwrap().unwrap();
     let (mut recalls, mut requests) = (Vec::new(), Vec::new());
     for _ in 0..20 {

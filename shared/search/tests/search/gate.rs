@@ -10,7 +10,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use parking_lot::Mutex;
@@ -22,8 +22,6 @@ pub(crate) enum Interference {
     Hang,
     /// A bit of it is flipped.
     Flip,
-    /// The object is gone.
-    Gone,
 }
 
 /// Notes and steers the reads of segment files. Clones share everything.
@@ -101,7 +99,6 @@ impl ObjectStore for GateStore {
         match self.gate.pass(&result.range) {
             None => Ok(result),
             Some(Interference::Hang) => std::future::pending().await,
-            Some(Interference::Gone) => Err(Error::NotFound { path: location.to_string(), source: "gone".into() }),
             Some(Interference::Flip) => {
                 let (meta, range, attributes) = (result.meta.clone(), result.range.clone(), result.attributes.clone());
                 let mut bytes = result.bytes().await?.to_vec();
