@@ -208,6 +208,11 @@ impl Engine {
                     reader.distrust();
                     attempt += 1;
                 }
+                Err(SearchError::Corrupt(corrupt) | SearchError::Store(StoreError::Corrupt(corrupt)))
+                    if reader.disbelieve() =>
+                {
+                    tracing::warn!(index = %id, error = %corrupt, "looking again without the hint");
+                }
                 answered => return answered,
             }
         }

@@ -14,6 +14,7 @@ mod opening;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, Shared, try_join, try_join_all};
@@ -64,6 +65,10 @@ pub(crate) struct Reader {
     meeting: tokio::sync::Mutex<()>,
     /// What it found, until the look that follows it.
     opening: Mutex<Option<Opening>>,
+    /// Whether it may believe a hint.
+    believes: AtomicBool,
+    /// Whether the definition is a hint's.
+    believed: AtomicBool,
     /// The newest generation that was read, with its definition; the tail after it may not be known yet.
     likely: watch::Sender<Option<Likely>>,
     /// Held by the look that is under way.
@@ -95,6 +100,8 @@ impl Reader {
             pinned: RwLock::default(),
             meeting: tokio::sync::Mutex::default(),
             opening: Mutex::default(),
+            believes: AtomicBool::new(true),
+            believed: AtomicBool::new(false),
             likely: watch::Sender::default(),
             turn: tokio::sync::Mutex::default(),
             waiting: Mutex::default(),
@@ -253,6 +260,7 @@ impl Reader {
             self.distrust();
         }
         let (index, source) = loaded?;
+        self.believed.store(false, Ordering::Relaxed);
         let definition = match known.index == index && known.source == source {
             true => known,
             false => Arc::new(Definition::new(index, source)),
@@ -272,6 +280,18 @@ impl Reader {
         *self.pinned.write() = None;
         *self.opening.lock() = None;
         self.likely.send_replace(None);
+    }
+
+    /// Forgets everything if it comes from a hint, and believes none any more; says whether it does. For when something stored is
+    /// not what it must be: then the hint may be what is wrong.
+    pub(crate) fn disbelieve(&self) -> bool {
+        let believed = self.believed.swap(false, Ordering::Relaxed);
+        if believed {
+            self.believes.store(false, Ordering::Relaxed);
+            *self.definition.write() = None;
+            self.distrust();
+        }
+        believed
     }
 
     /// The generation that the next snapshot probably shows, as soon as there is one: before the tail is known.

@@ -128,12 +128,16 @@ impl CountingStore {
         add(&counters.lists, 1);
         // Whoever asks pays, whoever polls.
         let meter = Meter::current();
-        let mut first = Some(Ticket::new(|counts| counts.lists += 1));
-        // The end of the listing is an item, so that an empty one is seen to be answered.
-        let items = listing.map(Some).chain(futures::stream::iter([None]));
-        items
-            .enumerate()
-            .filter_map(move |(index, item)| {
+        let ticket = Ticket::new(|counts| counts.lists += 1);
+        let listing = futures::stream::once(async move {
+            let ticket = ticket.made().await;
+            (ticket, listing)
+        });
+        let items = listing.flat_map(move |(ticket, listing)| {
+            let (counters, meter, mut first) = (Arc::clone(&counters), meter.clone(), Some(ticket));
+            // The end of the listing is an item, so that an empty one is seen to be answered.
+            let items = listing.map(Some).chain(futures::stream::iter([None]));
+            items.enumerate().filter_map(move |(index, item)| {
                 if let Some(first) = first.take() {
                     first.answered(|_| ());
                 }
@@ -143,7 +147,8 @@ impl CountingStore {
                 }
                 std::future::ready(item)
             })
-            .boxed()
+        });
+        items.boxed()
     }
 }
 
@@ -181,6 +186,7 @@ impl ObjectStore for CountingStore {
         let head = options.head;
         add(if head { &self.requests.0.heads } else { &self.requests.0.gets }, 1);
         let ticket = Ticket::new(|counts| *if head { &mut counts.heads } else { &mut counts.gets } += 1);
+        let ticket = ticket.made().await;
         let result = self.inner.get_opts(location, options).await;
         let bytes = result.as_ref().map_or(0, |result| if head { 0 } else { result.range.end - result.range.start });
         add(&self.requests.0.bytes_read, bytes);
@@ -200,6 +206,7 @@ impl ObjectStore for CountingStore {
                     counts.gets += 1;
                     counts.bytes_read += bytes;
                 });
+                let ticket = ticket.made().await;
                 let parts = self.inner.get_ranges(location, std::slice::from_ref(&range)).await;
                 ticket.answered(|_| ());
                 Ok::<_, object_store::Error>(parts?.pop().unwrap_or_default())
@@ -228,7 +235,7 @@ impl ObjectStore for CountingStore {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        let ticket = Ticket::new(|counts| counts.lists += 1);
+        let ticket = Ticket::new(|counts| counts.lists += 1).made().await;
         let result = self.inner.list_with_delimiter(prefix).await;
         let names = result.as_ref().map_or(0, |result| result.objects.len() + result.common_prefixes.len()) as u64;
         let pages = names.div_ceil(LIST_PAGE).max(1);

@@ -183,6 +183,15 @@ impl Ticket {
         Self(Some((meter, depth)))
     }
 
+    /// Gives others their turn before the request goes out, so that requests made at the same time are seen to be, also when a
+    /// store answers at once.
+    pub(crate) async fn made(self) -> Self {
+        if self.0.is_some() {
+            tokio::task::yield_now().await;
+        }
+        self
+    }
+
     /// It has been answered; `count` notes with what.
     pub(crate) fn answered(self, count: impl FnOnce(&mut RequestCounts)) {
         if let Some((meter, depth)) = self.0 {

@@ -3,7 +3,8 @@
 //! Three questions at the same time: the definition, a listing of the newest manifest, and the hint, a copy of that manifest and
 //! of what it names. The hint is believed only when the listing shows the same key and ETag; then nothing else need be read
 //! before the timeline's tail. Whatever is off with it (absent, of another manifest, damaged, of another data source), the reader
-//! goes the long way: data source, manifest, catalogs. So a hint can be lost or stale, and the answer is the same.
+//! goes the long way: data source, manifest, catalogs. And when a file then turns out not to be what it must be, the reader goes the
+//! long way too, before it calls the file corrupt. So a hint can be lost, stale or damaged, and the answer is the same.
 //!
 //! What deletion has to do with it. The marker of a deleted index is asked for with the definition, so a hint that outlives its
 //! index is not looked at. An index that was made anew under the same name publishes manifests with other ETags, so a hint that a
@@ -12,6 +13,7 @@
 //! reader that knows the definition.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::future::join3;
 use tarn_model::{Hint, Index, KeyPrefix, ObjectKey};
@@ -57,10 +59,12 @@ impl Reader {
         // A listing that failed is made again by whoever cannot do without it.
         let listed = listed.ok();
         if let (Some(Some(listed)), Ok(Some(bytes))) = (&listed, bytes)
+            && self.believes.load(Ordering::Relaxed)
             && let Some(hint) = self.believed(&hint.render(), &bytes, listed, &index)
             && let Some((definition, generation)) = self.generation_of(hint, &index).await
         {
             self.announce(&definition, &generation);
+            self.believed.store(true, Ordering::Relaxed);
             let newest = Newest::Generation(generation);
             *self.opening.lock() = Some(Opening { definition: Arc::clone(&definition), looked, newest });
             return Ok(definition);
