@@ -146,7 +146,7 @@ fn rows_at_the_edges_of_numbers_are_found() {
     };
     let most = tarn_model::limits::DENSE_COORDINATE;
     for (rows, dimension) in [(1, 1), (15, 1), (17, 2), (40, 9), (300, 1), (33, 1000)] {
-        let alternating = |row: usize| if row % 2 == 0 { most } else { -most };
+        let alternating = |row: usize| if row.is_multiple_of(2) { most } else { -most };
         let kinds: [(&str, Vec<Vec<f32>>); 9] = [
             ("zeros", vec![vec![0.0; dimension]; rows]),
             ("alike", vec![vec![0.7; dimension]; rows]),
