@@ -24,9 +24,11 @@ pub struct Counter {
     pub value: u64,
 }
 
+type Counters = Box<dyn Fn() -> Vec<Counter> + Send + Sync>;
+
 /// Parts of the process that keep counters of their own.
 #[derive(Default)]
-struct Others(Mutex<Vec<Box<dyn Fn() -> Vec<Counter> + Send + Sync>>>);
+struct Others(Mutex<Vec<Counters>>);
 
 impl fmt::Debug for Others {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
