@@ -15,7 +15,7 @@ use crate::{delta, source};
 async fn far(deltas: u64) -> (Store, Requests, Arc<SteppedClock>) {
     let memory = Store::memory();
     for sequence in 1..=deltas {
-        memory.put_unique(&delta(sequence), vec![7; sequence as usize].into()).await.unwrap();
+        memory.put_unique(&delta(sequence), vec![7; sequence as usize].into()).await.expect("put");
     }
     let clock = Arc::new(SteppedClock::new());
     let far = LatencyStore::new(Arc::clone(memory.object_store()), clock.clone(), Duration::from_millis(20));
@@ -27,7 +27,7 @@ async fn far(deltas: u64) -> (Store, Requests, Arc<SteppedClock>) {
 async fn metered<F: Future>(clock: &SteppedClock, future: F) -> (Spent, u32) {
     let meter = Meter::new();
     let (_, took) = clock.run(meter.scope(future)).await;
-    (meter.spent(), u32::try_from(took.as_millis()).unwrap() / 20)
+    (meter.spent(), u32::try_from(took.as_millis()).expect("read") / 20)
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn each_of_two_at_once_is_charged_its_own() {
     let (a, b) = (Meter::new(), Meter::new());
     let read = async |sequences: std::ops::RangeInclusive<u64>| {
         for sequence in sequences {
-            store.get(&delta(sequence)).await.unwrap();
+            store.get(&delta(sequence)).await.expect("read");
         }
     };
     clock.run(async { futures::join!(a.scope(read(1..=3)), b.scope(read(8..=10)), read(4..=4)) }).await;

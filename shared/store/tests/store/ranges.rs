@@ -24,6 +24,9 @@ use crate::delta;
 
 const MS: Duration = Duration::from_millis(1);
 
+/// Ranges that were asked for.
+type Asked = Arc<Mutex<Vec<Range<u64>>>>;
+
 /// A store whose answers to ranges take so long, by the start of the range: first the first time, then the second.
 #[derive(Debug)]
 struct Slow {
@@ -31,7 +34,7 @@ struct Slow {
     clock: Arc<SteppedClock>,
     usual: Duration,
     late: Mutex<HashMap<u64, Vec<Duration>>>,
-    asked: Arc<Mutex<Vec<(Range<u64>, Duration)>>>,
+    asked: Asked,
     /// Bytes that an answer has too many or too few.
     distort: i64,
 }
@@ -46,7 +49,7 @@ impl fmt::Display for Slow {
 impl ObjectStore for Slow {
     async fn get_opts(&self, location: &Path, mut options: GetOptions) -> Result<GetResult> {
         if let Some(GetRange::Bounded(range)) = &mut options.range {
-            self.asked.lock().push((range.clone(), self.clock.monotonic()));
+            self.asked.lock().push(range.clone());
             let late = self.late.lock().get_mut(&range.start).and_then(Vec::pop);
             self.clock.sleep(late.unwrap_or(self.usual)).await;
             range.end = range.end.saturating_add_signed(self.distort);
@@ -83,7 +86,7 @@ impl ObjectStore for Slow {
 struct World {
     clock: Arc<SteppedClock>,
     store: Store,
-    asked: Arc<Mutex<Vec<(Range<u64>, Duration)>>>,
+    asked: Asked,
 }
 
 fn content() -> Bytes {
@@ -94,7 +97,7 @@ impl World {
     /// `late`: the answer to ranges with this start takes so long, first and second time.
     async fn new(usual: Duration, late: &[(u64, [Duration; 2])], distort: i64) -> Self {
         let memory = Store::memory();
-        memory.put_unique(&key(), content()).await.unwrap();
+        memory.put_unique(&key(), content()).await.expect("put");
         let clock = Arc::new(SteppedClock::new());
         let asked = Arc::default();
         let late = late.iter().map(|(start, [first, second])| (*start, vec![*second, *first])).collect();
@@ -119,7 +122,7 @@ impl World {
 
     /// The ranges that were asked for, by their starts.
     fn asked(&self) -> Vec<Range<u64>> {
-        let mut asked: Vec<_> = self.asked.lock().iter().map(|(range, _)| range.clone()).collect();
+        let mut asked = self.asked.lock().clone();
         asked.sort_unstable_by_key(|range| (range.start, range.end));
         asked
     }
