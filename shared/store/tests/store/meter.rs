@@ -27,7 +27,7 @@ async fn far(deltas: u64) -> (Store, Requests, Arc<SteppedClock>) {
 async fn metered<F: Future>(clock: &SteppedClock, future: F) -> (Spent, u32) {
     let meter = Meter::new();
     let (_, took) = clock.run(meter.scope(future)).await;
-    (meter.spent(), u32::try_from(took.as_millis()).expect("read") / 20)
+    (meter.spent(), u32::try_from(took.as_millis()).expect("some trips") / 20)
 }
 
 #[tokio::test]
