@@ -49,6 +49,7 @@ fn a_whole_session_without_a_server() {
 
     // Everything can be looked at.
     let manifest = json(&store, &["inspect", "manifest", "docs/1.0"]);
+    assert_eq!((manifest["hint"].as_str(), manifest["segments"][0]["outline"].as_u64()), (Some("copy"), Some(0)));
     assert_eq!(manifest["manifest"]["rows"], 3, "{manifest}");
     let segment = manifest["segments"][0]["id"].as_str().unwrap().to_owned();
     assert!(json(&store, &["inspect", "segment", "docs/1.0", &segment])["rowsTotal"].as_u64() >= Some(1));

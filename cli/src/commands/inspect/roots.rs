@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use tarn_model::{Checkpoint, DataSourceId, IndexId, KeyPrefix, Manifest, ObjectKey};
+use tarn_model::{Checkpoint, DataSourceId, Hint, IndexId, KeyPrefix, Manifest, ObjectKey};
 use tarn_segment::{Catalog, SegmentKind};
 use tarn_store::Store;
 
@@ -17,7 +17,48 @@ use crate::output::{Cell, NAME, Report, Table, bytes, count, fields, instant};
 struct ManifestReport {
     object: String,
     manifest: Manifest,
+    /// What the hint beside the manifests is to this one.
+    hint: HintState,
     segments: Vec<SegmentRow>,
+}
+
+/// What a reader makes of the hint of an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum HintState {
+    /// A copy of this manifest.
+    Copy,
+    /// A copy of this manifest without its catalogs, which are too large.
+    CopyWithoutCatalogs,
+    /// None, or of another manifest: searches that start with nothing ask for more, and take longer.
+    Absent,
+    /// It cannot be read, and counts as absent.
+    Damaged,
+}
+
+impl HintState {
+    async fn of(store: &Store, manifest: &Manifest) -> Result<Self, CliError> {
+        let key = ObjectKey::Hint(manifest.index.clone());
+        let Some(bytes) = store.get(&key).await? else { return Ok(Self::Absent) };
+        let e_tag = store.version(&manifest.key(), None).await?.and_then(|version| version.e_tag);
+        Ok(match Hint::parse(&key.render(), &bytes, &manifest.index) {
+            Err(_) => Self::Damaged,
+            Ok(hint) if !hint.is_of(&manifest.key(), e_tag.as_deref()) => Self::Absent,
+            Ok(hint) if hint.catalogs.is_empty() && manifest.shards.iter().any(|shard| shard.catalog.is_some()) => {
+                Self::CopyWithoutCatalogs
+            }
+            Ok(_) => Self::Copy,
+        })
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Copy => "of this manifest",
+            Self::CopyWithoutCatalogs => "of this manifest, without its catalogs",
+            Self::Absent => "none of this manifest",
+            Self::Damaged => "damaged; the next build or gc writes it anew",
+        }
+    }
 }
 
 /// A segment as its shard's catalog names it.
@@ -31,6 +72,8 @@ struct SegmentRow {
     deleted: u64,
     splits: u64,
     bytes: u64,
+    /// Bytes at the end of the file that tell what to read of it; 0 when it is read whole.
+    outline: u64,
 }
 
 impl Report for ManifestReport {
@@ -46,10 +89,11 @@ impl Report for ManifestReport {
                 ("published", instant(manifest.created_ms)),
                 ("commit", manifest.commit_id.to_string()),
                 ("points", count(manifest.rows)),
+                ("hint", self.hint.text().to_owned()),
             ],
         )?;
         writeln!(out)?;
-        let mut table = Table::new(["SHARD", "SEGMENT", "KIND", ">ROWS", ">DELETED", ">SPLITS", ">SIZE"]);
+        let mut table = Table::new(["SHARD", "SEGMENT", "KIND", ">ROWS", ">DELETED", ">SPLITS", ">SIZE", ">OUTLINE"]);
         for segment in &self.segments {
             table.row([
                 Cell::from(&segment.shard),
@@ -59,6 +103,10 @@ impl Report for ManifestReport {
                 count(segment.deleted).into(),
                 count(segment.splits).into(),
                 bytes(segment.bytes).into(),
+                match segment.outline {
+                    0 => "–".into(),
+                    outline => bytes(outline).into(),
+                },
             ]);
         }
         table.write(out)
@@ -91,10 +139,12 @@ pub(super) async fn manifest(context: &Context, id: &IndexId, generation: Option
             deleted: segment.deleted.len(),
             splits: segment.splits.len() as u64,
             bytes: segment.object.bytes,
+            outline: segment.outline,
         }));
     }
     let object = ObjectKey::Manifest { index: id.clone(), generation: manifest.generation }.render();
-    context.out.show(&ManifestReport { object, manifest, segments })
+    let hint = HintState::of(&store, &manifest).await?;
+    context.out.show(&ManifestReport { object, manifest, hint, segments })
 }
 
 /// What the engine calls a kind of segment.
