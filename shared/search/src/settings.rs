@@ -94,10 +94,24 @@ pub struct ColdSettings {
     /// Most ranges of cells that one search reads of each file, per query vector. A recall is promised only with as many as it
     /// was measured with, which is the default; a search that asks for one fetches files whole when there may be fewer.
     pub cell_ranges: usize,
+    /// The same of a search with a filter, whose neighbours lie in more cells.
+    pub filtered_cell_ranges: usize,
     /// Most ranges of rows, likewise.
     pub row_ranges: usize,
     /// Memory bound of what is kept of the files that were searched so: outlines, cells, columns of filters, in bytes.
     pub memory_bytes: usize,
+}
+
+impl ColdSettings {
+    /// What one query may read of a file.
+    pub(crate) fn budget(&self, filtered: bool) -> ColdBudget {
+        let (budget, cell_ranges_max) = if filtered {
+            (ColdBudget::filtered(), self.filtered_cell_ranges)
+        } else {
+            (ColdBudget::default(), self.cell_ranges)
+        };
+        ColdBudget { cell_ranges_max, row_ranges_max: self.row_ranges, ..budget }
+    }
 }
 
 impl Default for ColdSettings {
@@ -108,6 +122,7 @@ impl Default for ColdSettings {
             whole_bytes: 4 << 20,
             queries_max: 4,
             cell_ranges: budget.cell_ranges_max,
+            filtered_cell_ranges: ColdBudget::filtered().cell_ranges_max,
             row_ranges: budget.row_ranges_max,
             memory_bytes: 256 << 20,
         }

@@ -146,11 +146,7 @@ impl Engine {
             request: Arc::clone(request),
             queries: Arc::new(queries.map_err(|error| SearchError::Internal(error.to_string()))?),
             filter: request.filter.clone().map(NamedFilter::new),
-            budget: ColdBudget {
-                cell_ranges_max: self.inner.settings.cold.cell_ranges,
-                row_ranges_max: self.inner.settings.cold.row_ranges,
-                ..ColdBudget::default()
-            },
+            budget: self.inner.settings.cold.budget(request.filter.is_some()),
         });
         let mut read: Vec<Option<Outcome>> = units.iter().map(|_| None).collect();
         let reads = futures::stream::iter(units.clone().into_iter().enumerate());

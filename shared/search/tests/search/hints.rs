@@ -29,7 +29,7 @@ async fn put(world: &World, index: &Index, bytes: Vec<u8>) {
     world.store.put_unique(&ObjectKey::Hint(index.id.clone()), bytes.into()).await.unwrap();
 }
 
-async fn write_hint(world: &World, index: &Index) {
+pub(crate) async fn write_hint(world: &World, index: &Index) {
     put(world, index, hint(world, index).await.encode().unwrap()).await;
 }
 

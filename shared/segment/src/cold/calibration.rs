@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::calibration::Recall;
 
 /// Ranges of cells and of rows that cold recall is measured with.
-pub(crate) const CELL_RANGES: usize = 10;
-pub(crate) const ROW_RANGES: usize = 9;
+pub(crate) const CELL_RANGES: usize = 9;
+pub(crate) const ROW_RANGES: usize = 8;
 /// How much one bin of ranks is wider than the one before.
 const WIDER: f64 = 1.25;
 /// No plan is made for fewer rows than this part of the smallest share that was measured.
