@@ -1,4 +1,7 @@
-//! From rows here and there to the input of one segment: sorted by split, then by point key, each vector copied once.
+//! From rows here and there to the input of one segment: sorted by split, then by point key.
+//!
+//! Dense vectors, most of what there is, are in memory once: each batch is dropped when its vectors are taken over, and they
+//! are put in order where they are.
 
 use std::sync::Arc;
 
@@ -79,13 +82,15 @@ pub(crate) fn gather(
     for &(part, row) in &order {
         keys.append_value(parts[part].keys.value(row));
     }
-    let input = SegmentInput {
-        metric,
-        dimension: source.vector_dimension,
-        keys: keys.finish(),
-        attributes: gather_attributes(source, &parts, &order)?,
-        vectors: gather_vectors(source, &parts, &order)?,
+    let attributes = gather_attributes(source, &parts, &order)?;
+    // What is left of a batch: its other columns may be in one allocation with its vectors.
+    let (lengths, vectors): (Vec<usize>, Vec<PartVectors>) =
+        parts.into_iter().map(|part| (part.keys.len(), part.vectors)).unzip();
+    let vectors = match source.vector_kind {
+        VectorKind::Dense => gather_dense(source, &lengths, vectors, &order)?,
+        VectorKind::Sparse => gather_sparse(&vectors, &order)?,
     };
+    let input = SegmentInput { metric, dimension: source.vector_dimension, keys: keys.finish(), attributes, vectors };
     Ok((input, splits))
 }
 
@@ -127,58 +132,101 @@ fn gather_attributes(
     RecordBatch::try_new_with_options(schema, columns, &options).map_err(failed)
 }
 
-fn gather_vectors(source: &DataSource, parts: &[Part], order: &[(usize, usize)]) -> Result<Vectors, CompactError> {
-    let wrong = || CompactError::engine(DOING, "a vector is of another kind than its data source");
-    match source.vector_kind {
-        VectorKind::Dense => {
-            let dimension = source.vector_dimension as usize;
-            let mut values = Vec::with_capacity(order.len() * dimension);
-            for &(part, row) in order {
-                match &parts[part].vectors {
-                    PartVectors::Dense(all) => values.extend_from_slice(&all[row * dimension..(row + 1) * dimension]),
-                    PartVectors::Segment(segment, rows) => match segment.vector(rows[row]) {
+fn wrong_kind() -> CompactError {
+    CompactError::engine(DOING, "a vector is of another kind than its data source")
+}
+
+/// `lengths`: the rows of each part.
+fn gather_dense(
+    source: &DataSource,
+    lengths: &[usize],
+    parts: Vec<PartVectors>,
+    order: &[(usize, usize)],
+) -> Result<Vectors, CompactError> {
+    let dimension = source.vector_dimension as usize;
+    let mut values: Vec<f32> = Vec::with_capacity(order.len() * dimension);
+    for part in parts {
+        match part {
+            PartVectors::Dense(all) => values.extend_from_slice(&all),
+            PartVectors::Segment(segment, rows) => {
+                for row in rows {
+                    match segment.vector(row) {
                         Vector::Dense(vector) if vector.len() == dimension => values.extend_from_slice(&vector),
-                        _ => return Err(wrong()),
-                    },
-                    PartVectors::Sparse { .. } => return Err(wrong()),
-                }
-            }
-            Ok(Vectors::Dense(values.into()))
-        }
-        VectorKind::Sparse => {
-            let (mut lengths, mut all_indices, mut all_values) =
-                (Vec::with_capacity(order.len()), Vec::new(), Vec::new());
-            for &(part, row) in order {
-                match &parts[part].vectors {
-                    PartVectors::Sparse { offsets, indices, values } => {
-                        let range = offsets[row] as usize..offsets[row + 1] as usize;
-                        lengths.push(range.len());
-                        all_indices.extend_from_slice(&indices[range.clone()]);
-                        all_values.extend_from_slice(&values[range]);
+                        _ => return Err(wrong_kind()),
                     }
-                    PartVectors::Segment(segment, rows) => match segment.vector(rows[row]) {
-                        Vector::Sparse(vector) => {
-                            lengths.push(vector.indices.len());
-                            all_indices.extend_from_slice(&vector.indices);
-                            all_values.extend_from_slice(&vector.values);
-                        }
-                        Vector::Dense(_) => return Err(wrong()),
-                    },
-                    PartVectors::Dense(_) => return Err(wrong()),
-                }
-                if all_indices.len() > COLUMN_BYTES_MAX {
-                    return Err(CompactError::Settings(
-                        "a segment would hold too many coordinates; lower segment_bytes_max".to_owned(),
-                    ));
                 }
             }
-            Ok(Vectors::Sparse {
-                offsets: OffsetBuffer::from_lengths(lengths),
-                indices: all_indices.into(),
-                values: all_values.into(),
-            })
+            PartVectors::Sparse { .. } => return Err(wrong_kind()),
         }
     }
+    let mut first = 0;
+    let firsts: Vec<usize> = lengths
+        .iter()
+        .map(|length| {
+            first += length;
+            first - length
+        })
+        .collect();
+    if first * dimension != values.len() || first != order.len() {
+        return Err(wrong_kind());
+    }
+    put_in_order(&mut values, dimension, order.iter().map(|&(part, row)| firsts[part] + row).collect());
+    Ok(Vectors::Dense(values.into()))
+}
+
+/// Moves row `from[i]` to place `i`, for every `i`, within the rows' own memory. `from` has each row once.
+fn put_in_order(values: &mut [f32], dimension: usize, mut from: Vec<usize>) {
+    let mut held = vec![0.0; dimension];
+    for start in 0..from.len() {
+        if from[start] == start {
+            continue;
+        }
+        // Along the circle of places that begins here: each takes the next one's row, the last one the first's.
+        held.copy_from_slice(&values[start * dimension..][..dimension]);
+        let mut place = start;
+        loop {
+            let next = std::mem::replace(&mut from[place], place);
+            if next == start {
+                break;
+            }
+            values.copy_within(next * dimension..(next + 1) * dimension, place * dimension);
+            place = next;
+        }
+        values[place * dimension..][..dimension].copy_from_slice(&held);
+    }
+}
+
+fn gather_sparse(parts: &[PartVectors], order: &[(usize, usize)]) -> Result<Vectors, CompactError> {
+    let (mut lengths, mut all_indices, mut all_values) = (Vec::with_capacity(order.len()), Vec::new(), Vec::new());
+    for &(part, row) in order {
+        match &parts[part] {
+            PartVectors::Sparse { offsets, indices, values } => {
+                let range = offsets[row] as usize..offsets[row + 1] as usize;
+                lengths.push(range.len());
+                all_indices.extend_from_slice(&indices[range.clone()]);
+                all_values.extend_from_slice(&values[range]);
+            }
+            PartVectors::Segment(segment, rows) => match segment.vector(rows[row]) {
+                Vector::Sparse(vector) => {
+                    lengths.push(vector.indices.len());
+                    all_indices.extend_from_slice(&vector.indices);
+                    all_values.extend_from_slice(&vector.values);
+                }
+                Vector::Dense(_) => return Err(wrong_kind()),
+            },
+            PartVectors::Dense(_) => return Err(wrong_kind()),
+        }
+        if all_indices.len() > COLUMN_BYTES_MAX {
+            return Err(CompactError::Settings(
+                "a segment would hold too many coordinates; lower segment_bytes_max".to_owned(),
+            ));
+        }
+    }
+    Ok(Vectors::Sparse {
+        offsets: OffsetBuffer::from_lengths(lengths),
+        indices: all_indices.into(),
+        values: all_values.into(),
+    })
 }
 
 impl Part {
@@ -238,5 +286,29 @@ impl Part {
             .map(|column| take(column, &indices, None).map_err(|e| CompactError::engine(DOING, e)))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self { keys, attributes, vectors: PartVectors::Segment(segment, rows) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+    use rand::seq::SliceRandom;
+
+    use super::*;
+
+    #[test]
+    fn rows_are_put_in_order_where_they_are() {
+        let mut rng = SmallRng::seed_from_u64(3);
+        for rows in [0, 1, 2, 3, 10, 100] {
+            for _ in 0..50 {
+                let mut from: Vec<usize> = (0..rows).collect();
+                from.shuffle(&mut rng);
+                let row = |row: usize| [row as f32, -(row as f32)];
+                let mut values: Vec<f32> = (0..rows).flat_map(row).collect();
+                put_in_order(&mut values, 2, from.clone());
+                assert_eq!(values, from.into_iter().flat_map(row).collect::<Vec<f32>>());
+            }
+        }
     }
 }
