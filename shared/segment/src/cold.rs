@@ -5,7 +5,7 @@
 //!    ([`CatalogSegment::outline`][crate::CatalogSegment::outline]; 0: the file can only be read whole). One read of so
 //!    many last bytes, then [`Outline::read`]. Keep it as long as the file matters: it is what "next query" saves.
 //! 2. *Columns*, only with a filter: the ranges of [`Outline::column_range`], then [`Outline::columns`] gives a batch
-//!    of these columns for all rows; the rows that match go into [`Rows::matches`].
+//!    of these columns for all rows; the rows that match go into [`Rows::matches`][crate::Rows::matches].
 //! 3. *Cells*. [`Outline::plan_cells`] chooses cells for one or several queries. `None`: what was asked for cannot be
 //!    promised this way, fetch the whole file. Else read all of [`CellPlan::ranges`], at the same time, and hand the
 //!    bytes to [`CellPlan::scan`] in that order. There may be no ranges: everything was in [`FetchedCells`].
@@ -14,10 +14,11 @@
 //!    record did not fit its slot. Read [`RecordPlan::ranges`], then [`RecordPlan::hits`].
 //!
 //! Every step is short and pure computation: microseconds to a millisecond. Plans own what they need and may be sent to
-//! another thread. Bytes whose length is not the range's, or that are not what was written, give [`Corrupt`].
+//! another thread. Bytes whose length is not the range's, or that are not what was written, give
+//! [`Corrupt`][tarn_model::Corrupt].
 //!
 //! # What is promised
-//! [`Effort::Recall`] is met as it was measured at build, on held-out rows, with as many ranges as
+//! [`Effort::Recall`][crate::Effort::Recall] is met as it was measured at build, on held-out rows, with as many ranges as
 //! [`ColdBudget::default`] has; the budget must have at least those. Distances are the bits that
 //! [`Segment::search`][crate::Segment::search] gives. An answer that is [`ColdAnswer::short`] has fewer hits than there
 //! are allowed rows: fetch the whole file.
