@@ -73,8 +73,8 @@ pub fn prepare(name: &str) {
     plant_seeds(name);
 }
 
-/// Writes the seeds of a target into the folder that the environment variable `TARN_SEEDS` names, if it names one. Files
-/// that exist stay as they are.
+/// Writes the seeds of a target into the folder that the environment variable `TARN_SEEDS` names, if it names one. Those
+/// of an earlier version are replaced.
 ///
 /// # Panics
 /// When they cannot be written: then nobody should believe that they were used.
