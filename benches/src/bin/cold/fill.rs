@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tarn_benches::Data;
 use tarn_compact::{Builder, BuilderSettings, Silent};
 use tarn_model::{
     AttributeType, AttributeValue, Attributes, DataPoint, DataSource, DataSourceId, HnswParams, Index, IndexAlgorithm,
@@ -14,7 +15,6 @@ use tarn_store::{Store, create_index, create_source, latest_manifest};
 use tarn_timeline::{AppendOptions, PointBatch, Timeline};
 
 use crate::Result;
-use crate::data::Data;
 
 /// Points of one delta.
 const BATCH: usize = 20_000;

@@ -5,13 +5,10 @@
 //! as a bucket (`--store s3://…`), which then has its own delays. It is filled unless it has the index.
 //!
 //! For each query a new engine with nothing in memory, no cache and no hydration, which answers that query (*first*) and then
-//! another one (*next*). What a data set consists of, `vectors` says.
+//! another one (*next*). What a data set consists of, `src/data.rs` says.
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints, and measures real time")]
 
-#[allow(dead_code, reason = "shared with the benchmark of segments, which uses more of it")]
-#[path = "../vectors/data.rs"]
-mod data;
 mod fill;
 
 use std::path::PathBuf;
@@ -19,12 +16,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use tarn_benches::machine;
+use tarn_benches::{Data, Matrix, machine};
 use tarn_model::{AttributeValue, CompareOp, Filter, IndexId, Vector};
 use tarn_search::{ColdSettings, Engine, EngineSettings, Found, Hydration, SearchRequest, SearchResponse};
 use tarn_store::{CountingStore, LatencyStore, Store, StoreOptions};
-
-use crate::data::{Data, Matrix};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 

@@ -1,12 +1,11 @@
 //! Vector search in process, on real data: recall, time and size of segments with cells.
 //!
-//! `cargo run --release -p tarn-benches --bin vectors -- --data DIR FIGURE`; `--help` lists the figures, `data` says what a
-//! directory holds. One thread unless said otherwise. Rows are dealt with as `tarn` does behind its planner, filters,
+//! `cargo run --release -p tarn-benches --bin vectors -- --data DIR FIGURE`; `--help` lists the figures, `tarn_benches::Data` is what
+//! a directory holds. One thread unless said otherwise. Rows are dealt with as `tarn` does behind its planner, filters,
 //! deadlines and network: this measures segments, `search_overhead` and `end_to_end` what lies above them.
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints, and measures real time")]
 
-mod data;
 mod timing;
 mod world;
 
@@ -15,11 +14,10 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use roaring::RoaringBitmap;
-use tarn_benches::machine;
+use tarn_benches::{Data, Matrix, machine};
 use tarn_segment::{Effort, Plan};
 
-use crate::data::{Data, Matrix};
-use crate::timing::{least, median, thread_seconds};
+use crate::timing::{least, median};
 use crate::world::World;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -286,11 +284,9 @@ fn threads(world: &World) -> Result<()> {
     for nprobe in [64, 128, 384] {
         let effort = Effort::Cells { nprobe, rescored: 24 };
         let all = || {
-            let cpu = thread_seconds();
             for query in (0..world.queries()).cycle().take(ROUNDS * world.queries()) {
                 world.search(query, 10, effort, None);
             }
-            thread_seconds() - cpu
         };
         let count = (ROUNDS * world.queries()) as f64;
         let (mut one, mut two) = (f64::INFINITY, f64::INFINITY);

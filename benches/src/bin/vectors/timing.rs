@@ -43,7 +43,7 @@ pub(crate) fn median(count: usize, repetitions: usize, mut query: impl FnMut(usi
 }
 
 /// Processor time of this thread.
-pub(crate) fn thread_seconds() -> f64 {
+fn thread_seconds() -> f64 {
     seconds(ClockId::ThreadCPUTime)
 }
 

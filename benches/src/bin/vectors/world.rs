@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use arrow::array::{BinaryArray, Int64Array, RecordBatch};
 use roaring::RoaringBitmap;
+use tarn_benches::{Data, Matrix};
 use tarn_segment::{
     Answer, Build, Effort, Plan, Query, Rows, Segment, SegmentInput, SegmentSettings, Vectors, write_segment,
 };
 
 use crate::Result;
-use crate::data::{Data, Matrix};
 use crate::timing::process_seconds;
 
 pub(crate) struct World {

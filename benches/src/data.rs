@@ -15,18 +15,23 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tarn_model::Metric;
 
-use crate::Result;
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Numbers of a numpy file, row by row.
 #[derive(Clone, Debug)]
-pub(crate) struct Matrix {
-    pub(crate) columns: usize,
-    pub(crate) values: Vec<f32>,
+pub struct Matrix {
+    /// In each row.
+    pub columns: usize,
+    /// Row by row.
+    pub values: Vec<f32>,
 }
 
 impl Matrix {
     /// Reads a file of little-endian f32 in rows, whatever its version.
-    pub(crate) fn read(path: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// What cannot be read, or is no such file.
+    pub fn read(path: &Path) -> Result<Self> {
         let wrong = |what: &str| format!("{}: {what}", path.display());
         let bytes = std::fs::read(path).map_err(|error| wrong(&error.to_string()))?;
         let version =
@@ -54,25 +59,35 @@ impl Matrix {
         Ok(Self { columns, values })
     }
 
-    pub(crate) fn rows(&self) -> usize {
+    /// How many there are.
+    pub fn rows(&self) -> usize {
         self.values.len() / self.columns
     }
 
-    pub(crate) fn row(&self, row: usize) -> &[f32] {
+    /// One of them.
+    pub fn row(&self, row: usize) -> &[f32] {
         &self.values[row * self.columns..][..self.columns]
     }
 }
 
 /// One data set.
-pub(crate) struct Data {
+#[derive(Clone, Debug)]
+pub struct Data {
     directory: PathBuf,
-    pub(crate) metric: Metric,
-    pub(crate) base: Matrix,
-    pub(crate) queries: Matrix,
+    /// That neighbours are nearest by.
+    pub metric: Metric,
+    /// What is searched.
+    pub base: Matrix,
+    /// What is searched for; not among the rows.
+    pub queries: Matrix,
 }
 
 impl Data {
-    pub(crate) fn open(directory: &Path) -> Result<Self> {
+    /// Reads rows and queries.
+    ///
+    /// # Errors
+    /// A file that is not there, or not what it should be.
+    pub fn open(directory: &Path) -> Result<Self> {
         let metric = [Metric::Cosine, Metric::L2]
             .into_iter()
             .find(|&metric| directory.join(format!("gtd_{}.npy", name(metric))).exists())
@@ -86,14 +101,20 @@ impl Data {
     }
 
     /// The distances of the true neighbours: of all rows, or of those that a filter leaves.
-    pub(crate) fn truth(&self, filter: Option<&str>) -> Result<Matrix> {
+    ///
+    /// # Errors
+    /// See [`Self::open`].
+    pub fn truth(&self, filter: Option<&str>) -> Result<Matrix> {
         let name = name(self.metric);
         let file = filter.map_or_else(|| format!("gtd_{name}.npy"), |filter| format!("gtfd_{name}_{filter}.npy"));
         Matrix::read(&self.directory.join(file))
     }
 
     /// A column of the rows' numbers.
-    pub(crate) fn integers(&self, column: &str) -> Result<Vec<i32>> {
+    ///
+    /// # Errors
+    /// See [`Self::open`].
+    pub fn integers(&self, column: &str) -> Result<Vec<i32>> {
         let mut out = Vec::new();
         for array in self.column("meta.parquet", column)? {
             out.extend_from_slice(cast(&array, &DataType::Int32)?.as_primitive::<Int32Type>().values());
@@ -102,7 +123,10 @@ impl Data {
     }
 
     /// A column of texts, of the rows' or of the queries' attributes; `None` if there is none.
-    pub(crate) fn texts(&self, file: &str, column: &str) -> Result<Option<Vec<String>>> {
+    ///
+    /// # Errors
+    /// See [`Self::open`].
+    pub fn texts(&self, file: &str, column: &str) -> Result<Option<Vec<String>>> {
         let mut out = Vec::new();
         for array in self.column(file, column)? {
             let texts = cast(&array, &DataType::Utf8)?;
@@ -123,7 +147,7 @@ impl Data {
 
     /// The share of the `k` nearest of a query that was found: an answer counts when it is as near as the true `k`-th
     /// neighbour, so ties are right. Where fewer than `k` rows match, of these.
-    pub(crate) fn recall(&self, truth: &Matrix, query: usize, found: &[u32], k: usize) -> f64 {
+    pub fn recall(&self, truth: &Matrix, query: usize, found: &[u32], k: usize) -> f64 {
         let distances = truth.row(query);
         let k = distances.iter().take(k).filter(|distance| distance.is_finite()).count();
         let Some(&farthest) = distances.get(k.wrapping_sub(1)) else { return 1.0 };
