@@ -115,7 +115,8 @@ impl ColumnLayout {
     }
 }
 
-fn attribute_type(data_type: &DataType) -> Option<AttributeType> {
+/// The model's type whose columns have this one.
+pub(crate) fn attribute_type(data_type: &DataType) -> Option<AttributeType> {
     Some(match data_type {
         DataType::Boolean => AttributeType::Bool,
         DataType::Int64 => AttributeType::Int64,

@@ -14,6 +14,7 @@ mod calibration;
 mod catalog;
 mod cells;
 mod cold;
+mod column;
 mod columns;
 mod cost;
 mod dense;
@@ -45,6 +46,7 @@ pub use cold::{
     CellPlan, ColdAnswer, ColdBudget, ColdCalibration, ColdHit, ColdHits, ColdShare, ColdStep, FetchedCells, Outline,
     RecordPlan, RowPlan,
 };
+pub use column::Column;
 pub use error::SegmentError;
 pub use hit::{Answer, Effort, Hit, Plan, compare_hits};
 pub use input::{SegmentInput, Vectors};

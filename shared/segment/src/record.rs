@@ -3,55 +3,17 @@
 //! The key's length as u16, the key, and the values in the order of the columns, in the canonical encoding of the model,
 //! each of which says its type and where it ends.
 
-use arrow::array::{
-    Array, BinaryArray, BooleanArray, FixedSizeBinaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
-    TimestampMicrosecondArray,
-};
-use tarn_model::{AttributeType, AttributeValue, decode_value, encode_text, encode_value};
-use uuid::Uuid;
+use arrow::array::{Array, BinaryArray, RecordBatch};
+use tarn_model::{AttributeType, AttributeValue, decode_value};
+
+use crate::column::Column;
+use crate::columns::attribute_type;
 
 /// The rows' keys and attributes.
 #[derive(Debug)]
 pub(crate) struct Records<'a> {
     keys: &'a BinaryArray,
     columns: Vec<Column<'a>>,
-}
-
-/// A column of one of the model's types, without nulls.
-#[derive(Clone, Copy, Debug)]
-enum Column<'a> {
-    Bool(&'a BooleanArray),
-    Int64(&'a Int64Array),
-    Float64(&'a Float64Array),
-    String(&'a StringArray),
-    Uuid(&'a FixedSizeBinaryArray),
-    DateTime(&'a TimestampMicrosecondArray),
-}
-
-impl<'a> Column<'a> {
-    fn new(array: &'a dyn Array) -> Option<Self> {
-        let any = array.as_any();
-        let uuids = || any.downcast_ref::<FixedSizeBinaryArray>().filter(|array| array.value_length() == 16);
-        any.downcast_ref()
-            .map(Self::Bool)
-            .or_else(|| any.downcast_ref().map(Self::Int64))
-            .or_else(|| any.downcast_ref().map(Self::Float64))
-            .or_else(|| any.downcast_ref().map(Self::String))
-            .or_else(|| any.downcast_ref().map(Self::DateTime))
-            .or_else(|| uuids().map(Self::Uuid))
-    }
-
-    fn append(self, row: usize, out: &mut Vec<u8>) {
-        let value = match self {
-            Self::Bool(array) => AttributeValue::Bool(array.value(row)),
-            Self::Int64(array) => AttributeValue::Int64(array.value(row)),
-            Self::Float64(array) => AttributeValue::Float64(array.value(row)),
-            Self::String(array) => return encode_text(array.value(row), out),
-            Self::Uuid(array) => AttributeValue::Uuid(Uuid::from_slice(array.value(row)).unwrap_or_default()),
-            Self::DateTime(array) => AttributeValue::DateTime(array.value(row)),
-        };
-        encode_value(&value, out);
-    }
 }
 
 impl<'a> Records<'a> {
@@ -63,7 +25,8 @@ impl<'a> Records<'a> {
         }
         let mut columns = Vec::with_capacity(attributes.num_columns());
         for (array, field) in attributes.columns().iter().zip(attributes.schema_ref().fields()) {
-            let column = Column::new(array.as_ref())
+            let column = attribute_type(array.data_type())
+                .and_then(|attribute_type| Column::new(array.as_ref(), attribute_type))
                 .ok_or_else(|| format!("attribute {} has the type {}", field.name(), field.data_type()))?;
             if let Column::Float64(floats) = column
                 && !floats.values().iter().all(|x| x.is_finite())
@@ -107,8 +70,11 @@ pub(crate) fn values(record: &[u8], types: &[AttributeType]) -> Option<Vec<Attri
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::ArrayRef;
+    use arrow::array::{
+        ArrayRef, BooleanArray, FixedSizeBinaryArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
+    };
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     use super::*;
 

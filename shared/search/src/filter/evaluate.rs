@@ -6,8 +6,9 @@ use arrow::array::RecordBatch;
 use arrow::buffer::BooleanBuffer;
 use roaring::RoaringBitmap;
 use tarn_model::{AttributeValue, CompareOp, DataSource, Filter};
+use tarn_segment::Column;
 
-use crate::column::{Column, uuid};
+use crate::column::uuid;
 
 /// The rows in `ranges` that satisfy the filter. `attributes`: a segment's columns, checked by
 /// [`crate::column::check_columns`]; `filter`: checked against the source.
