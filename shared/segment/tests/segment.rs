@@ -4,6 +4,8 @@
 
 #[path = "segment/cells.rs"]
 mod cells;
+#[path = "segment/clustered.rs"]
+mod clustered;
 #[path = "segment/cold.rs"]
 mod cold;
 #[path = "segment/corruption.rs"]

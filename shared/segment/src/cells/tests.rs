@@ -12,6 +12,10 @@ use crate::keys::Keys;
 use crate::kind::SegmentSettings;
 use crate::rows::{Allowed, Rows};
 use crate::topk::TopK;
+use clustered::clustered;
+
+#[path = "../../tests/segment/clustered.rs"]
+mod clustered;
 
 const METRICS: [Metric; 3] = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
 
@@ -67,19 +71,6 @@ impl World {
 fn read(built: &Built, metric: Metric, dimension: usize, rows: usize) -> Result<Cells, Fault> {
     let (centroids, codes) = (built.centroids.clone(), built.codes.clone());
     Cells::read(&built.directory, centroids, codes, metric, dimension as u32, rows as u32)
-}
-
-/// Points around 60 centres.
-fn clustered(rows: usize, dimension: usize, seed: u64) -> Vec<Vec<f32>> {
-    let mut rng = SmallRng::seed_from_u64(seed);
-    let centres: Vec<Vec<f32>> =
-        (0..60).map(|_| (0..dimension).map(|_| rng.random_range(-1.0..1.0)).collect()).collect();
-    (0..rows)
-        .map(|_| {
-            let centre = &centres[rng.random_range(0..centres.len())];
-            centre.iter().map(|x| x + rng.random_range(-0.4..0.4)).collect()
-        })
-        .collect()
 }
 
 const ALL: Probe = Probe { nprobe: u32::MAX, rescored: u32::MAX };

@@ -9,23 +9,11 @@ use roaring::RoaringBitmap;
 use tarn_model::{Metric, Vector};
 use tarn_segment::{Build, Effort, Plan, Query, Segment, SegmentKind, SegmentSettings};
 
+use crate::clustered::clustered;
 use crate::support::{Fixture, Mask};
 
 const ROWS: usize = 24_000;
 const DIMENSION: usize = 24;
-
-/// Points around 60 centres: neighbours mean something, as they do in embeddings.
-fn clustered(rows: usize, dimension: usize, seed: u64) -> Vec<Vec<f32>> {
-    let mut rng = SmallRng::seed_from_u64(seed);
-    let centres: Vec<Vec<f32>> =
-        (0..60).map(|_| (0..dimension).map(|_| rng.random_range(-1.0..1.0)).collect()).collect();
-    (0..rows)
-        .map(|_| {
-            let centre = &centres[rng.random_range(0..centres.len())];
-            centre.iter().map(|x| x + rng.random_range(-0.4..0.4)).collect()
-        })
-        .collect()
-}
 
 fn settings() -> SegmentSettings {
     SegmentSettings { rows_per_cell: 40, ..SegmentSettings::default() }

@@ -15,6 +15,7 @@ use tarn_segment::{
     SegmentSettings, write_segment_to,
 };
 
+use crate::clustered::clustered;
 use crate::support::{Fixture, Mask};
 
 const METRICS: [Metric; 3] = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
@@ -23,19 +24,6 @@ const UNBOUNDED: ColdBudget =
 
 fn none(_: &[u8]) -> bool {
     false
-}
-
-/// Points around centres: neighbours mean something, as they do in embeddings.
-fn clustered(rows: usize, dimension: usize, seed: u64) -> Vec<Vec<f32>> {
-    let mut rng = SmallRng::seed_from_u64(seed);
-    let centres: Vec<Vec<f32>> =
-        (0..60).map(|_| (0..dimension).map(|_| rng.random_range(-1.0..1.0)).collect()).collect();
-    (0..rows)
-        .map(|_| {
-            let centre = &centres[rng.random_range(0..centres.len())];
-            centre.iter().map(|x| x + rng.random_range(-0.4..0.4)).collect()
-        })
-        .collect()
 }
 
 /// A file in a store, and the same segment at hand.

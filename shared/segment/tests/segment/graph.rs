@@ -8,24 +8,12 @@ use roaring::RoaringBitmap;
 use tarn_model::{HnswParams, Metric, Vector};
 use tarn_segment::{Build, Effort, Plan, Query, Segment, SegmentSettings};
 
+use crate::clustered::clustered;
 use crate::support::{Fixture, Mask};
 
 const PARAMS: HnswParams = HnswParams { m: 16, ef_construction: 100, ef_search: 16 };
 const ROWS: usize = 12_000;
 const DIMENSION: usize = 32;
-
-/// Points around 60 centres: neighbours mean something, as they do in embeddings.
-fn clustered(rows: usize, dimension: usize, seed: u64) -> Vec<Vec<f32>> {
-    let mut rng = SmallRng::seed_from_u64(seed);
-    let centres: Vec<Vec<f32>> =
-        (0..60).map(|_| (0..dimension).map(|_| rng.random_range(-1.0..1.0)).collect()).collect();
-    (0..rows)
-        .map(|_| {
-            let centre = &centres[rng.random_range(0..centres.len())];
-            centre.iter().map(|x| x + rng.random_range(-0.4..0.4)).collect()
-        })
-        .collect()
-}
 
 struct Built {
     fixture: Fixture,
