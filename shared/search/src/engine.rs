@@ -486,14 +486,8 @@ impl Engine {
             }
             Ok::<(), SearchError>(())
         };
-        match deadline {
-            None => all.await?,
-            Some(deadline) => {
-                let left = deadline.saturating_sub(self.monotonic());
-                if let Either::Left((done, _)) = select(pin!(all), self.inner.files.store.clock().sleep(left)).await {
-                    done?;
-                }
-            }
+        if let Some(done) = self.before(deadline, all).await {
+            done?;
         }
         let mut files = BTreeSet::new();
         for ((unit, shard, segment), open) in closed.into_iter().zip(segments) {

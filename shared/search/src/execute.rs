@@ -8,9 +8,8 @@ use std::sync::Arc;
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use roaring::RoaringBitmap;
 use tarn_model::{AttributeValue, Filter};
-use tarn_segment::{Answer, Effort, Plan, Query, Rows, Segment, SegmentKind, compare_hits};
+use tarn_segment::{Answer, Column, Effort, Plan, Query, Rows, Segment, SegmentKind, compare_hits};
 
-use crate::column::Column;
 use crate::error::SearchError;
 use crate::filter::{FilterCache, matching_rows};
 use crate::generation::{BaseSegment, segment_error};

@@ -13,12 +13,12 @@ use futures::StreamExt;
 use futures::future::{AbortHandle, BoxFuture, Either, abortable, select};
 use futures::stream::FuturesUnordered;
 use object_store::path::Path;
-use object_store::{Error as Below, GetOptions, GetRange, ObjectStoreExt};
+use object_store::{Error as Below, GetOptions, GetRange};
 use tarn_model::{Corrupt, ObjectKey};
 
 use crate::error::StoreError;
 use crate::meter::Meter;
-use crate::store::{Store, too_short};
+use crate::store::Store;
 
 /// How [`Store::read_ranges`] goes about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,16 +42,20 @@ pub struct Hedge {
     pub at_least: Duration,
 }
 
+impl Hedge {
+    const DEFAULT: Self = Self { factor: 3, at_least: Duration::from_millis(50) };
+}
+
 impl Default for Hedge {
     fn default() -> Self {
-        Self { factor: 3, at_least: Duration::from_millis(50) }
+        Self::DEFAULT
     }
 }
 
 impl RangeReads {
     /// Each range is a request. For callers that have weighed gaps against requests themselves.
     pub const fn as_planned() -> Self {
-        Self { gap: None, at_once: 32, hedge: Some(Hedge { factor: 3, at_least: Duration::from_millis(50) }) }
+        Self { gap: None, at_once: 32, hedge: Some(Hedge::DEFAULT) }
     }
 
     /// Ranges share a request when the gap costs less than a round trip would.
@@ -188,14 +192,7 @@ impl Store {
         };
         let (size, bytes) = match read.await {
             Ok(read) => read,
-            Err(Below::NotFound { .. }) => return Err(StoreError::Missing { object: path.to_string() }),
-            Err(error) => {
-                // A range past the end is an error whose kind differs between stores; the size tells.
-                return match self.object_store().head(path).await {
-                    Ok(meta) if meta.size < range.end => Err(too_short(path, range.end, meta.size)),
-                    _ => Err(StoreError::from_below("read", path.as_ref(), error)),
-                };
-            }
+            Err(error) => return Err(self.unread(path, range.end, error).await),
         };
         let wrong = |part: &str, expected: u64, found: u64| {
             StoreError::Corrupt(Corrupt {

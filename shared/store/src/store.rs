@@ -229,14 +229,9 @@ impl Store {
         let path = self.path(key);
         let parts = match self.objects.get_ranges(&path, ranges).await {
             Ok(parts) => parts,
-            Err(Below::NotFound { .. }) => return Err(StoreError::Missing { object: path.to_string() }),
             Err(error) => {
-                // A range past the end is an error whose kind differs between stores; the size tells.
                 let end = ranges.iter().map(|range| range.end).max().unwrap_or(0);
-                return match self.size(key).await {
-                    Ok(Some(size)) if size < end => Err(too_short(&path, end, size)),
-                    _ => Err(StoreError::from_below("read", path.as_ref(), error)),
-                };
+                return Err(self.unread(&path, end, error).await);
             }
         };
         for (range, part) in ranges.iter().zip(&parts) {
@@ -246,6 +241,18 @@ impl Store {
             }
         }
         Ok(parts)
+    }
+
+    /// Why a read of bytes up to `end` failed.
+    pub(crate) async fn unread(&self, path: &Path, end: u64, error: Below) -> StoreError {
+        if matches!(error, Below::NotFound { .. }) {
+            return StoreError::Missing { object: path.to_string() };
+        }
+        // A range past the end is an error whose kind differs between stores; the size tells.
+        match self.objects.head(path).await {
+            Ok(meta) if meta.size < end => too_short(path, end, meta.size),
+            _ => StoreError::from_below("read", path.as_ref(), error),
+        }
     }
 
     /// Writes an object whose key is unique to these bytes (named by a fresh ulid). Repeating it is harmless. It commits
@@ -409,7 +416,7 @@ fn present<T>(operation: &'static str, path: &Path, result: Result<T, Below>) ->
     }
 }
 
-pub(crate) fn too_short(path: &Path, expected: u64, found: u64) -> StoreError {
+fn too_short(path: &Path, expected: u64, found: u64) -> StoreError {
     StoreError::Corrupt(Corrupt {
         object: path.to_string(),
         part: "length".into(),

@@ -91,6 +91,11 @@ impl Engine {
             return pending().await;
         }
         let (definition, generation) = reader.likely().await;
+        // A warm search finds out here, before it plans a second time, that there is nothing to read.
+        let mut segments = generation.shards.iter().flatten().flat_map(|shard| &shard.segments);
+        if !segments.any(|base| self.stays(base)) {
+            return pending().await;
+        }
         let filter = SplitFilter::new(&request.split_filter, &definition);
         // The search itself says what is wrong with the request; and it plans on the pool what takes long to plan.
         if check_search(request, &definition).is_err() || filter.scans() {

@@ -93,6 +93,13 @@ impl Engine {
         settings.enabled && few && !request.exact && self.inner.files.store.local_root().is_none()
     }
 
+    /// Whether a file had better stay where it is for now: it can be searched there, and it is neither small nor at hand.
+    pub(super) fn stays(&self, base: &BaseSegment) -> bool {
+        let (file, files) = (&base.file, &self.inner.files);
+        let is_worth_it = file.outline > 0 && file.object.bytes > self.inner.settings.cold.whole_bytes;
+        is_worth_it && !file.is_open() && !files.cache.holds(&file.object)
+    }
+
     /// The units of a plan whose files are searched where they are, and the others.
     pub(super) fn divide(
         &self,
@@ -106,14 +113,8 @@ impl Engine {
             return (Vec::new(), units);
         }
         let bytes = |unit: &Unit| base_of(generation, unit).map_or(0, |base| base.file.object.bytes);
-        let (cold, mut others): (Vec<Unit>, Vec<Unit>) = units.into_iter().partition(|unit| {
-            let remote = |base: &BaseSegment| {
-                let object = &base.file.object;
-                let there = base.file.is_open() || self.inner.files.cache.holds(object);
-                base.file.outline > 0 && object.bytes > settings.whole_bytes && !there
-            };
-            base_of(generation, unit).is_some_and(remote)
-        });
+        let stays = |unit: &Unit| base_of(generation, unit).is_some_and(|base| self.stays(base));
+        let (cold, mut others): (Vec<Unit>, Vec<Unit>) = units.into_iter().partition(stays);
         let total: u64 = cold.iter().map(bytes).sum();
         let small = total <= settings.whole_bytes.saturating_mul(SMALL_FILES * cold.len() as u64);
         if cold.len() > FILES_MAX && small {
@@ -313,11 +314,11 @@ impl Engine {
                 plan.rescored += rescored;
             }
         }
-        let segments = if request.explain {
-            vec![receipt(snapshot, unit, CacheState::Cold, SegmentPlan::Cold(plan))?]
-        } else {
-            Vec::new()
+        let receipt = || {
+            let of = SegmentReceipt::of(snapshot, unit, CacheState::Cold);
+            SegmentReceipt { plan: SegmentPlan::Cold(plan), ..of }
         };
+        let segments = if request.explain { vec![receipt()] } else { Vec::new() };
         let allowed = answers.iter().map(|answer| answer.allowed).sum();
         let results = answers.into_iter().map(|answer| hits(snapshot, request, answer)).collect::<Result<_, _>>()?;
         Ok(Some(LeafAnswer { results, allowed, considered: allowed, timings, segments, ..LeafAnswer::default() }))
@@ -378,7 +379,7 @@ fn masked<T>(
 fn late(snapshot: &Snapshot, request: &SearchRequest, unit: &Unit) -> Result<LeafAnswer, SearchError> {
     let queries = request.queries.len();
     let segments = match request.explain {
-        true => vec![receipt(snapshot, unit, CacheState::Missed, SegmentPlan::None)?],
+        true => vec![SegmentReceipt::of(snapshot, unit, CacheState::Missed)],
         false => Vec::new(),
     };
     Ok(LeafAnswer {
@@ -386,25 +387,6 @@ fn late(snapshot: &Snapshot, request: &SearchRequest, unit: &Unit) -> Result<Lea
         allowed: base(snapshot, unit)?.live_in(&unit.ranges) * queries as u64,
         segments,
         ..LeafAnswer::default()
-    })
-}
-
-fn receipt(
-    snapshot: &Snapshot,
-    unit: &Unit,
-    state: CacheState,
-    plan: SegmentPlan,
-) -> Result<SegmentReceipt, SearchError> {
-    let shard = match unit.origin {
-        Origin::Base { shard, .. } => snapshot.definition.shards.get(shard as usize).cloned(),
-        Origin::Tail(_) => None,
-    };
-    Ok(SegmentReceipt {
-        shard,
-        segment: Some(base(snapshot, unit)?.file.object.id),
-        rows: unit.ranges.iter().map(|range| u64::from(range.end - range.start)).sum(),
-        state,
-        plan,
     })
 }
 
