@@ -19,6 +19,7 @@ mod build;
 mod calibrate;
 mod candidates;
 mod encode;
+mod exact;
 mod kernels;
 mod layout;
 mod nearest;
@@ -30,6 +31,7 @@ use tarn_model::Metric;
 
 pub(crate) use build::build;
 pub(crate) use candidates::Candidates;
+pub(crate) use exact::Exact;
 pub(crate) use kernels::{CodeQuery, prefetch, scan};
 pub(crate) use layout::{Directory, Fault};
 

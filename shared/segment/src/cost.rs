@@ -5,7 +5,8 @@
 //! - graph: `ef · 2m · 50 ns · n / a`: a search looks at about `2m` neighbours for each candidate that it keeps, and keeps
 //!   allowed ones only;
 //! - cells: `cells · d · 0.024 ns` to choose some, `probed rows · d · 0.016 ns` to scan them, whether allowed or not, and
-//!   `(70 + d) ns` for each row that is rescored.
+//!   `(70 + d) ns` for each row that is rescored;
+//! - exact, with cells: all rows' codes and 2 % of the allowed rows, at these prices.
 //!
 //! Fewer than [`FEW_ROWS`] rows are always scanned. An exact plan never finds less than another, so an error of the
 //! estimate costs time, not recall. Builders ask the same question: efforts at which a scan is cheaper are not calibrated.
@@ -23,6 +24,10 @@ const SCATTERED: f64 = 4.0;
 const SCATTERED_RUN: u64 = 8;
 /// Nanoseconds per neighbour that a graph search looks at, mostly a cache miss.
 const GRAPH_NS_PER_NEIGHBOUR: f64 = 50.0;
+
+/// The share of the allowed rows that codes leave to an exact search, and how many of them there are for each hit at least.
+const LEFT_BY_CODES: f64 = 0.02;
+const LEAST_ROWS_PER_HIT: u64 = 32;
 
 /// Nanoseconds per coordinate of a centroid, and of a row in a cell that is probed.
 const ROUTE_NS: f64 = 0.024;
@@ -47,6 +52,15 @@ pub(crate) fn cells_are_cheaper(allowed: &Allowed, total: u32, dimension: usize,
         return false;
     }
     cells_ns(probe, cells, total, dimension) < exact_ns(allowed, dimension)
+}
+
+/// Whether an exact search reads less when codes tell which rows it need not score.
+pub(crate) fn codes_are_cheaper(allowed: &Allowed, total: u32, dimension: usize, k: usize) -> bool {
+    if allowed.count <= FEW_ROWS || (k as u64).saturating_mul(LEAST_ROWS_PER_HIT) > allowed.count {
+        return false;
+    }
+    let rescored = (allowed.count as f64 * LEFT_BY_CODES) as u32;
+    cells_ns(Probe { nprobe: 1, rescored }, 1, total, dimension) < exact_ns(allowed, dimension)
 }
 
 /// Whether there are rows enough to ask what cells would cost.
@@ -90,6 +104,9 @@ mod tests {
         };
         assert!(cells(1, 1000, 128) && cells(1, 1000, 4096) && cells(2, 1, 512) && cells(10, 1, 256));
         assert!(!cells(50, 100, 4096));
+        let codes = |share, run, k| codes_are_cheaper(&allowed(share, run), total, 128, k);
+        assert!(codes(1, 1000, 10) && codes(1, 1000, 1000) && codes(10, 1, 10));
+        assert!(!codes(1, 1000, 10_000) && !codes(50, 100, 10) && !codes_are_cheaper(&few, total, 128, 1));
         assert!(!cells_are_cheaper(&few, total, 16_384, 4096, Probe { nprobe: 1, rescored: 10 }));
     }
 }

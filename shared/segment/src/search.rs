@@ -8,7 +8,7 @@
 
 use rayon::prelude::*;
 
-use crate::cells::{Allowing, Cells, Probe};
+use crate::cells::{Allowing, Cells, Exact, Probe};
 use crate::cost;
 use crate::dense::{DenseQuery, DenseRows};
 use crate::error::SegmentError;
@@ -140,10 +140,29 @@ struct Dense<'a> {
 
 impl<'a> Dense<'a> {
     fn exact(&self, queries: &[&DenseQuery]) -> Vec<Answer> {
-        let metric = self.segment.meta.metric;
+        let (metric, dimension) = (self.segment.meta.metric, self.rows.dimension);
+        if let Body::Dense { index: DenseIndex::Cells(cells), .. } = &self.segment.body
+            && cost::codes_are_cheaper(self.allowed, self.segment.meta.rows, dimension, self.k)
+        {
+            return self.exact_by_codes(cells, queries);
+        }
         let (tops, considered) =
             flat::scan(self.rows, metric, queries, self.allowed, self.k, &self.segment.keys, self.stop);
         tops.into_iter().map(|top| self.answer(top, considered, Plan::Exact)).collect()
+    }
+
+    fn exact_by_codes(&self, cells: &Cells, queries: &[&DenseQuery]) -> Vec<Answer> {
+        let everything = self.allowed.count == u64::from(self.segment.meta.rows);
+        let bits = (!everything).then(|| self.allowed.bits(self.segment.meta.rows));
+        let exact = Exact { cells, rows: self.rows, keys: &self.segment.keys, bits: bits.as_ref(), k: self.k };
+        let one = |query: &&DenseQuery| {
+            let found = exact.search(query, self.stop);
+            self.answer(found.top, found.considered, Plan::Exact)
+        };
+        match queries {
+            [query] => vec![one(query)],
+            many => many.par_iter().map(one).collect(),
+        }
     }
 
     fn by_graph(&self, graph: &Graph, queries: &[&DenseQuery], ef: u32) -> Result<Vec<Answer>, SegmentError> {

@@ -15,7 +15,8 @@ use tarn_model::Metric;
 use super::Cells;
 use super::calibrate::calibrate;
 use super::encode::{decode_centroid, encode_centroid, encode_row};
-use super::layout::{Entry, centroid_bytes, parts, put_centroid, put_row, write_directory};
+use super::exact::up;
+use super::layout::{Entry, FACTOR_FLOOR, centroid_bytes, parts, put_centroid, put_row, write_directory};
 use super::nearest::nearest;
 use super::points::Points;
 use super::train::{mean, members, order, train};
@@ -159,19 +160,27 @@ fn encode_cell(
     }
     // Factors are stored relative to the largest: f16 then holds those of any data.
     let step = factors.iter().fold(0.0f32, |step, (factor, _)| step.max(*factor));
+    let (mut loss, mut reach) = (0.0f64, 0.0f64);
     for (at, (&row, (factor, square))) in rows.iter().zip(factors).enumerate() {
         let relative = f16::from_f32(if step > 0.0 { factor / step } else { 0.0 });
         let place = parts.codes as usize + 2 * at;
         bytes[place..place + 2].copy_from_slice(&relative.to_le_bytes());
+        points.load(row, &mut residual);
+        let codes = &all_codes[at * dimension..][..dimension];
+        // As the kernels multiply them.
+        let factor = f64::from(relative.to_f32() * step);
+        let (mut along, mut lost, mut length) = (0.0, 0.0, 0.0);
+        for ((&x, &c), &code) in residual.iter().zip(centroid).zip(codes) {
+            let code = f64::from(code) - 7.5;
+            let left = f64::from(x) - f64::from(share) * f64::from(c) - code * factor;
+            along += f64::from(c) * left;
+            lost += left * left;
+            length += code * code;
+        }
+        loss = loss.max(lost.sqrt() / (f64::from(relative) + FACTOR_FLOOR));
+        reach = reach.max(length.sqrt());
         if metric == Metric::L2 {
-            points.load(row, &mut residual);
-            let codes = &all_codes[at * dimension..][..dimension];
-            let factor = relative.to_f32() * step;
-            let lost = residual.iter().zip(centroid).zip(codes).map(|((x, c), &code)| {
-                let left = x - share * c - (f32::from(code) - 7.5) * factor;
-                f64::from(*c) * f64::from(left)
-            });
-            let bias = (lost.sum::<f64>() - 0.5 * square) as f32;
+            let bias = (along - 0.5 * square) as f32;
             let place = parts.biases_at as usize + 4 * at;
             bytes[place..place + 4].copy_from_slice(&bias.to_le_bytes());
         }
@@ -182,7 +191,8 @@ fn encode_cell(
         _ => 0.0,
     };
     let crc32c = crc32c::crc32c(bytes);
-    Entry { rows: rows.len() as u32, share, step, centroid_step, bias: bias as f32, crc32c }
+    let (rows, bias, loss, spread) = (rows.len() as u32, bias as f32, up(loss), up(reach));
+    Entry { rows, share, step, centroid_step, bias, crc32c, loss, spread }
 }
 
 /// How much of the centroid the cell's rows have, by least squares.

@@ -6,6 +6,8 @@
 //! An entry is one integer, its score above its number, so that the nearer of two is the smaller: selection then compares
 //! without branches.
 
+mod all;
+
 use super::kernels::BLOCK_ROWS;
 
 /// Collects numbers, of rows or of cells, and keeps those with the highest scores; of equal scores those that came first.

@@ -13,6 +13,7 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod lanes;
+mod lift;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod vnni;

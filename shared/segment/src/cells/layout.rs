@@ -15,7 +15,9 @@ use crate::format::{ALIGNMENT, BlockKind};
 /// Before the centre and the entries of a directory.
 const HEAD: usize = 8;
 /// One cell in the directory.
-const ENTRY: usize = 24;
+const ENTRY: usize = 32;
+/// Added to a factor where it bounds what is lost of a row: small factors have few digits.
+pub(crate) const FACTOR_FLOOR: f64 = 1.0 / 256.0;
 
 /// The block that is wrong, and what is wrong with it.
 pub(crate) type Fault = (BlockKind, String);
@@ -35,6 +37,10 @@ pub(crate) struct Entry {
     pub(crate) bias: f32,
     /// CRC-32C of the cell's bytes, for readers that fetch it alone.
     pub(crate) crc32c: u32,
+    /// What a row's code loses of it is no longer than this times the sum of its factor and `FACTOR_FLOOR`.
+    pub(crate) loss: f32,
+    /// No row's code, as a point of the lattice, is farther from zero.
+    pub(crate) spread: f32,
 }
 
 /// The directory, decoded. Arrays that the router reads have whole blocks.
@@ -82,6 +88,8 @@ pub(crate) fn write_directory(centre: &[f32], entries: &[Entry]) -> Vec<u8> {
             out.extend_from_slice(&x.to_le_bytes());
         }
         out.extend_from_slice(&entry.crc32c.to_le_bytes());
+        out.extend_from_slice(&entry.loss.to_le_bytes());
+        out.extend_from_slice(&entry.spread.to_le_bytes());
     }
     out
 }
@@ -161,8 +169,11 @@ impl Directory {
                 centroid_step: f32_at(raw, 12),
                 bias: f32_at(raw, 16),
                 crc32c: u32_at(raw, 20),
+                loss: f32_at(raw, 24),
+                spread: f32_at(raw, 28),
             };
-            let finite = [entry.share, entry.step, entry.centroid_step, entry.bias].iter().all(|x| x.is_finite());
+            let numbers = [entry.share, entry.step, entry.centroid_step, entry.bias, entry.loss, entry.spread];
+            let finite = numbers.iter().all(|x| x.is_finite()) && entry.loss >= 0.0 && entry.spread >= 0.0;
             let end = first.checked_add(entry.rows).filter(|&end| end <= rows && entry.rows > 0);
             let (Some(end), true) = (end, finite) else {
                 return wrong(format!("cell {cell}: {entry:?} from row {first} of {rows}"));

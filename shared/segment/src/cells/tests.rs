@@ -335,11 +335,11 @@ fn hostile_bytes_neither_panic_nor_lead_outside() {
 fn seal(directory: &mut [u8], codes: &[u8], metric: Metric, dimension: usize) {
     let mut at = 0usize;
     let Some(entries) = directory.get_mut(8 + 4 * dimension..) else { return };
-    for entry in entries.chunks_exact_mut(24) {
+    for entry in entries.chunks_exact_mut(32) {
         let rows = u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]);
         let end = at.saturating_add(layout::parts(rows, dimension, metric).size as usize);
         let Some(cell) = codes.get(at..end) else { return };
-        entry[20..].copy_from_slice(&crc32c::crc32c(cell).to_le_bytes());
+        entry[20..24].copy_from_slice(&crc32c::crc32c(cell).to_le_bytes());
         at = end;
     }
 }

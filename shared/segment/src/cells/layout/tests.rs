@@ -18,7 +18,16 @@ fn blocks(metric: Metric) -> Blocks {
     for rows in [3, 18] {
         let cell = vec![0x11; parts(rows, DIMENSION, metric).size as usize];
         let crc32c = crc32c::crc32c(&cell);
-        entries.push(Entry { rows, share: 1.0, step: 0.5, centroid_step: 0.25, bias: -1.0, crc32c });
+        entries.push(Entry {
+            rows,
+            share: 1.0,
+            step: 0.5,
+            centroid_step: 0.25,
+            bias: -1.0,
+            crc32c,
+            loss: 0.5,
+            spread: 9.0,
+        });
         codes.extend(cell);
     }
     let directory = write_directory(&[0.0; DIMENSION], &entries);
@@ -98,9 +107,9 @@ fn no_cell_reaches_outside() {
 fn numbers_that_are_not_finite_are_refused() {
     let metric = Metric::L2;
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        // The centre, then the four numbers of the second cell.
+        // The centre, then the six numbers of the second cell.
         let second = HEAD + 4 * DIMENSION + ENTRY;
-        for at in [HEAD, second + 4, second + 8, second + 12, second + 16] {
+        for at in [HEAD, second + 4, second + 8, second + 12, second + 16, second + 24, second + 28] {
             let mut blocks = blocks(metric);
             blocks.directory[at..at + 4].copy_from_slice(&bad.to_le_bytes());
             assert_eq!(read(&blocks, metric).unwrap_err().0, BlockKind::Cells, "{bad} at {at}");
@@ -120,6 +129,16 @@ fn numbers_that_are_not_finite_are_refused() {
         seal(&mut blocks, metric);
         let (kind, found) = read(&blocks, metric).unwrap_err();
         assert_eq!((kind, found.as_str()), (BlockKind::CellCodes, "cell 0: a factor that is not finite"));
+    }
+}
+
+#[test]
+fn lengths_below_zero_are_refused() {
+    for at in [24, 28] {
+        let mut blocks = blocks(Metric::Cosine);
+        let at = HEAD + 4 * DIMENSION + at;
+        blocks.directory[at..at + 4].copy_from_slice(&(-0.5f32).to_le_bytes());
+        assert_eq!(read(&blocks, Metric::Cosine).unwrap_err().0, BlockKind::Cells, "at {at}");
     }
 }
 
