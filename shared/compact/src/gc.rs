@@ -38,8 +38,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use tarn_model::{Boundary, DataSourceId, FORMAT, Index, Manifest, ObjectKey};
-use tarn_store::{Created, latest_index_boundary, latest_source_boundary, load_index, load_source};
+use tarn_model::{Boundary, DataSourceId, FORMAT, ObjectKey};
+use tarn_store::{Created, latest_index_boundary, latest_source_boundary, load_index};
 use tarn_timeline::MIN_COLLECTION_GRACE;
 
 use crate::context::Context;
@@ -49,7 +49,7 @@ use crate::outcome::{Garbage, GcReport};
 use crate::progress::Stage;
 use crate::publish::to_json;
 use crate::settings::GcOptions;
-use inventory::{Inventory, Objects};
+use inventory::Inventory;
 use plan::{IndexPlan, Limits, OwnerGarbage, plan_deleted, plan_index, plan_source};
 
 /// Deletes under way at once.
@@ -87,8 +87,10 @@ pub(crate) async fn collect(context: &Arc<Context>, options: &GcOptions) -> Resu
             IndexPlan::default()
         });
         indices.entry(index.data_source.clone()).or_default().push(plan);
-        if !options.dry_run {
-            mend_hint(context, &index, objects).await?;
+        if let Some(newest) = objects.roots.values().next_back()
+            && !options.dry_run
+        {
+            hint::mend_listed(context, &index, &newest.key, newest.e_tag.as_deref()).await;
         }
     }
     for (id, objects) in &inventory.sources {
@@ -115,23 +117,6 @@ pub(crate) async fn collect(context: &Arc<Context>, options: &GcOptions) -> Resu
         sweep(context, garbage, options, &patience, &mut report).await?;
     }
     Ok(report)
-}
-
-/// Writes the hint of a living index anew, unless it is a copy of the newest manifest of the listing.
-async fn mend_hint(context: &Context, index: &Index, objects: &Objects) -> Result<(), CompactError> {
-    let Some((&generation, root)) = objects.roots.last_key_value() else { return Ok(()) };
-    if let Some(hint) = hint::read(context, &index.id).await
-        && hint.is_of(&root.key, root.e_tag.as_deref())
-    {
-        return Ok(());
-    }
-    let Some(source) = load_source(&context.store, &index.data_source).await? else { return Ok(()) };
-    let Some(bytes) = context.store.get(&root.key).await? else { return Ok(()) };
-    // What is wrong with a manifest is for those who need it to say.
-    if let Ok(manifest) = Manifest::parse(&root.key.render(), &bytes, &index.id, generation) {
-        hint::write(context, &source, &manifest).await;
-    }
-    Ok(())
 }
 
 /// `collectors-do-not-linger`: a plan is carried out within the grace period after its listing, or not at all. What

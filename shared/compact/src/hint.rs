@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use tarn_model::{DataSource, Hint, IndexId, KeyPrefix, Manifest, ObjectKey, ObjectRef, limits};
+use tarn_model::{DataSource, Hint, Index, IndexId, KeyPrefix, Manifest, ObjectKey, ObjectRef, limits};
+use tarn_store::{latest_manifest, load_source};
 
 use crate::build::catalog_key;
 use crate::context::Context;
@@ -35,8 +36,24 @@ pub(crate) async fn mend(context: &Context, source: &DataSource, newest: &Manife
     }
 }
 
+/// As [`mend`], for who has listed the index: a bucket that was copied has other ETags.
+pub(crate) async fn mend_listed(context: &Context, index: &Index, newest: &ObjectKey, e_tag: Option<&str>) {
+    // Where no ETags are told there are no hints.
+    if e_tag.is_none() || read(context, &index.id).await.is_some_and(|hint| hint.is_of(newest, e_tag)) {
+        return;
+    }
+    let (store, id) = (&context.store, &index.id);
+    match tokio::try_join!(load_source(store, &index.data_source), latest_manifest(store, id, None)) {
+        Ok((Some(source), Some(manifest))) => write(context, &source, &manifest).await,
+        Ok(_) => {}
+        Err(error) => {
+            tracing::warn!(index = %id, %error, "the hint beside the manifests was not mended; searches do without");
+        }
+    }
+}
+
 /// The hint; `None` when there is none that can be read.
-pub(crate) async fn read(context: &Context, index: &IndexId) -> Option<Hint> {
+async fn read(context: &Context, index: &IndexId) -> Option<Hint> {
     let key = ObjectKey::Hint(index.clone());
     let found = match context.store.get(&key).await {
         Ok(found) => found?,

@@ -7,9 +7,9 @@ use tarn_testkit::{Weed, conformance};
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s3_conforms() {
     let server = Weed::start();
-    conformance::run(&server.store("one"), "a").await;
-    // At the root of the bucket, beside what is there.
-    conformance::run(&server.store(""), "b").await;
+    // Also at the root of the bucket, beside what is there, at the same time.
+    let (below, root) = (server.store("one"), server.store(""));
+    tokio::join!(conformance::run(&below, "a"), conformance::run(&root, "b"));
 
     let source = DataSourceId { name: "a".into(), version: "1".into() };
     let key = ObjectKey::Source(source);

@@ -139,6 +139,13 @@ impl World {
         Self { store, clock, source, points: Points::new() }
     }
 
+    /// The same in a copy of the store.
+    pub(crate) fn in_copy(&self, copy: &Store) -> Self {
+        let Self { clock, source, points, .. } = self;
+        let store = copy.with_clock(clock.clone() as Arc<dyn Clock>);
+        Self { store, clock: Arc::clone(clock), source: Arc::clone(source), points: points.clone() }
+    }
+
     pub(crate) async fn with_index(self, index: &Index) -> Self {
         index.validate(&self.source).expect("a valid index");
         create_index(&self.store, index).await.expect("created");

@@ -119,6 +119,21 @@ async fn garbage_collection_mends_a_hint_whose_manifest_was_copied() {
 }
 
 #[tokio::test]
+async fn garbage_is_collected_though_a_hint_cannot_be_mended() {
+    let definition = index("flat", Metric::L2, false);
+    let (store, faults) = faulty();
+    let world = built(World::over(store, VectorKind::Dense).await, &definition).await;
+    world.store.delete(&key(&definition)).await.expect("deleted");
+    for (operation, path) in [(Operation::Get, "source.json"), (Operation::Put, "/hint")] {
+        faults.script(operation, path, Fault::UnavailableBefore);
+        world.builder().collect_garbage(&gc(HOUR)).await.expect("collected");
+        assert_eq!(stored(&world.store, &definition).await, None, "{path}");
+    }
+    world.builder().collect_garbage(&gc(HOUR)).await.expect("collected");
+    current(&world, &definition).await;
+}
+
+#[tokio::test]
 async fn a_hint_goes_with_its_index_and_before_its_definition() {
     let definition = index("flat", Metric::L2, false);
     let world = built(World::new(VectorKind::Dense).await, &definition).await;

@@ -10,9 +10,11 @@ use crate::support::{
     updates, zstd,
 };
 
-/// Bytes that grow a thousandfold.
+/// Bytes that grow a thousandfold: blank lines, of which nothing is taken in before there are too many.
 fn bomb(bytes: usize) -> Vec<u8> {
-    vec![b'\n'; bytes]
+    let mut line = vec![b' '; 1 << 16];
+    line.push(b'\n');
+    line.into_iter().cycle().take(bytes).collect()
 }
 
 #[tokio::test]
