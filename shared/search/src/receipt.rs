@@ -94,6 +94,8 @@ pub struct ColdPlan {
     pub row_ranges: u32,
     /// Bytes of them.
     pub row_bytes: u64,
+    /// Whether the bound on bytes left out cells or rows that the effort asked for: recall may be lower than was measured.
+    pub capped: bool,
 }
 
 impl SegmentReceipt {

@@ -1,9 +1,10 @@
 //! The measured recall of a graph or of cells by effort, and what to promise from it.
 //!
 //! Measured on *held-out* rows: a sample is kept out of the graph, or of the training of centroids; the rest is built, the
-//! sampled rows are the queries, and only then are they added. So no query was known to the index, and the promise holds for unseen queries that resemble
-//! the data. Each step records the mean and a lower bound of it, two standard errors below; a recall that was asked for
-//! must be reached by the bound. Queries unlike the data (another model, another language) may get less.
+//! sampled rows are the queries, and only then are they added. So no query was known to the index, and the promise holds for
+//! unseen queries that resemble the data. Each step records the mean and a lower bound of it, two standard errors below; a
+//! recall that was asked for must be reached by the bound. Queries unlike the data (another model, another language) may get
+//! less.
 
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,8 @@
 //! One small table per shard, whatever the number of splits: an Arrow IPC stream with one row per segment, compressed, and a
 //! trailer with its checksum, which Arrow readers ignore. docs/formats/catalog.md describes it.
 //!
-//! Owns `splits-cover-their-segment`: the splits of a segment are disjoint, adjacent and cover all rows, each split once.
+//! Owns `splits-cover-their-segment`: the splits of a segment are disjoint, adjacent and cover all rows, each split once;
+//! `deleted-rows-exist`; and `outline-is-in-its-segment`.
 
 mod codec;
 
@@ -57,14 +58,14 @@ impl Catalog {
     /// The bytes of the catalog object.
     ///
     /// # Errors
-    /// [`SegmentError::Input`] when an invariant does not hold.
+    /// [`SegmentError::Input`] when an invariant does not hold, or the table is larger than readers accept.
     pub fn encode(&self) -> Result<Bytes, SegmentError> {
         for segment in &self.segments {
             segment.check().map_err(|(part, found)| {
                 SegmentError::Input(format!("{part} of segment {}: {found}", segment.object.id))
             })?;
         }
-        codec::encode(self).map_err(|error| SegmentError::Input(format!("catalog: {error}")))
+        codec::encode(self, codec::TABLE_BYTES).map_err(|error| SegmentError::Input(format!("catalog: {error}")))
     }
 
     /// Parses and checks a catalog; `object` is its key, for the error.
@@ -91,7 +92,7 @@ impl CatalogSegment {
         u64::from(self.rows) - self.deleted.len()
     }
 
-    /// `splits-cover-their-segment`, `deleted-rows-exist`, and `outline-is-in-its-segment`. The invariant's id, and what was found instead.
+    /// All three invariants. The id of the one that does not hold, and what was found instead.
     fn check(&self) -> Result<(), (&'static str, String)> {
         let mut end = 0;
         let mut keys = HashSet::with_capacity(self.splits.len());

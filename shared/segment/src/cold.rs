@@ -19,9 +19,10 @@
 //!
 //! # What is promised
 //! [`Effort::Recall`][crate::Effort::Recall] is met as it was measured at build, on held-out rows, with as many ranges as
-//! [`ColdBudget::default`] has; the budget must have at least those. Distances are the bits that
-//! [`Segment::search`][crate::Segment::search] gives. An answer that is [`ColdAnswer::short`] has fewer hits than there
-//! are allowed rows: fetch the whole file.
+//! [`ColdBudget::default`] has. A budget of more saves bytes, one of fewer costs some; neither finds less. What does is a
+//! budget of too few bytes, and then [`RowPlan::capped`] says so; and points that the tail has replaced, the more of them
+//! are among the nearest. Distances are the bits that [`Segment::search`][crate::Segment::search] gives. An answer that is
+//! [`ColdAnswer::short`] has fewer than `k` hits although there may be more: fetch the whole file.
 //!
 //! Owns `nothing-unverified-is-used`: the outline's blocks by the footer, the footer by the catalog's checksum of the
 //! whole file, cells by the directory, slots by their own checksum, records by their slot's.
@@ -35,9 +36,9 @@ mod plan;
 mod runs;
 
 pub use answer::{ColdAnswer, ColdHit, ColdHits, RecordPlan, RowPlan};
-pub(crate) use calibration::{Bins, CELL_RANGES, ROW_RANGES};
+pub(crate) use calibration::{Bins, CELL_RANGES, ROW_RANGES, measured_row_bytes};
 pub use calibration::{ColdCalibration, ColdShare, ColdStep};
-pub(crate) use choose::{Ranked, RowChoice, add_worth, choose_cells, holds, scan_cells};
+pub(crate) use choose::{Ranked, RowChoice, RunCount, add_worth, choose_cells, holds, scan_cells};
 pub use fetched::FetchedCells;
 pub use outline::Outline;
 pub use plan::{CellPlan, ColdBudget};

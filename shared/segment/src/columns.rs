@@ -9,6 +9,9 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 use tarn_model::AttributeType;
 
+/// No type has more buffers. A reader copies each, so that more of them would be more memory than there are bytes.
+const BUFFERS_MAX: usize = 2;
+
 /// The block, as JSON. Fields that a reader does not know are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -73,7 +76,8 @@ impl ColumnsLayout {
     pub(crate) fn check(&self, block_length: u64) -> Result<(), String> {
         for column in &self.columns {
             let inside = |(offset, length): (u64, u64), end| offset.checked_add(length).is_some_and(|at| at <= end);
-            let fits = inside((column.offset, column.length), block_length)
+            let fits = column.buffers.len() <= BUFFERS_MAX
+                && inside((column.offset, column.length), block_length)
                 && column.buffers.iter().all(|&buffer| inside(buffer, column.length));
             if !fits {
                 return Err(format!("{column:?} in a block of {block_length} bytes"));
@@ -136,5 +140,38 @@ fn data_type(attribute_type: AttributeType) -> DataType {
         AttributeType::String => DataType::Utf8,
         AttributeType::Uuid => DataType::FixedSizeBinary(16),
         AttributeType::DateTime => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(offset: u64, length: u64, buffers: &[(u64, u64)]) -> ColumnsLayout {
+        let (name, attribute_type) = ("a".to_owned(), AttributeType::String);
+        let column = ColumnLayout { name, attribute_type, offset, length, crc32c: 0, buffers: buffers.to_vec() };
+        ColumnsLayout { columns: vec![column] }
+    }
+
+    #[test]
+    fn columns_and_buffers_that_reach_outside_are_refused() {
+        column(40, 60, &[(0, 20), (20, 40)]).check(100).unwrap();
+        column(0, 0, &[]).check(0).unwrap();
+        for (offset, length, buffer) in [
+            (41, 60, (0, 20)),
+            (u64::MAX, 1, (0, 1)),
+            (1, u64::MAX, (0, 1)),
+            (40, 60, (0, 61)),
+            (40, 60, (u64::MAX, 1)),
+            (40, 60, (1, u64::MAX)),
+        ] {
+            assert!(column(offset, length, &[buffer]).check(100).is_err(), "{length} at {offset}, {buffer:?}");
+        }
+    }
+
+    /// Each would be copied.
+    #[test]
+    fn more_buffers_than_any_column_has_are_refused() {
+        assert!(column(0, 100, &[(0, 100); 3]).check(100).is_err());
     }
 }

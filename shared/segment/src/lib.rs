@@ -2,6 +2,7 @@
 //!
 //! A segment is an immutable set of rows: point keys, attributes and vectors, indexed for one metric. [`write_segment`]
 //! makes a file of it, [`Segment::open`] maps and verifies one, [`Segment::in_memory`] searches rows that no file has.
+//! An [`Outline`] leads to what a search needs of a file that lies in a store, a few ranges of bytes at a time.
 //! A [`Catalog`] lists a shard's segments, the dead rows in each, and where each split's rows are.
 //!
 //! It knows nothing of object stores, timelines or indices, does no async, and reads no clock: a deadline is the `stop`

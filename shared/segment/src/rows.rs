@@ -245,8 +245,9 @@ fn add(bitmap: &RoaringBitmap, words: &mut [u64]) {
     let mut bytes = Vec::with_capacity(bitmap.serialized_size());
     let written = bitmap.serialize_into(&mut bytes).is_ok();
     if !written || add_serialised(&bytes, words).is_none() {
-        let last = (words.len() as u64 * 64).saturating_sub(1).min(u64::from(u32::MAX)) as u32;
-        bitmap.iter().take_while(|row| *row <= last).for_each(|row| words[row as usize / 64] |= 1 << (row % 64));
+        let room = words.len() * 64;
+        let rows = bitmap.iter().take_while(|row| (*row as usize) < room);
+        rows.for_each(|row| words[row as usize / 64] |= 1 << (row % 64));
     }
 }
 

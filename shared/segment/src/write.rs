@@ -171,7 +171,7 @@ fn write_cells(
     let slot_bytes = Some(slots.layout.bytes as u32);
     let meta = Meta { kind, metric: input.metric, dimension: input.dimension, rows, hnsw: None, slot_bytes };
     file.json(BlockKind::Meta, &meta)?;
-    let outline = file.entries.last().map_or(0, |entry| entry.offset);
+    let outline_start = file.entries.last().map_or(0, |entry| entry.offset);
     file.json(BlockKind::AttributeColumns, &columns)?;
     file.bytes(BlockKind::CellCentroids, &built.centroids)?;
     file.bytes(BlockKind::Cells, &built.directory)?;
@@ -179,7 +179,8 @@ fn write_cells(
     let (bytes, crc32c) = file.finish()?;
     progress(u64::from(rows), u64::from(rows));
     let cell_calibration = Some(built.calibration);
-    Ok(SegmentSummary { bytes, crc32c, outline: bytes - outline, rows, kind, calibration: None, cell_calibration })
+    let outline = bytes - outline_start;
+    Ok(SegmentSummary { bytes, crc32c, outline, rows, kind, calibration: None, cell_calibration })
 }
 
 /// Writes the attributes, and says where each column is.

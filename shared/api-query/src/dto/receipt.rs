@@ -79,6 +79,10 @@ pub struct PlanDto {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub bytes: Option<u64>,
+    /// There, and true, when the bound on bytes left out some of what the wanted recall takes: it may be lower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub capped: Option<bool>,
 }
 
 /// Requests by kind.
@@ -253,13 +257,30 @@ impl From<SegmentPlan> for PlanDto {
                 rescored,
                 row_ranges,
                 row_bytes,
+                capped,
             }) => Self {
                 nprobe: Some(cells),
                 rescored: Some(rescored),
                 ranges: Some(column_ranges + cell_ranges + row_ranges),
                 bytes: Some(outline_bytes + column_bytes + cell_bytes + row_bytes),
+                capped: capped.then_some(true),
                 ..by("cold")
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_says_that_it_was_capped_if_it_was() {
+        let plan = |capped| {
+            let plan = SegmentPlan::Cold(ColdPlan { capped, ..ColdPlan::default() });
+            serde_json::to_value(PlanDto::from(plan)).unwrap()
+        };
+        assert_eq!(plan(true)["capped"], true);
+        assert!(plan(false).get("capped").is_none());
     }
 }

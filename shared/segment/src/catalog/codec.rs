@@ -29,7 +29,7 @@ const VERSION: u32 = 1;
 /// Checksum, version, magic.
 const TRAILER: usize = 16;
 /// Most bytes of a table, uncompressed: some million splits.
-const TABLE_BYTES: u64 = 256 << 20;
+pub(super) const TABLE_BYTES: u64 = 256 << 20;
 const SHARD: &str = "tarn.shard";
 
 fn split_fields() -> Fields {
@@ -64,7 +64,8 @@ fn kind_name(kind: SegmentKind) -> &'static str {
     }
 }
 
-pub(super) fn encode(catalog: &Catalog) -> Result<Bytes, ArrowError> {
+/// `most`: bytes of the table, uncompressed.
+pub(super) fn encode(catalog: &Catalog, most: u64) -> Result<Bytes, ArrowError> {
     let segments = &catalog.segments;
     let splits: Vec<&SplitRows> = segments.iter().flat_map(|segment| &segment.splits).collect();
     let mut deleted = BinaryBuilder::new();
@@ -108,6 +109,7 @@ pub(super) fn encode(catalog: &Catalog) -> Result<Bytes, ArrowError> {
     let mut writer = StreamWriter::try_new_with_options(Vec::new(), &schema, options)?;
     writer.write(&batch)?;
     let mut out = writer.into_inner()?;
+    check_stream(&out, most).map_err(ArrowError::InvalidArgumentError)?;
     let crc = crc32c::crc32c_append(crc32c::crc32c(&out), &VERSION.to_le_bytes());
     out.extend_from_slice(&crc.to_le_bytes());
     out.extend_from_slice(&VERSION.to_le_bytes());

@@ -54,6 +54,11 @@ fn a_hundred_thousand_splits_take_less_than_four_megabytes() {
 }
 
 #[test]
+fn a_table_that_readers_would_refuse_is_not_written() {
+    assert!(codec::encode(&small(), 100).unwrap_err().to_string().contains("more than 100"));
+}
+
+#[test]
 fn splits_cover_their_segment() {
     let broken = [
         vec![split("a", 0..4)],
@@ -69,7 +74,7 @@ fn splits_cover_their_segment() {
         let catalog = Catalog { shard: "0".to_owned(), segments: vec![segment(1, 10, splits)] };
         let message = catalog.encode().unwrap_err().to_string();
         assert!(message.contains("splits-cover-their-segment"), "{message}");
-        let error = Catalog::decode("c", &codec::encode(&catalog).unwrap()).unwrap_err();
+        let error = Catalog::decode("c", &codec::encode(&catalog, codec::TABLE_BYTES).unwrap()).unwrap_err();
         assert_eq!(error.expected, "splits-cover-their-segment");
     }
 }

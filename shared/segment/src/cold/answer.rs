@@ -26,6 +26,7 @@ pub struct RowPlan {
     queries: Vec<Found>,
     runs: Vec<Range<u32>>,
     ranges: Vec<Range<u64>>,
+    capped: bool,
 }
 
 /// A query with the rows that may be near to it.
@@ -92,14 +93,16 @@ impl RowPlan {
         ranges_max: usize,
         queries: Vec<Found>,
         runs: Vec<Range<u32>>,
+        capped: bool,
     ) -> Self {
         let (start, size) = (outline.rows.start, outline.slots.bytes as u64);
         let range = |run: &Range<u32>| start + u64::from(run.start) * size..start + u64::from(run.end) * size;
         let ranges = runs.iter().map(range).collect();
-        Self { outline, k, allowed, ranges_max, queries, runs, ranges }
+        Self { outline, k, allowed, ranges_max, queries, runs, ranges, capped }
     }
 
-    /// What to read of the file: disjoint, ascending, not empty. None when no row was found.
+    /// What to read of the file: disjoint, ascending, not empty. None when no row was found, or when those without which
+    /// there are fewer than `k` hits are more bytes than may be read: then answers are short.
     pub fn ranges(&self) -> &[Range<u64>] {
         &self.ranges
     }
@@ -107,6 +110,11 @@ impl RowPlan {
     /// Bytes of all ranges.
     pub fn bytes(&self) -> u64 {
         self.ranges.iter().map(|range| range.end - range.start).sum()
+    }
+
+    /// Whether the byte budget has left out cells or rows that the effort asked for: recall may be lower than was measured.
+    pub fn capped(&self) -> bool {
+        self.capped
     }
 
     /// Rescores the rows. `bytes`: those of [`Self::ranges`], in that order. `superseded`: whether the point of this key

@@ -1,9 +1,10 @@
 //! What to read, of cells and of rows. Plans do it, and so does the build that measures how well they find.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::calibration::CellValues;
-use super::runs::{best_runs, covering_runs};
+use super::runs::{best_runs, covering_runs, joined};
 use crate::cells::{Candidates, Directory, Map, MapQuery, prefetch, scan};
 use crate::rows::Bits;
 
@@ -24,20 +25,80 @@ impl Ranked {
     }
 }
 
-/// Runs of cells, at most `most`. `worth`: what is hoped for in each. Cells that `held` says are at hand bring nothing new.
+/// How many runs there may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RunCount {
+    /// With so many the recall was measured.
+    pub(crate) measured: usize,
+    /// At most so many are chosen.
+    pub(crate) most: usize,
+}
+
+/// How much less a byte costs, time after time, until more runs find as much as fewer; and how many times.
+const CHEAPER: f64 = 1.25;
+const CHEAPER_TIMES: usize = 24;
+
+/// Runs of cells. `worth`: what is hoped for in each. Cells that `held` says are at hand bring nothing new.
 pub(crate) fn choose_cells(
     directory: &Directory,
     worth: &[f64],
     held: &dyn Fn(usize) -> bool,
     lambda: f64,
-    most: usize,
+    count: RunCount,
 ) -> Vec<Range<usize>> {
-    let gain = |(cell, worth): (usize, &f64)| {
-        let range = directory.range(cell);
-        let hope = if held(cell) { 0.0 } else { *worth };
-        hope - lambda * (range.end - range.start) as f64
-    };
-    best_runs(&worth.iter().enumerate().map(gain).collect::<Vec<f64>>(), most)
+    let hope = |(cell, worth): (usize, &f64)| if held(cell) { 0.0 } else { *worth };
+    let size = |cell: usize| directory.range(cell).end - directory.range(cell).start;
+    let hopes = worth.iter().enumerate().map(hope).collect();
+    Hopes { hopes, sizes: (0..worth.len()).map(size).collect() }.runs(lambda, count)
+}
+
+/// What is hoped for in each cell, and its bytes.
+struct Hopes {
+    hopes: Vec<f64>,
+    sizes: Vec<u64>,
+}
+
+impl Hopes {
+    /// At most `count.most` runs, in which as much is hoped for as in those that were measured: otherwise that recall would
+    /// say nothing of them.
+    fn runs(&self, lambda: f64, count: RunCount) -> Vec<Range<usize>> {
+        let measured = self.worthwhile(lambda, count.measured);
+        match count.most.cmp(&count.measured) {
+            Ordering::Equal => measured,
+            Ordering::Less => joined(&measured, count.most, |end, start| self.sizes[end..start].iter().sum()),
+            Ordering::Greater => self.as_hopeful(measured, lambda, count.most),
+        }
+    }
+
+    fn worthwhile(&self, lambda: f64, most: usize) -> Vec<Range<usize>> {
+        let gain = |(hope, size): (&f64, &u64)| hope - lambda * *size as f64;
+        best_runs(&self.hopes.iter().zip(&self.sizes).map(gain).collect::<Vec<f64>>(), most)
+    }
+
+    /// More runs are worth more, yet may find less: they leave out what fewer must read between one and the next.
+    fn as_hopeful(&self, measured: Vec<Range<usize>>, mut lambda: f64, most: usize) -> Vec<Range<usize>> {
+        let wanted = self.hope(&measured);
+        let mut runs = self.worthwhile(lambda, most);
+        for _ in 0..CHEAPER_TIMES {
+            if self.hope(&runs) >= wanted {
+                return runs;
+            }
+            lambda /= CHEAPER;
+            runs = self.worthwhile(lambda, most);
+            if self.bytes(&runs) >= self.bytes(&measured) {
+                break;
+            }
+        }
+        measured
+    }
+
+    fn hope(&self, runs: &[Range<usize>]) -> f64 {
+        runs.iter().flat_map(|run| &self.hopes[run.clone()]).sum()
+    }
+
+    fn bytes(&self, runs: &[Range<usize>]) -> u64 {
+        runs.iter().flat_map(|run| &self.sizes[run.clone()]).sum()
+    }
 }
 
 /// What each cell is worth to one query, added up in `worth`.
@@ -72,7 +133,7 @@ pub(crate) struct RowChoice<'a> {
     /// Neighbours wanted: each is worth so much less.
     pub(crate) k: usize,
     pub(crate) lambda: f64,
-    /// Bytes of a row.
+    /// What a row costs, in bytes: as recall was measured.
     pub(crate) row_bytes: u64,
     /// Ranges.
     pub(crate) most: usize,
@@ -140,7 +201,37 @@ pub(crate) fn holds(runs: &[Range<u32>], row: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    #[test]
+    fn fewer_runs_than_were_measured_read_all_that_those_do() {
+        let hopes = Hopes { hopes: vec![5.0, 0.0, 4.0, 0.0, 0.0, 0.0, 3.0, 0.0, 9.0], sizes: vec![1; 9] };
+        let runs = |most| hopes.runs(1.0, RunCount { measured: 4, most });
+        assert_eq!(runs(4), [0..1, 2..3, 6..7, 8..9]);
+        assert_eq!(runs(2), [0..3, 6..9]);
+        assert_eq!(runs(1), std::iter::once(0..9).collect::<Vec<_>>());
+    }
+
+    proptest! {
+        #[test]
+        fn more_runs_than_were_measured_find_no_less(
+            cells in prop::collection::vec((0u32..20, 1u64..10), 0..60),
+            lambda in 0u32..4,
+            (measured, more) in (1usize..4, 1usize..9),
+        ) {
+            let (hopes, sizes) = cells.into_iter().map(|(hope, size)| (f64::from(hope), size)).unzip();
+            let hopes = Hopes { hopes, sizes };
+            let lambda = f64::from(lambda);
+            let few = hopes.worthwhile(lambda, measured);
+            let runs = hopes.runs(lambda, RunCount { measured, most: measured + more });
+            prop_assert!(runs.len() <= measured + more);
+            prop_assert!(hopes.hope(&runs) >= hopes.hope(&few));
+            let worth = |runs: &[Range<usize>]| hopes.hope(runs) - lambda * hopes.bytes(runs) as f64;
+            prop_assert!(worth(&runs) >= worth(&few));
+        }
+    }
 
     fn choice(lambda: f64, most: usize, all: bool) -> RowChoice<'static> {
         RowChoice { chances: &[1.0, 0.9, 0.5, 0.1], k: 2, lambda, row_bytes: 100, most, all }

@@ -37,6 +37,7 @@ pub struct Outline {
     calibration: CellsCalibration,
     pub(super) map: Map,
     pub(super) slots: SlotLayout,
+    tail_bytes: usize,
     attributes: Range<u64>,
     /// Where the codes of cells lie in the file, the rows' slots, and the records that did not fit theirs.
     pub(super) codes: Range<u64>,
@@ -54,7 +55,8 @@ impl Outline {
         let frame = Frame::read(name, &tail, object.bytes)?;
         frame.verify_blocks(name, &tail)?;
         frame.verify_whole(name, &tail, Some(object))?;
-        let start = object.bytes - tail.len() as u64;
+        let tail_bytes = tail.len();
+        let start = object.bytes - tail_bytes as u64;
         let blocks = Blocks { name, frame, tail: Buffer::from(tail), start };
 
         let meta: Meta = blocks.json(BlockKind::Meta)?;
@@ -82,7 +84,7 @@ impl Outline {
             .map_err(|(kind, found)| blocks.corrupt(kind, "valid contents", found))?;
         let calibration: CellsCalibration = blocks.json(BlockKind::CellCalibration)?;
         for measured in &calibration.cold {
-            measured.check().map_err(|found| blocks.corrupt(BlockKind::CellCalibration, "finite numbers", found))?;
+            measured.check().map_err(|found| blocks.corrupt(BlockKind::CellCalibration, "parts of a whole", found))?;
         }
         Ok(Self {
             name: name.to_owned(),
@@ -92,6 +94,7 @@ impl Outline {
             calibration,
             map,
             slots,
+            tail_bytes,
             attributes,
             codes,
             rows,
@@ -138,8 +141,8 @@ impl Outline {
 
     /// Bytes of memory that the outline takes, roughly: the bytes that it was read from, and what was made of them.
     pub fn bytes(&self) -> usize {
-        let calibration = 4096;
-        self.map.bytes() + calibration + self.columns.columns.len() * 128
+        // Centroids are looked up in the bytes that were read, so that all of those stay.
+        self.tail_bytes + self.map.bytes()
     }
 
     /// Where a column of the attributes lies in the file. `None` when there is no such column. May be empty.

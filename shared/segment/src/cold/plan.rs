@@ -8,11 +8,11 @@ use bytes::Bytes;
 use tarn_model::Corrupt;
 
 use super::answer::{Found, RowPlan};
-use super::calibration::{CELL_RANGES, ColdCalibration, ROW_RANGES};
-use super::choose::{Ranked, RowChoice, add_worth, choose_cells, scan_cells};
+use super::calibration::{CELL_RANGES, ColdCalibration, ROW_RANGES, measured_row_bytes};
+use super::choose::{Ranked, RowChoice, RunCount, add_worth, choose_cells, scan_cells};
 use super::fetched::FetchedCells;
 use super::outline::Outline;
-use super::runs::covering_runs;
+use super::runs::{covering_runs, joined};
 use crate::cells::{FIRST_CELLS, MapQuery};
 use crate::dense::DenseQuery;
 use crate::error::SegmentError;
@@ -24,12 +24,13 @@ use crate::rows::{Allowed, Bits, Rows};
 /// How much one query may read. A plan for several queries has as many times that together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ColdBudget {
-    /// Ranges of cells.
+    /// Ranges of cells, at least 1.
     pub cell_ranges_max: usize,
-    /// Ranges of rows. Records that did not fit take at most as many again.
+    /// Ranges of rows, at least 1. Records that did not fit take at most as many again.
     pub row_ranges_max: usize,
     /// Bytes of cells and rows together. A query that would exceed it reads what is worth most, and may find less than
-    /// was measured.
+    /// was measured: [`CellPlan::capped`], [`RowPlan::capped`]. Rows without which there would be fewer than `k` hits are
+    /// read beyond it, up to as many bytes again; if they take more, none is, and the answer is short.
     pub bytes_max: u64,
 }
 
@@ -50,8 +51,11 @@ impl ColdBudget {
 
 /// Rows are read with what cells leave of the bytes, which is at least this part of all.
 const BYTES_FOR_ROWS: u64 = 8;
-/// How much dearer a byte becomes when a plan would read too many.
+/// How much dearer a byte becomes when a plan would read too many: of cells, and of rows.
 const DEARER: f64 = 1.3;
+const ROWS_DEARER: f64 = 2.0;
+/// Where that begins at the latest: the least numbers that there are would not grow.
+const DEARER_FROM: f64 = 1e-15;
 /// A cell at hand is scanned when it is worth so much less than what must be paid to read one.
 const AT_HAND: f64 = 1.0 / 4.0;
 
@@ -134,15 +138,12 @@ pub(super) fn plan_cells(
     }
     let share = allowed.count as f64 / f64::from(outline.meta.rows);
     let possible = match effort {
+        _ if budget.cell_ranges_max == 0 || budget.row_ranges_max == 0 => false,
         Effort::Exact => false,
         Effort::Recall(recall) => {
             let measured = outline.cold_calibration(k);
-            let ranges = budget.cell_ranges_max >= CELL_RANGES && budget.row_ranges_max >= ROW_RANGES;
-            match measured.filter(|_| ranges).and_then(|measured| Some((measured, measured.lambda(recall, share)?))) {
-                Some((measured, lambda)) => {
-                    plan.by_worth(measured, lambda, fetched);
-                    true
-                }
+            match measured.and_then(|measured| Some((measured, measured.lambda(recall, share)?))) {
+                Some((measured, lambda)) => plan.by_worth(measured, lambda, fetched),
                 None => false,
             }
         }
@@ -157,16 +158,16 @@ pub(super) fn plan_cells(
 
 impl CellPlan {
     /// The cells that are worth their bytes, to all queries together. Whatever is at hand costs nothing and is scanned, too.
-    fn by_worth(&mut self, measured: &ColdCalibration, lambda: f64, fetched: &FetchedCells) {
+    /// False when they are to be read in so few ranges that these have more bytes than may be read.
+    fn by_worth(&mut self, measured: &ColdCalibration, lambda: f64, fetched: &FetchedCells) -> bool {
         let outline = Arc::clone(&self.outline);
         let (map, directory) = (&outline.map, &outline.map.directory);
         let by_cell = self.allowed_by_cell();
         let values = measured.values(self.allowed as f64 / f64::from(outline.meta.rows));
         let mut worth = vec![0.0; map.count()];
         let mut ranked = Vec::with_capacity(self.queries.len());
-        for query in &mut self.queries {
-            let Ranked { cells, dots } = Ranked::new(map, &query.map);
-            let of_query = Ranked { cells, dots };
+        for query in &self.queries {
+            let of_query = Ranked::new(map, &query.map);
             add_worth(values, &of_query, &by_cell, &mut worth);
             ranked.push(of_query);
         }
@@ -178,18 +179,21 @@ impl CellPlan {
         let held = &self.held;
         let is_held = |cell: usize| held.contains_key(&(cell as u32));
         let bytes_max = self.budget.bytes_max - self.budget.bytes_max / BYTES_FOR_ROWS;
-        let (mut cell_lambda, mut capped) = (lambda, false);
+        let count = RunCount { measured: CELL_RANGES * self.queries.len(), most: self.budget.cell_ranges_max };
+        let mut cell_lambda = lambda;
         let runs = loop {
-            let runs = choose_cells(directory, &worth, &is_held, cell_lambda, self.budget.cell_ranges_max);
+            let runs = choose_cells(directory, &worth, &is_held, cell_lambda, count);
             let bytes: u64 =
                 runs.iter().map(|run| directory.range(run.end - 1).end - directory.range(run.start).start).sum();
             if bytes <= bytes_max {
                 break runs;
             }
-            capped = true;
-            cell_lambda = (cell_lambda * DEARER).max(1e-15);
+            if count.most < count.measured {
+                return false;
+            }
+            self.capped = true;
+            cell_lambda = (cell_lambda * DEARER).max(DEARER_FROM);
         };
-        self.capped = capped;
         self.lambda = lambda;
         self.wanted = measured.candidates.len().max(self.k);
         for (query, ranked) in self.queries.iter_mut().zip(ranked) {
@@ -202,6 +206,7 @@ impl CellPlan {
             query.dots = ranked.dots;
         }
         self.read(runs);
+        true
     }
 
     /// So many of the cells nearest to each query, whatever they cost; and those between them that must be read anyway.
@@ -321,32 +326,85 @@ impl CellPlan {
         }
         let chances = outline.cold_calibration(self.k).map_or(&[][..], |measured| &measured.candidates);
         let cell_bytes: u64 = self.ranges.iter().map(|range| range.end - range.start).sum();
+        let ranges_max = self.budget.row_ranges_max;
         let choice = RowChoice {
             chances,
             k: self.k,
             lambda: self.lambda,
-            row_bytes: outline.slots.bytes as u64,
-            most: self.budget.row_ranges_max,
+            row_bytes: measured_row_bytes(outline.slots.dimension),
+            most: if self.all { ranges_max } else { ROW_RANGES * queries.len() },
             all: self.all,
         };
-        let row_bytes_max = self.budget.bytes_max.saturating_sub(cell_bytes);
-        let runs = choose_rows(choice, &queries, row_bytes_max);
-        Ok(RowPlan::new(Arc::clone(outline), self.k, self.allowed, self.budget.row_ranges_max, queries, runs))
+        let room = RowRoom {
+            ranges_max,
+            slot_bytes: outline.slots.bytes as u64,
+            bytes: self.budget.bytes_max.saturating_sub(cell_bytes),
+            bytes_max: self.budget.bytes_max,
+        };
+        let (runs, capped) = choose_rows(choice, &queries, room);
+        let capped = capped || self.capped;
+        Ok(RowPlan::new(Arc::clone(outline), self.k, self.allowed, ranges_max, queries, runs, capped))
     }
 }
 
-/// Fewer rows as long as they are too many bytes, until nothing changes any more.
-fn choose_rows(mut choice: RowChoice<'_>, queries: &[Found], bytes_max: u64) -> Vec<Range<u32>> {
+/// What rows may take.
+#[derive(Clone, Copy)]
+struct RowRoom {
+    ranges_max: usize,
+    slot_bytes: u64,
+    /// What the cells have left.
+    bytes: u64,
+    /// What rows may take that there must be.
+    bytes_max: u64,
+}
+
+/// Fewer rows as long as they are too many bytes, and whether there are fewer than were asked for. What is forced, so that
+/// there are `k` hits, stays, unless it is too much by itself: then there are none.
+fn choose_rows(mut choice: RowChoice<'_>, queries: &[Found], room: RowRoom) -> (Vec<Range<u32>>, bool) {
     let candidates: Vec<&[(f32, u32)]> = queries.iter().map(|query| query.candidates.as_slice()).collect();
-    let mut runs = choice.rows(&candidates);
-    // What is forced, so that there are `k` hits, stays; a byte can become no dearer than all it may bring.
-    while choice.lambda > 0.0 && choice.lambda < 1.0 {
-        let bytes = runs.iter().map(|run| u64::from(run.end - run.start) * choice.row_bytes).sum::<u64>();
-        if bytes <= bytes_max {
-            break;
-        }
-        choice.lambda *= 2.0;
-        runs = choice.rows(&candidates);
+    let rows =
+        |choice: RowChoice<'_>| joined(&choice.rows(&candidates), room.ranges_max, |end, start| u64::from(start - end));
+    let bytes =
+        |runs: &[Range<u32>]| runs.iter().map(|run| u64::from(run.end - run.start) * room.slot_bytes).sum::<u64>();
+    let asked = rows(choice);
+    let mut runs = asked.clone();
+    // A byte can become no dearer than all it may bring.
+    while bytes(&runs) > room.bytes && choice.lambda > 0.0 && choice.lambda < 1.0 {
+        choice.lambda *= ROWS_DEARER;
+        runs = rows(choice);
     }
-    runs
+    if bytes(&runs) > room.bytes_max {
+        runs.clear();
+    }
+    let capped = runs != asked;
+    (runs, capped)
+}
+
+#[cfg(test)]
+mod tests {
+    use tarn_model::Metric;
+
+    use super::*;
+
+    #[test]
+    fn rows_that_take_too_many_bytes_are_left_out_and_that_is_said() {
+        let candidates = [10, 12, 500, 900].map(|row| (0.0, row)).to_vec();
+        let queries = [Found { query: DenseQuery::new(Metric::L2, &[0.0]), candidates, cells: 1 }];
+        let choice =
+            RowChoice { chances: &[1.0, 0.9, 0.5, 0.1], k: 2, lambda: 1e-6, row_bytes: 100, most: 4, all: false };
+        let rows = |choice, ranges_max, bytes, bytes_max| {
+            choose_rows(choice, &queries, RowRoom { ranges_max, slot_bytes: 100, bytes, bytes_max })
+        };
+        assert_eq!(rows(choice, 4, 400, 1000), (vec![10..11, 12..13, 500..501, 900..901], false));
+        assert_eq!(rows(choice, 3, 500, 1000), (vec![10..13, 500..501, 900..901], false));
+        assert_eq!(rows(choice, 4, 250, 1000), (vec![10..11, 12..13], true));
+        // Two are wanted.
+        assert_eq!(rows(choice, 4, 50, 1000), (vec![10..11, 12..13], true));
+        assert_eq!(rows(RowChoice { k: 4, ..choice }, 4, 50, 1000), rows(choice, 4, 400, 1000));
+        assert_eq!(rows(choice, 4, 50, 100), (vec![], true));
+        // Where nothing was measured, all are, or none.
+        let unmeasured = RowChoice { lambda: 0.0, chances: &[], all: true, ..choice };
+        assert_eq!(rows(unmeasured, 1, 100_000, 100_000).0.len(), 1);
+        assert_eq!(rows(unmeasured, 1, 80_000, 80_000), (vec![], true));
+    }
 }

@@ -111,6 +111,13 @@ pub(crate) fn covering_runs<T: Copy>(items: &[T], most: usize, gap: impl Fn(T, T
     starts.zip(ends).map(|(start, end)| start..end).filter(|run| !run.is_empty()).collect()
 }
 
+/// The same in at most `most` runs, with as little as possible of what lies between them; `gap` says how much that is.
+pub(crate) fn joined<T: Copy>(runs: &[Range<T>], most: usize, gap: impl Fn(T, T) -> u64) -> Vec<Range<T>> {
+    let numbers: Vec<usize> = (0..runs.len()).collect();
+    let joined = covering_runs(&numbers, most, |a, b| gap(runs[a].end, runs[b].start));
+    joined.into_iter().map(|run| runs[run.start].start..runs[run.end - 1].end).collect()
+}
+
 /// A number that is not negative, with the order of its bits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Magnitude(f64);
@@ -149,6 +156,17 @@ mod tests {
             }
         }
         outside.into_iter().chain(inside).fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn the_smallest_gaps_are_closed_to_have_fewer_runs() {
+        let runs = [2..4, 5..6, 16..17, 20..30u32];
+        let few = |most| joined(&runs, most, |a, b| u64::from(b - a));
+        assert_eq!(few(9), runs);
+        assert_eq!(few(3), [2..6, 16..17, 20..30]);
+        assert_eq!(few(2), [2..6, 16..30]);
+        assert_eq!(few(1), std::iter::once(2..30).collect::<Vec<_>>());
+        assert_eq!(joined(&[], 3, |_: u32, _| 0), []);
     }
 
     proptest! {

@@ -11,8 +11,8 @@ use rand::{Rng, SeedableRng};
 use roaring::RoaringBitmap;
 use tarn_model::{AttributeValue, Corrupt, Metric, ObjectRef, Vector};
 use tarn_segment::{
-    Build, ColdAnswer, ColdBudget, ColdHits, Effort, FetchedCells, Outline, Plan, Query, Rows, Segment, SegmentInput,
-    SegmentSettings, write_segment_to,
+    Build, CellPlan, ColdAnswer, ColdBudget, ColdHits, Effort, FetchedCells, Outline, Plan, Query, Rows, Segment,
+    SegmentInput, SegmentSettings, write_segment_to,
 };
 
 use crate::clustered::clustered;
@@ -217,6 +217,44 @@ fn a_filter_costs_bytes_and_no_recall() {
 }
 
 #[test]
+fn other_numbers_of_ranges_than_were_measured_cost_bytes_and_no_recall() {
+    let world = cosine();
+    let (default, mask) = (ColdBudget::default(), Mask::all(24_000));
+    let measured = recall(world, 0.9, &mask, &default).unwrap();
+    for (cell_ranges_max, row_ranges_max) in [(1, 1), (4, 3), (40, 40)] {
+        let budget = ColdBudget { cell_ranges_max, row_ranges_max, ..default };
+        let recall = recall(world, 0.9, &mask, &budget).unwrap();
+        assert!(
+            recall > measured - 0.01,
+            "{recall}, not {measured}, with {cell_ranges_max} and {row_ranges_max} ranges"
+        );
+    }
+}
+
+/// Recall is measured before the records are known.
+#[test]
+fn rows_are_chosen_alike_whatever_their_records_are() {
+    let mut vectors = clustered(4050, 8, 35);
+    let unseen = vectors.split_off(4000);
+    let input = Fixture::dense(Metric::L2, vectors).input();
+    let [short, long] = ["", "x".repeat(30).as_str()].map(|text| {
+        let mut columns = input.attributes.columns().to_vec();
+        columns[2] = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, 4000)));
+        let attributes = RecordBatch::try_new(input.attributes.schema(), columns).unwrap();
+        Stored::new(&SegmentInput { attributes, ..input.clone() }, &settings())
+    });
+    assert!(long.bytes.len() > short.bytes.len() + 4000 * 20);
+    let mask = Mask::all(4000);
+    for query in &unseen {
+        let answer = |stored: &Stored| {
+            let answer = stored.one(query, 10, Effort::Recall(0.8), &mask, &ColdBudget::default()).unwrap();
+            (answer.plan, answer.hits.into_iter().map(|hit| hit.row).collect::<Vec<u32>>())
+        };
+        assert_eq!(answer(&short), answer(&long));
+    }
+}
+
+#[test]
 fn what_was_not_measured_needs_the_whole_file() {
     let World { stored, unseen } = cosine();
     let mask = Mask::all(24_000);
@@ -226,8 +264,11 @@ fn what_was_not_measured_needs_the_whole_file() {
     assert_eq!(search(10, Effort::Exact, &mask, &default), None);
     assert_eq!(search(10, Effort::Recall(1.01), &mask, &default), None);
     assert_eq!(search(1000, Effort::Recall(0.9), &mask, &default), None);
-    let few = ColdBudget { cell_ranges_max: 4, ..default };
-    assert_eq!(search(10, Effort::Recall(0.9), &mask, &few), None);
+    for no_ranges in [ColdBudget { cell_ranges_max: 0, ..default }, ColdBudget { row_ranges_max: 0, ..default }] {
+        assert_eq!(search(10, Effort::Recall(0.9), &mask, &no_ranges), None);
+    }
+    let narrow = ColdBudget { cell_ranges_max: 1, bytes_max: 1000, ..default };
+    assert_eq!(search(10, Effort::Recall(0.9), &mask, &narrow), None);
     let one_row = Mask { matches: Some(RoaringBitmap::from_iter([7])), ..Mask::all(24_000) };
     assert_eq!(search(10, Effort::Recall(0.9), &one_row, &default), None);
     let little = ColdBudget { bytes_max: 100, ..default };
@@ -258,6 +299,30 @@ fn a_byte_budget_is_kept_and_said() {
     assert!(!free.capped() && free.cells() > 3);
     let bound = plan(free.bytes() / 2);
     assert!(bound.capped() && bound.bytes() <= free.bytes() / 2 && bound.bytes() > 0);
+    let fetched = FetchedCells::new(0);
+    let rows = |plan: CellPlan| {
+        let bytes = stored.read(plan.ranges());
+        plan.scan(&bytes, &fetched).unwrap()
+    };
+    assert!(!rows(free).capped() && rows(bound).capped());
+}
+
+/// What answers of `k` hits take is not bounded by the number of ranges: far apart, few of them hold most of the file.
+#[test]
+fn rows_beyond_any_budget_are_not_read() {
+    let World { stored, unseen } = cosine();
+    let mask = Mask::all(24_000);
+    let effort = Effort::Cells { nprobe: 60, rescored: 300 };
+    let query = [Query::dense(Metric::Cosine, &unseen[3]).unwrap()];
+    let fetched = FetchedCells::new(0);
+    let budget = ColdBudget { cell_ranges_max: 40, row_ranges_max: 1, bytes_max: 50_000 };
+    // Nothing was measured for so many neighbours: every candidate is wanted, and one range would have all of them.
+    let plan = stored.outline.plan_cells(&query, 200, effort, &mask.rows(), &budget, &fetched).unwrap().unwrap();
+    let bytes = stored.read(plan.ranges());
+    let rows = plan.scan(&bytes, &fetched).unwrap();
+    assert!(rows.capped() && rows.ranges().is_empty());
+    let ColdHits::Found(answers) = rows.hits(&[], &none).unwrap() else { panic!("records of no rows") };
+    assert!(answers[0].short && answers[0].hits.is_empty());
 }
 
 #[test]
@@ -308,7 +373,7 @@ fn several_queries_share_their_reads() {
             .ranges()
             .len()
     };
-    assert!(plan(Effort::Recall(0.9)) <= 40);
+    assert!(plan(Effort::Recall(0.9)) <= 4 * ColdBudget::default().cell_ranges_max);
 }
 
 #[test]

@@ -13,8 +13,8 @@ use tarn_model::Metric;
 use crate::calibration::{Recall, recall};
 use crate::cells::{Cells, MapQuery};
 use crate::cold::{
-    Bins, CELL_RANGES, ColdCalibration, ColdShare, ColdStep, ROW_RANGES, Ranked, RowChoice, add_worth, choose_cells,
-    holds, scan_cells,
+    Bins, CELL_RANGES, ColdCalibration, ColdShare, ColdStep, ROW_RANGES, Ranked, RowChoice, RunCount, add_worth,
+    choose_cells, holds, measured_row_bytes, scan_cells,
 };
 use crate::dense::{DenseQuery, DenseRows};
 use crate::flat;
@@ -43,8 +43,6 @@ const SHARE_QUERIES: usize = 100;
 const SHARE_FIRST: f32 = 0.8;
 /// A recall that no further step needs to raise.
 const ENOUGH: f32 = 0.98;
-/// What a slot has beside the vector, roughly.
-const RECORD_BYTES: u64 = 60;
 /// Seeds the choice of allowed rows.
 const SEED: u64 = 0x636f_6c64;
 
@@ -157,7 +155,7 @@ impl Measured<'_> {
         let mut chances = vec![0.0; PLACES];
         for found in &found {
             for (chance, found) in chances.iter_mut().zip(found) {
-                *chance += f64::from(u8::from(*found)) / found_of(prepared.len());
+                *chance += f64::from(u8::from(*found)) / divisor(prepared.len());
             }
         }
         let mut chances: Vec<f32> = descending(&chances, &[1.0; PLACES]).into_iter().map(short).collect();
@@ -185,7 +183,7 @@ impl Measured<'_> {
                 let place = place_of[hit.row as usize];
                 let cell = first_rows.partition_point(|&first| first <= place) - 1;
                 let bin = bins.find((ranks[cell] as usize).min(count - 1));
-                sums[bin] += 1.0 / (truth.len() as f64 * found_of(prepared.len()));
+                sums[bin] += 1.0 / (truth.len() as f64 * divisor(prepared.len()));
             }
         }
         let widths: Vec<f64> = bins.edges.windows(2).map(|edge| (edge[1] - edge[0]) as f64).collect();
@@ -231,7 +229,7 @@ impl Measured<'_> {
                 .map(|((query, worth), truth)| self.one(query, worth, truth, share, chances, lambda))
                 .collect();
             let recall = Recall::of(&found.iter().map(|(recall, _)| *recall).collect::<Vec<f32>>());
-            let read = found.iter().map(|(_, bytes)| bytes).sum::<f64>() / found_of(found.len());
+            let read = found.iter().map(|(_, bytes)| bytes).sum::<f64>() / divisor(found.len());
             let reached = ColdStep { lambda, recall };
             steps.push(reached);
             // Whoever must read half of all codes had better have the file.
@@ -254,7 +252,8 @@ impl Measured<'_> {
         lambda: f64,
     ) -> (f32, f64) {
         let directory = &self.cells.map().directory;
-        let runs = choose_cells(directory, worth, &|_| false, lambda, CELL_RANGES);
+        let count = RunCount { measured: CELL_RANGES, most: CELL_RANGES };
+        let runs = choose_cells(directory, worth, &|_| false, lambda, count);
         let bytes: u64 =
             runs.iter().map(|run| directory.range(run.end - 1).end - directory.range(run.start).start).sum();
         let mut read = vec![false; worth.len()];
@@ -263,7 +262,7 @@ impl Measured<'_> {
         }
         let cells = query.ranked.cells.iter().map(|&(_, cell)| cell).filter(|&cell| read[cell as usize]);
         let candidates = self.scan(query, cells, share, chances.len());
-        let row_bytes = 4 * self.rows.dimension as u64 + RECORD_BYTES;
+        let row_bytes = measured_row_bytes(self.rows.dimension);
         let choice = RowChoice { chances, k: K, lambda, row_bytes, most: ROW_RANGES, all: false };
         let runs = choice.rows(&[&candidates]);
         let kept: Vec<u32> = candidates
@@ -291,7 +290,8 @@ impl Measured<'_> {
     }
 }
 
-fn found_of(count: usize) -> f64 {
+/// For a mean over so many, which may be none.
+fn divisor(count: usize) -> f64 {
     count.max(1) as f64
 }
 
