@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
+use tarn_api::AuthMode;
 use tarn_compact::{Builder, BuilderSettings};
 use tarn_search::Hydration;
 use tarn_store::{Clock, Store};
@@ -158,8 +159,8 @@ impl Demo {
         let url = format!("http://{}", server.address());
         let (stop, stopped) = watch::channel(false);
         let clock = store.clock().clone();
-        let serving =
-            tokio::spawn(server.run(router(&store, engine, Uploads::default(), None, false), clock.clone(), stopped));
+        let router = router(&store, engine, Uploads::default(), None, AuthMode::WhenKeysExist, None);
+        let serving = tokio::spawn(server.run(router, clock.clone(), stopped));
         out.say(&format!("{HEADING}Tarn: vector search with nothing running{HEADING:#}"))?;
         out.say(&format!(
             "{} real Debian packages, a 384-d vector of each description, and {} queries in plain words.\n",

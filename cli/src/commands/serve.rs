@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use serde::Serialize;
-use tarn_api::{ApiSettings, AppState, AuthMode, counted};
+use tarn_api::{ApiSettings, AppState, AuthMode, KeysSeen, counted};
 use tarn_api_query::{QueryState, serve_router};
 use tarn_presign::BucketPresigner;
 use tarn_search::Engine;
@@ -40,7 +40,8 @@ const INTERRUPTED: u8 = 130;
 pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode, CliError> {
     log_to_stderr();
     let store = context.store(Opening::OrCreate)?;
-    let keys = tarn_api::auth_required(&store).await?;
+    let seen = KeysSeen::look(&store).await?;
+    let keys = seen.required();
     check_address(args.listen, keys)?;
     let server = Server::bind(args.listen).await.map_err(|error| {
         CliError::of(&error)
@@ -52,7 +53,7 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode, 
     let (stop_sender, stop) = watch::channel(false);
     let uploads = Uploads::default();
     let engine = engine(store.clone(), &args.cache, args.hydration)?;
-    let router = router(&store, engine, uploads.clone(), Some(requests), !args.listen.ip().is_loopback());
+    let router = router(&store, engine, uploads.clone(), Some(requests), mode(args.listen), Some(seen));
     let drops = if args.no_drops {
         None
     } else {
@@ -105,22 +106,28 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode, 
     }
 }
 
-/// The whole HTTP API over a store, telling `uploads` of what changes it.
+/// The whole HTTP API over a store, telling `uploads` of what changes it. `seen`: what is known of the store's keys.
 pub(super) fn router(
     store: &Store,
     engine: Engine,
     uploads: Uploads,
     requests: Option<Requests>,
-    demand_keys: bool,
+    auth: AuthMode,
+    seen: Option<KeysSeen>,
 ) -> Router {
-    let mut settings = ApiSettings::default();
-    if demand_keys {
-        settings.auth = AuthMode::Always;
-    }
+    let settings = ApiSettings { auth, ..ApiSettings::default() };
     let presigner = BucketPresigner::of(store);
     let state = AppState::with_presigner(store.clone(), settings, requests, presigner);
+    if let Some(seen) = seen {
+        state.learn_keys(seen);
+    }
     let state = QueryState::new(state, engine);
     serve_router(state).layer(from_fn_with_state(uploads, watch_uploads::watch))
+}
+
+/// Whom others can reach demands keys, whatever the store holds.
+fn mode(address: SocketAddr) -> AuthMode {
+    if address.ip().is_loopback() { AuthMode::WhenKeysExist } else { AuthMode::Always }
 }
 
 /// `no-keys-means-loopback`: a server that answers anybody must not be reachable from elsewhere.

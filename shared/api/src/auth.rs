@@ -10,7 +10,7 @@ mod gate;
 mod keys;
 mod scope;
 
-pub use gate::{AuthMode, Caller};
+pub use gate::{AuthMode, Caller, KeysSeen};
 pub(crate) use gate::{Gate, authenticate};
 pub use keys::{KeyRecord, KeySummary, NewKey, auth_required, create_key, list_keys, revoke_key};
 pub use scope::{Grant, Pattern, Resource, Scope};

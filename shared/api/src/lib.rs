@@ -28,8 +28,8 @@ mod status;
 mod upload;
 
 pub use auth::{
-    AuthMode, Caller, Grant, KeyRecord, KeySummary, NewKey, Pattern, Resource, Scope, auth_required, create_key,
-    list_keys, revoke_key,
+    AuthMode, Caller, Grant, KeyRecord, KeySummary, KeysSeen, NewKey, Pattern, Resource, Scope, auth_required,
+    create_key, list_keys, revoke_key,
 };
 pub use body::{HeldBody, MediaType};
 pub use definitions::{

@@ -8,7 +8,7 @@ use tarn_drop::Presign;
 use tarn_store::{CountingStore, Requests, Store};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::auth::Gate;
+use crate::auth::{Gate, KeysSeen};
 use crate::body::{BodyBudget, HeldBody};
 use crate::error::ApiError;
 use crate::metrics::Metrics;
@@ -71,6 +71,11 @@ impl AppState {
             presigner,
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Tells what this process has seen of the store's keys, so that its requests need not ask as long as that is young.
+    pub fn learn_keys(&self, seen: KeysSeen) {
+        self.inner.gate.learn(seen);
     }
 
     /// The store.

@@ -8,10 +8,9 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use tarn_model::KeyPrefix;
 use utoipa::ToSchema;
 
-use crate::auth::{Caller, Resource, Scope};
+use crate::auth::{Caller, KeysSeen, Resource, Scope};
 use crate::error::{ApiError, ErrorDto};
 use crate::state::AppState;
 
@@ -63,10 +62,11 @@ pub(crate) async fn readyz(State(state): State<AppState>) -> Result<Json<PingDto
     let now = state.store().clock().monotonic();
     let fresh = |answered: Duration| now.saturating_sub(answered) < READY;
     if !state.ready().lock().is_some_and(fresh) {
-        state.store().first(&KeyPrefix::AuthKeys).await.map_err(|error| {
+        let seen = KeysSeen::look(state.store()).await.map_err(|error| {
             tracing::warn!(%error, "not ready");
             ApiError::unavailable("The object store does not answer; ask again in a moment")
         })?;
+        state.learn_keys(seen);
         *state.ready().lock() = Some(now);
     }
     Ok(Json(PingDto { status: "Ok" }))

@@ -113,7 +113,7 @@ impl ColdFile {
     }
 
     /// The rows that satisfy a filter, from the cache or from the columns that it is about. `None`: these are so much of
-    /// the file that it had better be fetched whole.
+    /// the file, or of memory, that it had better be fetched whole.
     ///
     /// # Errors
     /// [`SearchError::Corrupt`] when a column is not what was written; [`SearchError::Store`].
@@ -173,7 +173,7 @@ impl ColdFile {
             found: "none".to_owned(),
         })?;
         let bytes: u64 = places.iter().map(|place| place.end - place.start).sum();
-        if bytes > base.file.object.bytes / 2 {
+        if bytes > base.file.object.bytes / 2 || bytes > files.cold.bytes_max as u64 {
             return Ok(None);
         }
         let pieces: Vec<Vec<Range<u64>>> = places.into_iter().map(pieces).collect();
@@ -264,7 +264,67 @@ fn joined(mut pieces: impl Iterator<Item = Bytes>) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{BinaryArray, Int64Array};
+    use tarn_model::{AttributeType, DataSourceId, Index, IndexAlgorithm, IndexId, Metric, ObjectRef, VectorKind};
+    use tarn_segment::{Build, SegmentInput, SegmentSettings, Vectors, write_segment_to};
+
     use super::*;
+
+    const ROWS: u32 = 40;
+
+    fn outline() -> Outline {
+        let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..i64::from(ROWS)));
+        let input = SegmentInput {
+            metric: Metric::L2,
+            dimension: 3,
+            keys: BinaryArray::from_iter_values((0..ROWS).map(u32::to_be_bytes)),
+            attributes: RecordBatch::try_from_iter([("id", ids)]).unwrap(),
+            vectors: Vectors::Dense((0..3 * ROWS).map(|x| x as f32).collect()),
+        };
+        let mut file = Vec::new();
+        let settings = SegmentSettings::default();
+        let summary = write_segment_to(&input, Build::Cells, &settings, &mut file, &|_, _| {}).unwrap();
+        let object = ObjectRef { id: 1.into(), bytes: summary.bytes, crc32c: summary.crc32c };
+        let tail = file.split_off(file.len() - usize::try_from(summary.outline).unwrap());
+        Outline::read("a file", tail.into(), &object).unwrap()
+    }
+
+    fn definition(metric: Metric, dimension: u32, kind: AttributeType) -> Definition {
+        let source = DataSource {
+            id: DataSourceId::new("points", "1").unwrap(),
+            vector_dimension: dimension,
+            vector_kind: VectorKind::Dense,
+            attribute_types: [("id".to_owned(), kind)].into(),
+            permanent_attributes: ["id".to_owned()].into(),
+            sharders: BTreeMap::new(),
+        };
+        let index = Index {
+            id: IndexId::new("all", "1").unwrap(),
+            data_source: source.id.clone(),
+            algorithm: IndexAlgorithm { metric, hnsw: None },
+            id_attributes: ["id".to_owned()].into(),
+            split_attributes: [].into(),
+            shards: Index::single_shard(),
+        };
+        Definition::new(Arc::new(index), Arc::new(source))
+    }
+
+    #[test]
+    fn outline_is_what_the_catalog_says() {
+        let outline = outline();
+        let check = |definition, rows| check_outline("a file", &outline, &definition, rows);
+        let integers = AttributeType::Int64;
+        assert_eq!(check(definition(Metric::L2, 3, integers), ROWS), Ok(()));
+        for (definition, rows) in [
+            (definition(Metric::L2, 3, integers), ROWS - 1),
+            (definition(Metric::Cosine, 3, integers), ROWS),
+            (definition(Metric::L2, 4, integers), ROWS),
+        ] {
+            let error = check(definition, rows).unwrap_err();
+            assert_eq!((error.object.as_str(), error.part.as_str()), ("a file", "outline-is-what-the-catalog-says"));
+        }
+        assert_eq!(check(definition(Metric::L2, 3, AttributeType::String), ROWS).unwrap_err().object, "a file");
+    }
 
     #[test]
     fn pieces_of_a_column_cover_it_in_order() {

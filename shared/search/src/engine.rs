@@ -198,6 +198,7 @@ impl Engine {
         let reader = self.reader(id);
         let mut attempt = 1;
         loop {
+            let believing = reader.believes();
             let answered = match self.known(id, reader.snapshot(consistency, min_version).await) {
                 Ok(snapshot) => answer(snapshot).await,
                 Err(error) => Err(error),
@@ -209,7 +210,7 @@ impl Engine {
                     attempt += 1;
                 }
                 Err(SearchError::Corrupt(corrupt) | SearchError::Store(StoreError::Corrupt(corrupt)))
-                    if reader.disbelieve() =>
+                    if reader.disbelieve(believing) =>
                 {
                     tracing::warn!(index = %id, error = %corrupt, "looking again without the hint");
                 }

@@ -14,7 +14,7 @@ mod opening;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, Shared, try_join, try_join_all};
@@ -51,6 +51,8 @@ const COLD_ATTEMPTS: usize = 5;
 struct Flight {
     look: Shared<BoxFuture<'static, Result<Arc<Snapshot>, SearchError>>>,
     meter: Meter,
+    /// Whether somebody has been charged for it.
+    charged: Arc<AtomicBool>,
 }
 
 /// Keeps a snapshot of one index current.
@@ -61,8 +63,10 @@ pub(crate) struct Reader {
     /// The definition, and when it was last compared with the store's.
     definition: RwLock<Option<(Arc<Definition>, Moment)>>,
     pinned: RwLock<Option<Pinned>>,
-    /// Held by the first look, when nothing is known.
-    meeting: tokio::sync::Mutex<()>,
+    /// Held by the first look, when nothing is known; and which of them failed last, with what.
+    meeting: tokio::sync::Mutex<Option<(u64, SearchError)>>,
+    /// First looks that have begun.
+    meetings: AtomicU64,
     /// What it found, until the look that follows it.
     opening: Mutex<Option<Opening>>,
     /// Whether it may believe a hint.
@@ -99,6 +103,7 @@ impl Reader {
             definition: RwLock::default(),
             pinned: RwLock::default(),
             meeting: tokio::sync::Mutex::default(),
+            meetings: AtomicU64::new(0),
             opening: Mutex::default(),
             believes: AtomicBool::new(true),
             believed: AtomicBool::new(false),
@@ -244,16 +249,7 @@ impl Reader {
             return Ok(definition);
         }
         let known = self.definition.read().as_ref().map(|(definition, _)| Arc::clone(definition));
-        let Some(known) = known else {
-            let _turn = self.meeting.lock().await;
-            // Somebody may have met it meanwhile.
-            if let Some(definition) = self.young_definition(now) {
-                return Ok(definition);
-            }
-            let definition = self.first_look().await?;
-            *self.definition.write() = Some((Arc::clone(&definition), now));
-            return Ok(definition);
-        };
+        let Some(known) = known else { return self.meet(now).await };
         let loaded = self.load_definition(Some(&known.source.id)).await;
         if let Err(SearchError::IndexNotFound(_) | SearchError::SourceNotFound(_)) = &loaded {
             *self.definition.write() = None;
@@ -269,6 +265,29 @@ impl Reader {
         Ok(definition)
     }
 
+    /// The definition of an index of which nothing is known. Those who wait for a first look share the next one when it fails:
+    /// if each made its own, the last would wait for the failures of all.
+    async fn meet(&self, now: Moment) -> Result<Arc<Definition>, SearchError> {
+        let begun = self.meetings.load(Ordering::Relaxed);
+        let mut failed = self.meeting.lock().await;
+        // Somebody may have met it meanwhile.
+        if let Some(definition) = self.young_definition(now) {
+            return Ok(definition);
+        }
+        if let Some((number, error)) = &*failed
+            && *number > begun
+        {
+            return Err(error.clone());
+        }
+        let number = self.meetings.fetch_add(1, Ordering::Relaxed) + 1;
+        let met = self.first_look().await;
+        match &met {
+            Ok(definition) => *self.definition.write() = Some((Arc::clone(definition), now)),
+            Err(error) => *failed = Some((number, error.clone())),
+        }
+        met
+    }
+
     fn young_definition(&self, now: Moment) -> Option<Arc<Definition>> {
         let known = self.definition.read();
         let (definition, checked) = known.as_ref()?;
@@ -282,16 +301,22 @@ impl Reader {
         self.likely.send_replace(None);
     }
 
-    /// Forgets everything if it comes from a hint, and believes none any more; says whether it does. For when something stored is
-    /// not what it must be: then the hint may be what is wrong.
-    pub(crate) fn disbelieve(&self) -> bool {
+    /// Whether a hint may be believed.
+    pub(crate) fn believes(&self) -> bool {
+        self.believes.load(Ordering::Relaxed)
+    }
+
+    /// Forgets everything if it comes from a hint, and believes none any more. For when something stored is not what it must be:
+    /// then the hint may be what is wrong. Says whether it may be: whether it counted still, or `believing`, when the search
+    /// began, and somebody else has found out first.
+    pub(crate) fn disbelieve(&self, believing: bool) -> bool {
         let believed = self.believed.swap(false, Ordering::Relaxed);
         if believed {
             self.believes.store(false, Ordering::Relaxed);
             *self.definition.write() = None;
             self.distrust();
         }
-        believed
+        believed || (believing && !self.believes())
     }
 
     /// The generation that the next snapshot probably shows, as soon as there is one: before the tail is known.
@@ -338,23 +363,24 @@ impl Reader {
         Moment::now(&**self.files.store.clock())
     }
 
-    /// A look at the store that begins from here on. Whoever asks for it first pays for it; the others wait with it.
+    /// A look at the store that begins from here on. Of those who share it, the first that has its answer is charged: whoever
+    /// asked first may have given up.
     async fn look(self: &Arc<Self>) -> Result<Arc<Snapshot>, SearchError> {
         let began = Meter::mark();
-        let (Flight { look, meter }, joined) = self.flight();
+        let Flight { look, meter, charged } = self.flight();
         let looked = look.await;
-        match joined {
+        match charged.swap(true, Ordering::Relaxed) {
             false => began.add(&meter.spent()),
             true => began.wait_for(&meter.spent()),
         }
         looked
     }
 
-    /// The look that has not begun, or a new one; says also whether it is another's.
-    fn flight(self: &Arc<Self>) -> (Flight, bool) {
+    /// The look that has not begun, or a new one.
+    fn flight(self: &Arc<Self>) -> Flight {
         let mut waiting = self.waiting.lock();
         match &*waiting {
-            Some(flight) => (flight.clone(), true),
+            Some(flight) => flight.clone(),
             None => {
                 let (reader, meter) = (Arc::clone(self), Meter::new());
                 let look = async move {
@@ -365,7 +391,7 @@ impl Reader {
                 };
                 let own = meter.clone();
                 let look = async move { own.scope(look).await }.boxed().shared();
-                (waiting.insert(Flight { look, meter }).clone(), false)
+                waiting.insert(Flight { look, meter, charged: Arc::default() }).clone()
             }
         }
     }

@@ -91,14 +91,15 @@ pub struct ColdSettings {
     pub whole_bytes: u64,
     /// Most query vectors of a search that reads parts of files; one of more fetches them whole.
     pub queries_max: usize,
-    /// Most ranges of cells that one search reads of each file, per query vector. A recall is promised only with as many as it
-    /// was measured with, which is the default; a search that asks for one fetches files whole when there may be fewer.
+    /// Most ranges of cells that one search reads of each file, per query vector; at least 1. Recall is measured with the
+    /// default: what is promised with fewer ranges takes more bytes.
     pub cell_ranges: usize,
     /// The same of a search with a filter, whose neighbours lie in more cells.
     pub filtered_cell_ranges: usize,
-    /// Most ranges of rows, likewise.
+    /// Most ranges of rows; at least 1.
     pub row_ranges: usize,
-    /// Memory bound of what is kept of the files that were searched so: outlines, cells, columns of filters, in bytes.
+    /// Memory bound of what is kept of the files that were searched so: outlines, cells, columns of filters, in bytes. A file of
+    /// which a filter needs columns of more is fetched whole.
     pub memory_bytes: usize,
 }
 

@@ -15,7 +15,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tarn_store::Store;
+use tarn_store::{Store, StoreError};
 
 use super::keys::{KeyRecord, auth_required, id_of, load_live};
 use super::scope::{Grant, Resource, Scope};
@@ -41,6 +41,30 @@ pub enum AuthMode {
     WhenKeysExist,
     /// Always: for a server that others can reach whatever the store holds.
     Always,
+}
+
+/// Whether requests need a key, as the store said at some moment.
+#[derive(Clone, Copy, Debug)]
+pub struct KeysSeen {
+    required: bool,
+    /// When the store was asked, on its monotonic clock.
+    asked: Duration,
+}
+
+impl KeysSeen {
+    /// Asks the store. Costs one LIST.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn look(store: &Store) -> Result<Self, StoreError> {
+        let asked = store.clock().monotonic();
+        Ok(Self { required: auth_required(store).await?, asked })
+    }
+
+    /// Whether requests need a key.
+    pub fn required(&self) -> bool {
+        self.required
+    }
 }
 
 /// Who sent a request. Handlers ask it before they touch anything.
@@ -105,8 +129,8 @@ pub(crate) struct Gate {
 
 #[derive(Debug, Default)]
 struct GateState {
-    /// Whether keys are required, and when the store said so; once they are, they stay so.
-    required: Option<(bool, Duration)>,
+    /// Whether keys are required; once they are, they stay so.
+    seen: Option<KeysSeen>,
     keys: HashMap<String, Entry>,
     lookups: Option<(f64, Duration)>,
 }
@@ -145,17 +169,23 @@ impl Gate {
             return Ok(true);
         }
         let now = self.store.clock().monotonic();
-        match self.state.lock().required {
-            Some((true, _)) => return Ok(true),
-            Some((false, asked)) if now.saturating_sub(asked) < FRESH => return Ok(false),
+        match self.state.lock().seen {
+            Some(KeysSeen { required: true, .. }) => return Ok(true),
+            Some(KeysSeen { asked, .. }) if now.saturating_sub(asked) < FRESH => return Ok(false),
             _ => {}
         }
-        let listed = auth_required(&self.store).await?;
+        let seen = KeysSeen::look(&self.store).await?;
+        Ok(self.learn(seen))
+    }
+
+    /// Takes in what the store said, to whomever in this process; gives whether keys are required.
+    pub(crate) fn learn(&self, seen: KeysSeen) -> bool {
         let mut state = self.state.lock();
+        let known = state.seen.unwrap_or(seen);
         // A listing that was under way while the first key was created must not undo what another one saw.
-        let required = listed || matches!(state.required, Some((true, _)));
-        state.required = Some((required, now));
-        Ok(required)
+        let required = seen.required || known.required;
+        state.seen = Some(KeysSeen { required, asked: seen.asked.max(known.asked) });
+        required
     }
 
     async fn record(&self, id: &str) -> Result<Option<Arc<KeyRecord>>, ApiError> {

@@ -5,8 +5,10 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::Method;
 use serde_json::json;
-use tarn_api::{ApiSettings, AuthMode, Grant, auth_required, create_key, list_keys, revoke_key};
-use tarn_api_testkit::Answer;
+use tarn_api::{
+    ApiSettings, AppState, AuthMode, Grant, KeysSeen, auth_required, create_key, ingest_router, list_keys, revoke_key,
+};
+use tarn_api_testkit::{Answer, Client};
 
 use crate::server::{Server, point, products};
 
@@ -37,6 +39,47 @@ async fn without_keys_everybody_may_do_everything_unless_keys_are_always_require
     assert_eq!(refused.status, 401);
     assert_eq!(refused.header("www-authenticate"), "Bearer realm=\"tarn\"");
     assert!(refused.messages()[0].starts_with("This server requires an API key"));
+}
+
+#[tokio::test]
+async fn what_a_process_has_seen_of_keys_counts_while_it_is_young() {
+    let server = Server::new();
+    let begun = |seen| {
+        let state = AppState::new(server.store.clone(), ApiSettings::default());
+        state.learn_keys(seen);
+        (Client::new(ingest_router(state.clone())), state)
+    };
+    let lists = || server.requests.counts().lists;
+    let none = KeysSeen::look(&server.store).await.unwrap();
+    assert!(!none.required());
+    let (client, state) = begun(none);
+    create_key(&server.store, "first", vec!["read:*".parse().unwrap()]).await.unwrap();
+    let before = lists();
+    server.clock.advance(Duration::from_millis(2_999));
+    assert_eq!(client.get("/metrics").await.status, 200);
+    assert_eq!(lists(), before, "nobody asked again");
+    server.clock.advance(Duration::from_millis(1));
+    assert_eq!(client.get("/metrics").await.status, 401);
+    assert_eq!(lists(), before + 1);
+    state.learn_keys(none);
+    assert_eq!(client.get("/metrics").await.status, 401, "what was seen before undoes nothing");
+
+    let (client, _) = begun(KeysSeen::look(&server.store).await.unwrap());
+    server.clock.advance(A_WHILE);
+    let before = lists();
+    assert_eq!(client.get("/metrics").await.status, 401);
+    let always = AppState::new(server.store.clone(), ApiSettings { auth: AuthMode::Always, ..ApiSettings::default() });
+    assert_eq!(Client::new(ingest_router(always)).get("/metrics").await.status, 401);
+    assert_eq!(lists(), before, "once keys are required, nobody asks whether they are");
+}
+
+#[tokio::test]
+async fn a_question_whether_the_server_is_ready_tells_of_keys_too() {
+    let server = Server::new();
+    assert_eq!(server.get("/readyz").await.status, 200);
+    let before = server.requests.counts().lists;
+    assert_eq!(server.get("/metrics").await.status, 200);
+    assert_eq!(server.requests.counts().lists, before);
 }
 
 #[tokio::test]

@@ -2,15 +2,17 @@
 //!
 //! Which files a search reads, and which ranges of them, follows from the generation. A look at the store knows the generation
 //! before it knows the tail, and usually finds the one that was pinned. So a search reads for that one at once, and drops what
-//! it has when its snapshot turns out to be of another.
+//! it has when its snapshot turns out to be of another. What is not read by then is not read any more.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::channel::oneshot;
+use futures::future::{Either, select};
 use parking_lot::Mutex;
 
 use super::Engine;
@@ -55,6 +57,11 @@ impl Ahead {
         }
     }
 
+    /// Whether it is of no use to begin, or done.
+    fn is_settled(&self) -> bool {
+        !matches!(*self.0.lock(), State::NotBegun)
+    }
+
     fn begin(&self, begun: Begun) -> bool {
         let mut state = self.0.lock();
         let first = matches!(*state, State::NotBegun);
@@ -93,7 +100,7 @@ impl Engine {
         let (definition, generation) = reader.likely().await;
         // A warm search finds out here, before it plans a second time, that there is nothing to read.
         let mut segments = generation.shards.iter().flatten().flat_map(|shard| &shard.segments);
-        if !segments.any(|base| self.stays(base)) {
+        if !segments.any(|base| self.stays(base)) || ahead.is_settled() {
             return pending().await;
         }
         let filter = SplitFilter::new(&request.split_filter, &definition);
@@ -104,13 +111,20 @@ impl Engine {
         let base = Snapshot::without_tail(Arc::clone(&definition), Arc::clone(&generation));
         let units = plan(&base, &Part::Everything, &request.split_filter, &filter);
         let (cold, _) = self.divide(&generation, &definition, request, units);
-        let (sender, read) = oneshot::channel();
+        let (mut sender, read) = oneshot::channel();
         let files: BTreeSet<(u32, u32)> = cold.iter().filter_map(place_of).collect();
         let begun = Begun { generation: Arc::clone(&generation), files, read };
         if !cold.is_empty() && ahead.begin(begun) {
-            let read = self.read_cold(&definition, &generation, request, cold, deadline).await;
-            // Nobody receives it when the snapshot is of another generation.
-            drop(sender.send(read));
+            let reading = self.read_cold(&definition, &generation, request, cold, deadline);
+            let read = match select(pin!(reading), sender.cancellation()).await {
+                Either::Left((read, _)) => Some(read),
+                // The snapshot is of another generation.
+                Either::Right(_) => None,
+            };
+            if let Some(read) = read {
+                // Nobody receives it when the search is over.
+                drop(sender.send(read));
+            }
         }
         pending().await
     }

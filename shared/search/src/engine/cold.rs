@@ -224,6 +224,7 @@ impl Engine {
         let scanned = self.monotonic();
         plan.row_ranges = rows.ranges().len() as u32;
         plan.row_bytes = rows.bytes();
+        plan.capped = rows.capped();
         let bytes = files.store.read_ranges(&key, rows.ranges(), &RangeReads::as_planned()).await?;
         let timings = Timings {
             outline: outlined.saturating_sub(began),

@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 
 use futures::future::join3;
 use tarn_model::{Hint, Index, KeyPrefix, ObjectKey};
-use tarn_store::{Listed, load_index};
+use tarn_store::{Listed, StoreError, load_index};
 
 use super::Reader;
 use crate::definition::Definition;
@@ -58,8 +58,10 @@ impl Reader {
         let index = index?.ok_or_else(|| SearchError::IndexNotFound(self.id.clone()))?;
         // A listing that failed is made again by whoever cannot do without it.
         let listed = listed.ok();
-        if let (Some(Some(listed)), Ok(Some(bytes))) = (&listed, bytes)
-            && self.believes.load(Ordering::Relaxed)
+        let unreadable = |error: &StoreError| tracing::warn!(index = %self.id, %error, "a hint cannot be read");
+        let bytes = bytes.inspect_err(unreadable).ok().flatten();
+        if let (Some(Some(listed)), Some(bytes)) = (&listed, bytes)
+            && self.believes()
             && let Some(hint) = self.believed(&hint.render(), &bytes, listed, &index)
             && let Some((definition, generation)) = self.generation_of(hint, &index).await
         {

@@ -415,6 +415,28 @@ async fn a_file_that_was_collected_is_looked_for_in_a_newer_generation() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_read_ahead_for_a_generation_that_is_not_the_newest_is_called_off() {
+    let mut cold = Cold::new("graph-l2", 2_000, 18).await;
+    let index = Arc::clone(&cold.index);
+    let none = ColdSettings { memory_bytes: 0, ..cold.settings().cold };
+    let engine = cold.engine_with(EngineSettings { cold: none, ..cold.settings() });
+    let request = cold.request();
+    cold.search(&engine, &request).await;
+    cold.world.rebuild(&index).await;
+    cold.gate.reads();
+    cold.gate.interfere(0..u64::MAX, Interference::Hang);
+    let searching = tokio::spawn(async move { engine.search(&index.id, request).await });
+    // The outline of the file that was known, then that of the new one, for which alone the search waits.
+    let mut asked = 0;
+    while asked < 2 || cold.gate.hanging() > 1 {
+        tokio::task::yield_now().await;
+        asked += cold.gate.reads().len();
+    }
+    assert_eq!((asked, cold.gate.hanging()), (2, 1));
+    searching.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hydration_maps_the_file_that_a_search_has_read_ranges_of() {
     let mut cold = Cold::new("graph-l2", 2_000, 12).await;
     let request = cold.request();
@@ -507,6 +529,20 @@ async fn memory_for_files_that_stay_where_they_are_is_bounded() {
     for _ in 0..2 {
         let response = cold.world.check(&engine, &index, request.clone()).await;
         assert!(plan(&response).outline_bytes > 0, "nothing was kept");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn columns_that_are_more_than_that_memory_are_not_read_without_their_file() {
+    let mut cold = Cold::new("graph-l2", 2_000, 19).await;
+    let (index, request) =
+        (Arc::clone(&cold.index), SearchRequest { filter: Some(cold.below(0.5)), ..cold.thorough() });
+    for (memory_bytes, ranges) in [(4 << 10, 0), (4 << 20, 1)] {
+        let little = ColdSettings { memory_bytes, ..cold.settings().cold };
+        let cache_dir = cold.settings().cache_dir.join(memory_bytes.to_string());
+        let engine = cold.engine_with(EngineSettings { cold: little, cache_dir, ..cold.settings() });
+        let response = cold.world.check(&engine, &index, request.clone()).await;
+        assert_eq!(plans(&response).len(), ranges, "{memory_bytes}: {:?}", response.segments);
     }
 }
 

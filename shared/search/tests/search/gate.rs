@@ -32,6 +32,16 @@ pub(crate) struct Gate(Arc<Mutex<State>>);
 struct State {
     reads: Vec<Range<u64>>,
     interfere: Option<(Range<u64>, Interference)>,
+    hanging: usize,
+}
+
+/// A read that is never answered, and counts as hanging as long as somebody waits for it.
+struct Hanging(Gate);
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.0.0.lock().hanging -= 1;
+    }
 }
 
 impl Gate {
@@ -43,6 +53,11 @@ impl Gate {
     /// From now on, to reads of a segment file that touch this range.
     pub(crate) fn interfere(&self, range: Range<u64>, how: Interference) {
         self.0.lock().interfere = Some((range, how));
+    }
+
+    /// Reads that somebody waits for in vain.
+    pub(crate) fn hanging(&self) -> usize {
+        self.0.lock().hanging
     }
 
     /// Everything passes.
@@ -59,7 +74,9 @@ impl Gate {
         let mut state = self.0.lock();
         state.reads.push(range.clone());
         let touches = |other: &Range<u64>| other.start < range.end && range.start < other.end;
-        state.interfere.as_ref().filter(|(other, _)| touches(other)).map(|(_, how)| *how)
+        let how = state.interfere.as_ref().filter(|(other, _)| touches(other)).map(|(_, how)| *how);
+        state.hanging += usize::from(how == Some(Interference::Hang));
+        how
     }
 }
 
@@ -98,7 +115,10 @@ impl ObjectStore for GateStore {
         }
         match self.gate.pass(&result.range) {
             None => Ok(result),
-            Some(Interference::Hang) => std::future::pending().await,
+            Some(Interference::Hang) => {
+                let _hanging = Hanging(self.gate.clone());
+                std::future::pending().await
+            }
             Some(Interference::Flip) => {
                 let (meta, range, attributes) = (result.meta.clone(), result.range.clone(), result.attributes.clone());
                 let mut bytes = result.bytes().await?.to_vec();

@@ -1,10 +1,11 @@
 //! The first look at an index, with a hint and without: what it costs, and that no hint changes an answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tarn_model::{Hint, Index, KeyPrefix, ObjectKey, ReadToken};
-use tarn_search::{Consistency, Engine, SearchError};
-use tarn_store::{Meter, Spent};
+use tarn_model::{AttributeType, Hint, Index, KeyPrefix, ObjectKey, ReadToken};
+use tarn_search::{Consistency, Engine, SearchError, SearchRequest};
+use tarn_store::{LatencyStore, Meter, Spent, Store, SystemClock};
 use tarn_testkit::{Fault, Operation, Scenario};
 
 use crate::world::World;
@@ -153,6 +154,43 @@ async fn no_hint_changes_an_answer_or_keeps_one_from_being_given() {
 }
 
 #[tokio::test]
+async fn all_searches_that_a_wrong_hint_has_misled_look_again() {
+    let (mut world, index) = built(12).await;
+    // Of the newest manifest, and nothing is wrong with it until a file is opened: that has no such column.
+    let mut wrong = hint(&world, &index).await;
+    wrong.data_source.attribute_types.insert("another".to_owned(), AttributeType::Bool);
+    put(&world, &index, wrong.encode().unwrap()).await;
+    let engine = world.engine();
+    let (_, misled) = engine.index(&index.id).await.unwrap();
+    assert!(misled.attribute_types.contains_key("another"), "the hint is believed at first");
+    engine.count(&index.id, Consistency::Strong).await.unwrap();
+    let request = SearchRequest { consistency: Consistency::Eventual, ..world.request(20) };
+    let searches = (0..8).map(|_| world.check(&engine, &index, request.clone()));
+    futures::future::join_all(searches).await;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_first_look_that_fails_shares_the_next() {
+    let slow = Store::memory()
+        .layer(|objects| Arc::new(LatencyStore::new(objects, Arc::new(SystemClock), Duration::from_millis(5))));
+    let world = World::over(slow, Scenario::dense(), 13).await;
+    let mut nowhere = world.index("exact-l2").id.clone();
+    nowhere.name.push_str("-nowhere");
+    let engine = world.engine();
+    let ask = || async {
+        let asked = engine.index(&nowhere).await;
+        assert!(matches!(asked, Err(SearchError::IndexNotFound(_))), "{asked:?}");
+    };
+    let before = world.requests.counts();
+    ask().await;
+    let one = world.requests.counts().since(&before).total();
+    let before = world.requests.counts();
+    futures::future::join_all((0..20).map(|_| ask())).await;
+    let cost = world.requests.counts().since(&before).total();
+    assert!(cost <= 2 * one, "{cost} requests; one look is {one}");
+}
+
+#[tokio::test]
 async fn a_hint_or_a_listing_that_cannot_be_had_is_done_without() {
     let (mut world, faults) = World::faulty(Scenario::dense(), 6).await;
     let index = world.index("exact-l2");
@@ -221,10 +259,31 @@ async fn what_the_first_look_found_is_used_while_it_is_young_and_never_for_the_t
         let source = world.scenario.source.id.clone();
         world.store.delete(&ObjectKey::Delta { source, lane: 0, sequence }).await.unwrap();
     }
-    world.wait(world.settings().trust_absence + std::time::Duration::from_millis(1));
+    world.wait(world.settings().trust_absence + Duration::from_millis(1));
     let request = world.request(200);
     let response = world.check(&engine, &index, request).await;
     assert_eq!((response.generation, response.version), (4, ReadToken::single(5)));
+}
+
+#[tokio::test]
+async fn a_look_is_charged_to_one_who_waits_for_it_when_who_asked_first_gives_up() {
+    let slow = Store::memory()
+        .layer(|objects| Arc::new(LatencyStore::new(objects, Arc::new(SystemClock), Duration::from_millis(5))));
+    let mut world = World::over(slow, Scenario::dense(), 14).await;
+    let index = world.index("exact-l2");
+    world.upload_random(60).await;
+    let (engine, request) = (world.engine(), world.request(20));
+    world.check(&engine, &index, request.clone()).await;
+    let search = || Box::pin(engine.search(&index.id, request.clone()));
+    // One look is under way; the second is asked for by two, of whom the first goes.
+    let (mut under_way, mut first, mut second) = (search(), search(), search());
+    for searching in [&mut under_way, &mut first, &mut second] {
+        assert!(futures::poll!(searching).is_pending());
+    }
+    drop(first);
+    let (under_way, second) = futures::join!(under_way, second);
+    assert_eq!(under_way.unwrap().spent.requests.total(), 2);
+    assert_eq!(second.unwrap().spent.requests.total(), 2);
 }
 
 #[tokio::test]
