@@ -12,6 +12,8 @@
 //! - L2, both less the centre: `⟨q, c⟩ + ⟨q, r̂⟩ − |x|² / 2 + ⟨c, r − r̂⟩`. The last two are the row's bias; what error is
 //!   left counts against `q − c` only.
 //!
+//! Several queries share what is read: see `propose`.
+//!
 //! Owns `cells-hold-every-row`: a row is in one cell, rows are numbered cell by cell, and probing all cells with room for all
 //! rows finds what the exact scan finds.
 
@@ -24,7 +26,11 @@ mod kernels;
 mod layout;
 mod nearest;
 mod points;
+mod propose;
+mod scratch;
 mod train;
+
+use std::ops::Range;
 
 use arrow::buffer::Buffer;
 use tarn_model::Metric;
@@ -34,6 +40,7 @@ pub(crate) use candidates::Candidates;
 pub(crate) use exact::Exact;
 pub(crate) use kernels::{CodeQuery, prefetch, scan};
 pub(crate) use layout::{Directory, Fault};
+pub(crate) use propose::Among;
 
 use kernels::Centroids;
 
@@ -42,23 +49,12 @@ use crate::rows::Bits;
 
 /// Cells that are scanned before the others: their rows raise the threshold, and fewer of the others' are kept.
 pub(crate) const FIRST_CELLS: usize = 6;
-/// Cells between two calls of `stop`, a few thousand rows.
-const STOP_CELLS: usize = 64;
 
 /// How many cells to probe, and how many rows to rescore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Probe {
     pub(crate) nprobe: u32,
     pub(crate) rescored: u32,
-}
-
-/// What a search proposes.
-#[derive(Debug)]
-pub(crate) struct Proposed {
-    /// The best by approximate score, best first, at most as many as were asked for.
-    pub(crate) rows: Vec<(f32, u32)>,
-    /// Rows in the cells that were scanned, when `stop` ended the search; `None` when it did not.
-    pub(crate) stopped_after: Option<u64>,
 }
 
 /// Allowed rows, and the cells that hold any.
@@ -81,7 +77,7 @@ pub(crate) struct Map {
 }
 
 /// A query as cells see it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct MapQuery {
     /// Where the rows' codes are.
     values: Vec<f32>,
@@ -140,65 +136,6 @@ impl Cells {
         }
         Allowing { bits, biases, share: allowed as f64 / all.max(1) as f64 }
     }
-
-    /// Rows near the query. With `allowed`, others are passed over.
-    pub(crate) fn candidates(
-        &self,
-        query: &DenseQuery,
-        probe: Probe,
-        allowed: Option<&Bits>,
-        stop: &dyn Fn() -> bool,
-    ) -> Proposed {
-        self.propose(query, probe, allowed, &self.map.directory.biases, stop)
-    }
-
-    /// As [`Self::candidates`]; only cells that hold allowed rows are probed and counted.
-    pub(crate) fn candidates_among(
-        &self,
-        query: &DenseQuery,
-        probe: Probe,
-        allowing: &Allowing,
-        stop: &dyn Fn() -> bool,
-    ) -> Proposed {
-        self.propose(query, probe, Some(&allowing.bits), &allowing.biases, stop)
-    }
-
-    fn propose(
-        &self,
-        query: &DenseQuery,
-        probe: Probe,
-        allowed: Option<&Bits>,
-        biases: &[f32],
-        stop: &dyn Fn() -> bool,
-    ) -> Proposed {
-        let directory = &self.map.directory;
-        let query = self.map.query(query);
-        let mut dots = self.map.dots();
-        let cells = self.map.route_by(&query, probe.nprobe as usize, biases, &mut dots).into_best_first(FIRST_CELLS);
-        let total = directory.first_rows.last().map_or(0, |&rows| rows as usize);
-        let mut best = Candidates::new(probe.rescored as usize, total);
-        let cell = |at: usize| {
-            let (_, cell) = cells.get(at)?;
-            let bytes = directory.bytes_of(*cell as usize, &self.codes);
-            Some((directory.cell(*cell as usize, bytes, dots[*cell as usize]), bytes))
-        };
-        let mut scanned = 0;
-        let mut ahead = cell(0);
-        let mut stopped_after = None;
-        let mut at = 0;
-        while let Some((rows, _)) = ahead {
-            if at % STOP_CELLS == 0 && stop() {
-                stopped_after = Some(scanned);
-                break;
-            }
-            at += 1;
-            ahead = cell(at);
-            let next = ahead.as_ref().map_or(&[][..], |(_, bytes)| bytes);
-            kernels::scan_before(&query.code, &rows, next, allowed, &mut best);
-            scanned += rows.rows as u64;
-        }
-        Proposed { rows: best.into_sorted(), stopped_after }
-    }
 }
 
 impl Map {
@@ -227,12 +164,21 @@ impl Map {
 
     /// Prepares a query.
     pub(crate) fn query(&self, query: &DenseQuery) -> MapQuery {
-        let values: Vec<f32> = match self.metric {
-            Metric::L2 => query.values.iter().zip(&self.directory.centre).map(|(x, centre)| x - centre).collect(),
-            _ => query.values.clone(),
-        };
-        let code = CodeQuery::new(&values);
-        MapQuery { values, code }
+        let mut out = MapQuery::default();
+        self.prepare(query, &mut out);
+        out
+    }
+
+    /// Prepares a query in memory that is there.
+    fn prepare(&self, query: &DenseQuery, out: &mut MapQuery) {
+        out.values.clear();
+        match self.metric {
+            Metric::L2 => {
+                out.values.extend(query.values.iter().zip(&self.directory.centre).map(|(x, centre)| x - centre));
+            }
+            _ => out.values.extend_from_slice(&query.values),
+        }
+        out.code.set(&out.values);
     }
 
     /// Room for what [`Self::route`] finds out.
@@ -242,21 +188,36 @@ impl Map {
 
     /// The cells to probe. `dots` gets the query's inner product with every centroid.
     pub(crate) fn route(&self, query: &MapQuery, nprobe: usize, dots: &mut [f32]) -> Candidates {
-        self.route_by(query, nprobe, &self.directory.biases, dots)
+        let mut best = Candidates::new(nprobe, self.count());
+        self.route_by(query, &self.directory.biases, dots, &mut best);
+        best
     }
 
-    /// As [`Self::route`], with other biases: cells of `-inf` are never chosen.
-    fn route_by(&self, query: &MapQuery, nprobe: usize, biases: &[f32], dots: &mut [f32]) -> Candidates {
-        let weight = match self.metric {
+    /// As [`Self::route`], with other biases, into `best`: cells of `-inf` are never chosen.
+    fn route_by(&self, query: &MapQuery, biases: &[f32], dots: &mut [f32], best: &mut Candidates) {
+        let all = self.centroids(biases, 0..dots.len());
+        kernels::route(&query.code, &all, self.weight(query), dots, best);
+    }
+
+    /// What the biases of cells count for a query.
+    fn weight(&self, query: &MapQuery) -> f32 {
+        match self.metric {
             Metric::InnerProduct => {
                 query.values.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt() as f32
             }
             _ => 1.0,
-        };
-        let centroids = Centroids { codes: &self.centroids, scales: &self.directory.centroid_steps, biases };
-        let mut best = Candidates::new(nprobe, self.count());
-        kernels::route(&query.code, &centroids, weight, dots, &mut best);
-        best
+        }
+    }
+
+    /// Some of the centroids: whole blocks.
+    fn centroids<'a>(&'a self, biases: &'a [f32], cells: Range<usize>) -> Centroids<'a> {
+        let size = self.centroids.len() / biases.len().max(1);
+        Centroids {
+            codes: &self.centroids[cells.start * size..cells.end * size],
+            scales: &self.directory.centroid_steps[cells.clone()],
+            biases: &biases[cells.clone()],
+            first: cells.start as u32,
+        }
     }
 }
 

@@ -25,8 +25,8 @@ impl Segment {
         match (index, effort) {
             (DenseIndex::Graph(graph), Effort::Ef(ef)) => graph.candidates(query, ef as usize, bits.as_ref()),
             (DenseIndex::Cells(cells), Effort::Cells { nprobe, rescored }) => {
-                let proposed = cells.candidates(query, Probe { nprobe, rescored }, bits.as_ref(), &|| false);
-                Ok(proposed.rows.into_iter().map(|(_, row)| row).collect())
+                let (probe, among) = (Probe { nprobe, rescored }, cells.among(bits.as_ref()));
+                Ok(cells.propose(query, probe, among, &|| false, |rows, _| rows.to_vec()))
             }
             _ => Ok(Vec::new()),
         }

@@ -8,9 +8,9 @@
 
 use rayon::prelude::*;
 
-use crate::cells::{Allowing, Cells, Exact, Probe};
+use crate::cells::{Allowing, Among, Cells, Exact, Probe};
 use crate::cost;
-use crate::dense::{DenseQuery, DenseRows};
+use crate::dense::{DenseQuery, DenseRows, PREFETCH_ROWS};
 use crate::error::SegmentError;
 use crate::flat;
 use crate::graph::Graph;
@@ -21,6 +21,9 @@ use crate::rows::{Allowed, Bits, Rows};
 use crate::segment::{Body, Segment};
 use crate::sparse::{self, Inverted, SparseQuery};
 use crate::topk::TopK;
+
+/// Fewer queries of cells are answered one by one.
+const SHARED: usize = 3;
 
 /// Answers the queries in order.
 pub(crate) fn search(
@@ -209,36 +212,55 @@ impl<'a> Dense<'a> {
     ) -> Vec<Answer> {
         let everything = self.allowed.count == u64::from(self.segment.meta.rows);
         let bits = (!everything && filtered.is_none()).then(|| self.allowed.bits(self.segment.meta.rows));
-        let one = |query: &DenseQuery| self.one_by_cells(cells, query, probe, bits.as_ref(), filtered);
+        let among = filtered.map_or_else(|| cells.among(bits.as_ref()), Allowing::among);
         match queries {
-            [query] => vec![one(query)],
-            many => many.par_iter().map(|query| one(query)).collect(),
+            [query] => vec![self.one_by_cells(cells, query, probe, among)],
+            many => {
+                let size = many.len().div_ceil(rayon::current_num_threads()).min(cells.together(probe));
+                let parts = many.par_chunks(size.max(1));
+                let answers: Vec<Vec<Answer>> =
+                    parts.map(|queries| self.some_by_cells(cells, queries, probe, among)).collect();
+                answers.into_iter().flatten().collect()
+            }
         }
     }
 
-    fn one_by_cells(
-        &self,
-        cells: &Cells,
-        query: &DenseQuery,
-        probe: Probe,
-        bits: Option<&Bits>,
-        filtered: Option<&Allowing>,
-    ) -> Answer {
-        let proposed = match filtered {
-            Some(filtered) => cells.candidates_among(query, probe, filtered, self.stop),
-            None => cells.candidates(query, probe, bits, self.stop),
-        };
-        let few = (proposed.rows.len() as u64) < self.allowed.count.min(self.k as u64);
+    fn one_by_cells(&self, cells: &Cells, query: &DenseQuery, probe: Probe, among: Among<'_>) -> Answer {
+        cells.propose(query, probe, among, self.stop, |rows, stopped_after| {
+            self.rescored(query, rows, stopped_after, probe)
+        })
+    }
+
+    /// Few enough to share what they read.
+    fn some_by_cells(&self, cells: &Cells, queries: &[&DenseQuery], probe: Probe, among: Among<'_>) -> Vec<Answer> {
+        if queries.len() < SHARED {
+            return queries.iter().map(|query| self.one_by_cells(cells, query, probe, among)).collect();
+        }
+        cells.propose_many(queries, probe, among, self.stop, |proposed| {
+            let one = |(at, query): (usize, &&DenseQuery)| {
+                // The next query's first rows come while this one's are scored.
+                if at + 1 < queries.len() {
+                    let next = proposed.rows(at + 1).iter().take(PREFETCH_ROWS);
+                    next.for_each(|&row| self.rows.prefetch(row));
+                }
+                self.rescored(query, proposed.rows(at), proposed.stopped_after(at), probe)
+            };
+            queries.iter().enumerate().map(one).collect()
+        })
+    }
+
+    /// The answer from the rows that cells propose.
+    fn rescored(&self, query: &DenseQuery, rows: &[u32], stopped_after: Option<u64>, probe: Probe) -> Answer {
+        let few = (rows.len() as u64) < self.allowed.count.min(self.k as u64);
         if few
-            && proposed.stopped_after.is_none()
+            && stopped_after.is_none()
             && let Some(answer) = self.exact(&[query]).pop()
         {
             return answer;
         }
-        let rows: Vec<u32> = proposed.rows.iter().map(|&(_, row)| row).collect();
         let mut top = TopK::new(self.k, &self.segment.keys);
-        self.rows.offer_each(self.segment.meta.metric, query, &rows, &mut top);
-        let considered = proposed.stopped_after.map_or(self.allowed.count, |scanned| scanned.min(self.allowed.count));
+        self.rows.offer_each(self.segment.meta.metric, query, rows, &mut top);
+        let considered = stopped_after.map_or(self.allowed.count, |scanned| scanned.min(self.allowed.count));
         let Probe { nprobe, rescored } = probe;
         self.answer(top, considered, Plan::Cells { nprobe, rescored })
     }

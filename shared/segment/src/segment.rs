@@ -213,7 +213,8 @@ impl Segment {
         answers.pop().ok_or_else(|| SegmentError::Input("no query".to_owned()))
     }
 
-    /// As [`Self::search`] for several queries, in their order; an exact scan reads the rows once for all of them.
+    /// As [`Self::search`] for several queries, in their order; an exact scan reads the rows once for all of them, and
+    /// of cells each is read for all queries that probe it.
     ///
     /// # Errors
     /// See [`Self::search`].

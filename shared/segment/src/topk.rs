@@ -5,6 +5,9 @@ use std::cmp::Ordering;
 use crate::hit::Hit;
 use crate::keys::Keys;
 
+/// Room for rows that is made at once; what is more grows.
+const ROOM_MAX: usize = 256;
+
 /// Collects rows and keeps the `k` with the lowest scores; of equal scores those with the lowest keys. A score is lower
 /// when nearer: a distance, or an inner product negated. Never NaN.
 ///
@@ -23,7 +26,9 @@ pub(crate) struct TopK<'a> {
 impl<'a> TopK<'a> {
     pub(crate) fn new(k: usize, keys: &'a Keys) -> Self {
         let threshold = if k == 0 { f64::NEG_INFINITY } else { f64::INFINITY };
-        Self { k, keys, buffer: Vec::new(), threshold, worst: None }
+        // As much as is ever needed, for usual `k`: hits are made in the same memory.
+        let room = k.saturating_mul(2).max(k.saturating_add(16)).min(ROOM_MAX);
+        Self { k, keys, buffer: Vec::with_capacity(room), threshold, worst: None }
     }
 
     /// Scores above this are refused; an equal one may still get in by its key.

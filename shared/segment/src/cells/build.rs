@@ -31,6 +31,10 @@ use crate::write::ProgressFn;
 const MAX_CELLS: usize = 8192;
 /// At most one row in so many is held out.
 const HELD_OUT_SHARE: usize = 8;
+/// Of large segments up to so many times the calibration queries, then at most one row in so many: one scan per query
+/// measures everything, and with more queries less is kept in reserve.
+const MORE_QUERIES: usize = 5;
+const MORE_SHARE: usize = 32;
 /// Fewer rows than this beyond those held out tell nothing.
 const MEASURABLE_ROWS: usize = 10;
 /// How many standard deviations the best of a cell's rows lies above their mean: the expected maximum of eighty.
@@ -118,8 +122,9 @@ pub(crate) fn build(
 }
 
 /// The rows that calibrate. None when there are too few rows to tell anything.
-fn sample(rows: usize, settings: &SegmentSettings) -> BTreeSet<u32> {
-    let amount = settings.calibration_queries.min(rows / HELD_OUT_SHARE);
+pub(super) fn sample(rows: usize, settings: &SegmentSettings) -> BTreeSet<u32> {
+    let some = settings.calibration_queries.min(rows / HELD_OUT_SHARE);
+    let amount = settings.calibration_queries.saturating_mul(MORE_QUERIES).min(rows / MORE_SHARE).max(some);
     if rows < amount + MEASURABLE_ROWS {
         return BTreeSet::new();
     }

@@ -1,36 +1,42 @@
 //! Measures cells: recall by cells probed and rows rescored.
 //!
-//! Each number of cells is searched once per query, with room for the most rows that are ever rescored; what fewer would
-//! have found follows from the order of the approximate scores. Steps that cost more than another and find less are left
-//! out.
+//! Every step of the ladders is measured on the same queries, from one scan of all codes for each: see `surface`. Steps that
+//! cost more than another and find less are left out. What this costs grows with the rows, as the rest of a build does: it is
+//! about a tenth of one.
 
 mod cold;
+mod surface;
 
 use std::collections::BTreeSet;
 
-use rayon::prelude::*;
 use roaring::RoaringBitmap;
 use tarn_model::Metric;
 
 use cold::Measured;
+use surface::Found;
+pub(super) use surface::Surface;
 
 use super::{Allowing, Cells, Probe};
-use crate::calibration::{CellsCalibration, CellsPoint, CellsShare, Recall, recall};
+use crate::calibration::{CellsCalibration, CellsPoint, CellsShare, Recall};
 use crate::cost;
 use crate::dense::{DenseQuery, DenseRows};
-use crate::flat;
 use crate::hit::Hit;
 use crate::keys::Keys;
 use crate::rows::{Allowed, Rows};
-use crate::topk::TopK;
 
-/// Cells probed.
-const LADDER: [u32; 18] = [4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 256, 384, 512, 768, 1024, 1536, 2048];
+/// Cells probed. A step is at most a quarter above the one before, where recalls are asked for: a promise is then little
+/// exceeded.
+const LADDER: [u32; 30] = [
+    4, 8, 12, 16, 20, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768,
+    1024, 1280, 1536, 2048,
+];
 /// Neighbours that a recall is measured over, and numbers of rows rescored for them.
 const SHORT: usize = 10;
 const SHORT_RESCORED: [u32; 6] = [16, 24, 32, 48, 64, 96];
 const LONG: usize = 100;
 const LONG_RESCORED: [u32; 5] = [120, 150, 200, 300, 400];
+/// Queries that measure readers of ranges, about: their plans are made one by one.
+const COLD_QUERIES: usize = 200;
 /// Filters: one row in so many is allowed, at random; those that leave fewer rows are not measured.
 const ONE_ROW_IN: [u64; 2] = [10, 100];
 const MEASURABLE_ROWS: u64 = 2000;
@@ -51,100 +57,63 @@ pub(super) fn calibrate(
     if held_out.len() < 2 {
         return calibration;
     }
-    // Rows to be found are all but the queries, by both numberings.
+    // Rows to be found are all but the queries.
     let everything = 0..total;
-    let all_but = |masked: RoaringBitmap| {
+    let bits = |chosen: &dyn Fn(u32) -> bool| {
         let ranges = std::slice::from_ref(&everything);
-        Allowed::resolve(&Rows { ranges, deleted: Some(&masked), ..Rows::default() }, total)
+        let places: RoaringBitmap = (0..total).filter(|&at| chosen(order[at as usize])).collect();
+        let allowed = Allowed::resolve(&Rows { ranges, matches: Some(&places), ..Rows::default() }, total);
+        (allowed.count, allowed.bits(total))
     };
-    let stored = all_but((0..total).filter(|&at| held_out.contains(&order[at as usize])).collect()).bits(total);
-    let given = all_but(held_out.iter().copied().collect());
-
     let queries: Vec<DenseQuery> = held_out.iter().map(|&row| DenseQuery::new(metric, rows.row(row))).collect();
-    let borrowed: Vec<&DenseQuery> = queries.iter().collect();
-    let (truth, _) = flat::scan(rows, metric, &borrowed, &given, LONG, keys, &|| false);
-    let truth: Vec<Vec<Hit>> = truth.into_iter().map(|top| top.into_hits(false)).collect();
+    let nprobes: Vec<u32> = LADDER.into_iter().take_while(|&nprobe| nprobe as usize <= cells.count()).collect();
+    let rescored = [(SHORT, &SHORT_RESCORED[..]), (LONG, &LONG_RESCORED[..])];
+    let surface = Surface { cells, rows, metric, keys, order, nprobes: &nprobes, rescored };
+    let ladders = |found: &[Found]| {
+        let cost = |point: &CellsPoint| {
+            let probe = Probe { nprobe: point.nprobe, rescored: point.rescored };
+            cost::cells_ns(probe, cells.count(), total, rows.dimension)
+        };
+        steps(found, &nprobes).map(|points| worthwhile(points, cost))
+    };
+
+    let found = surface.measure(&queries, &cells.allowing(bits(&|row| !held_out.contains(&row)).1));
+    [calibration.at_10, calibration.at_100] = ladders(&found);
     let masked: RoaringBitmap = held_out.iter().copied().collect();
-    let measured = Measured { cells, rows, metric, keys, order, queries: &queries, held_out: &masked, truth: &truth };
+    // Not the first ones: rows may come in an order that means something.
+    let every = queries.len().div_ceil(COLD_QUERIES);
+    let some: Vec<DenseQuery> = queries.iter().step_by(every).cloned().collect();
+    let truth: Vec<Vec<Hit>> = found.into_iter().step_by(every).map(|found| found.nearest).collect();
+    let measured = Measured { cells, rows, metric, keys, order, queries: &some, held_out: &masked, truth: &truth };
     calibration.cold = measured.measure();
-    let distances = |hits: &Vec<Hit>| -> Vec<f64> { hits.iter().map(|hit| hit.distance).collect() };
-    let truth: Vec<Vec<f64>> = truth.iter().map(distances).collect();
-    let ladders = Ladders { cells, rows, metric, keys, order, queries: &queries };
-    let [short, long] = ladders.measure(&truth, &cells.allowing(stored));
-    calibration.at_10 = short;
-    calibration.at_100 = long;
     for every in ONE_ROW_IN {
         // Of whatever order the input is: a multiplicative hash, not every so many rows.
         let chosen = |row: u32| u64::from(row).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 < (1 << 32) / every;
-        let chosen = |row: u32| chosen(row) && !held_out.contains(&row);
-        let places: RoaringBitmap = (0..total).filter(|&at| chosen(order[at as usize])).collect();
-        if places.len() < MEASURABLE_ROWS {
+        let (count, places) = bits(&|row| chosen(row) && !held_out.contains(&row));
+        if count < MEASURABLE_ROWS {
             break;
         }
-        let given: RoaringBitmap = (0..total).filter(|&row| chosen(row)).collect();
-        let resolve = |matches: &RoaringBitmap| {
-            let ranges = std::slice::from_ref(&everything);
-            Allowed::resolve(&Rows { ranges, matches: Some(matches), ..Rows::default() }, total)
-        };
-        let (truth, _) = flat::scan(rows, metric, &borrowed, &resolve(&given), LONG, keys, &|| false);
-        let truth: Vec<Vec<f64>> = truth.into_iter().map(|top| distances(&top.into_hits(false))).collect();
-        let allowing = cells.allowing(resolve(&places).bits(total));
-        let [at_10, at_100] = ladders.measure(&truth, &allowing);
+        let allowing: Allowing = cells.allowing(places);
+        let [at_10, at_100] = ladders(&surface.measure(&queries, &allowing));
         calibration.shares.push(CellsShare { allowed: allowing.share as f32, at_10, at_100 });
     }
     calibration
 }
 
-/// What is measured.
-struct Ladders<'a> {
-    cells: &'a Cells,
-    rows: &'a DenseRows,
-    metric: Metric,
-    keys: &'a Keys,
-    order: &'a [u32],
-    queries: &'a [DenseQuery],
-}
-
-impl Ladders<'_> {
-    /// The ladders for few and for many neighbours. `truth`: the distances of the nearest allowed rows.
-    fn measure(&self, truth: &[Vec<f64>], allowing: &Allowing) -> [Vec<CellsPoint>; 2] {
-        let Self { cells, rows, metric, keys, order, queries } = *self;
-        let mut steps: [Vec<CellsPoint>; 2] = [Vec::new(), Vec::new()];
-        for nprobe in LADDER.into_iter().take_while(|&nprobe| nprobe as usize <= cells.count()) {
-            let most = LONG_RESCORED[LONG_RESCORED.len() - 1];
-            let recalls: Vec<Vec<f32>> = queries
-                .par_iter()
-                .zip(truth)
-                .map(|(query, truth)| {
-                    let probe = Probe { nprobe, rescored: most };
-                    let proposed = cells.candidates_among(query, probe, allowing, &|| false).rows;
-                    let proposed: Vec<u32> = proposed.into_iter().map(|(_, at)| order[at as usize]).collect();
-                    let found = |k: usize, rescored: u32| {
-                        let mut top = TopK::new(k, keys);
-                        rows.offer_each(metric, query, &proposed[..proposed.len().min(rescored as usize)], &mut top);
-                        let hits = top.into_hits(false);
-                        recall(&hits.iter().map(|hit| hit.distance).collect::<Vec<f64>>(), truth, k)
-                    };
-                    let short = SHORT_RESCORED.map(|rescored| found(SHORT, rescored));
-                    short.into_iter().chain(LONG_RESCORED.map(|rescored| found(LONG, rescored))).collect()
-                })
-                .collect();
-            let measured = |column: usize| Recall::of(&recalls.iter().map(|all| all[column]).collect::<Vec<f32>>());
-            for (column, rescored) in SHORT_RESCORED.into_iter().chain(LONG_RESCORED).enumerate() {
-                let point = CellsPoint { nprobe, rescored, recall: measured(column) };
-                steps[usize::from(column >= SHORT_RESCORED.len())].push(point);
-            }
-            let reached = |points: &[CellsPoint]| points.iter().any(|point| point.recall.floor >= ENOUGH);
-            if reached(&steps[0]) && reached(&steps[1]) {
-                break;
-            }
+/// All steps for few and for many neighbours, up to one that leaves nothing to be wished for.
+fn steps(found: &[Found], nprobes: &[u32]) -> [Vec<CellsPoint>; 2] {
+    let mut steps: [Vec<CellsPoint>; 2] = [Vec::new(), Vec::new()];
+    for (at, &nprobe) in nprobes.iter().enumerate() {
+        for (column, rescored) in SHORT_RESCORED.into_iter().chain(LONG_RESCORED).enumerate() {
+            let recalls: Vec<f32> = found.iter().map(|found| found.recalls[at][column]).collect();
+            let point = CellsPoint { nprobe, rescored, recall: Recall::of(&recalls) };
+            steps[usize::from(column >= SHORT_RESCORED.len())].push(point);
         }
-        let cost = |point: &CellsPoint| {
-            let probe = Probe { nprobe: point.nprobe, rescored: point.rescored };
-            cost::cells_ns(probe, cells.count(), order.len() as u32, rows.dimension)
-        };
-        steps.map(|points| worthwhile(points, cost))
+        if steps.iter().all(|points| points.iter().any(|point| point.recall.floor >= ENOUGH)) {
+            break;
+        }
     }
+    steps
 }
 
 /// The steps by ascending cost, each of which finds more than all that cost less.

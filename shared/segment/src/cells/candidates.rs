@@ -3,6 +3,8 @@
 //! A buffer of three times what is wanted is cut back by selection when it is full: an offer costs O(1), nothing is
 //! allocated after the beginning, and the threshold only rises.
 //!
+//! What is kept does not depend on the order of the offers: a score equal to the threshold gets in, and numbers decide.
+//!
 //! An entry is one integer, its score above its number, so that the nearer of two is the smaller: selection then compares
 //! without branches.
 
@@ -10,7 +12,8 @@ mod all;
 
 use super::kernels::BLOCK_ROWS;
 
-/// Collects numbers, of rows or of cells, and keeps those with the highest scores; of equal scores those that came first.
+/// Collects numbers, of rows or of cells, and keeps those with the highest scores; of equal scores those with the lowest
+/// numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Candidates {
     wanted: usize,
@@ -34,10 +37,11 @@ impl Candidates {
         self.entries.clear();
         // A block is offered as a whole, so up to fifteen entries come after the one that fills the buffer.
         self.entries.reserve(self.full.min(total) + BLOCK_ROWS);
-        self.threshold = if self.wanted == 0 { f32::INFINITY } else { f32::NEG_INFINITY };
+        // No score reaches what is not a number; all but minus infinity reach the least number.
+        self.threshold = if self.wanted == 0 { f32::NAN } else { f32::MIN };
     }
 
-    /// Only higher scores can be among the best.
+    /// Lower scores cannot be among the best, nor can minus infinity.
     #[inline]
     pub(crate) fn threshold(&self) -> f32 {
         self.threshold
@@ -64,6 +68,11 @@ impl Candidates {
             self.threshold = parts(*last).0;
             self.entries.truncate(self.wanted);
         }
+    }
+
+    /// How many entries there is room for.
+    pub(crate) fn room(&self) -> usize {
+        self.entries.capacity()
     }
 
     /// Puts the `first` highest scores in front, in no order, and returns all that are among the best.
@@ -131,12 +140,24 @@ mod tests {
                 let mut mask = 0;
                 for (lane, (score, _)) in chunk.iter().enumerate() {
                     lanes[lane] = *score;
-                    mask |= u16::from(*score > best.threshold()) << lane;
+                    mask |= u16::from(*score >= best.threshold()) << lane;
                 }
                 best.offer_block(mask, &lanes, (block * BLOCK_ROWS) as u32);
             }
             want.sort_unstable_by(order);
             want.truncate(wanted);
+            prop_assert_eq!(best.sorted().collect::<Vec<_>>(), want.clone());
+            // The last first.
+            best.reset(wanted, scores.len());
+            for (block, chunk) in scores.chunks(BLOCK_ROWS).enumerate().rev() {
+                let mut lanes = [f32::NAN; BLOCK_ROWS];
+                let mut mask = 0;
+                for (lane, score) in chunk.iter().enumerate() {
+                    lanes[lane] = f32::from(*score);
+                    mask |= u16::from(lanes[lane] >= best.threshold()) << lane;
+                }
+                best.offer_block(mask, &lanes, (block * BLOCK_ROWS) as u32);
+            }
             prop_assert_eq!(best.into_sorted(), want);
         }
     }

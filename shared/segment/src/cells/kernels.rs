@@ -78,7 +78,7 @@ fn available() -> Vec<Isa> {
 }
 
 /// A query in bytes. One serves centroids and rows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct CodeQuery {
     /// Four signed bytes each; zeros beyond the dimension. Two for each chunk of a block of rows.
     words: Vec<u32>,
@@ -90,13 +90,21 @@ pub(crate) struct CodeQuery {
 
 impl CodeQuery {
     pub(crate) fn new(values: &[f32]) -> Self {
+        let mut out = Self::default();
+        out.set(values);
+        out
+    }
+
+    /// Becomes another query, in the memory that is there.
+    pub(crate) fn set(&mut self, values: &[f32]) {
         let largest = values.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
         // A query of zeros, or so small that its inverse overflows, has no direction: every row scores the same.
         let inverse = QUERY_MAX / largest;
         let inverse = if inverse.is_finite() { inverse } else { 0.0 };
-        let mut words = vec![0u32; 2 * row_chunks(values.len())];
+        self.words.clear();
+        self.words.resize(2 * row_chunks(values.len()), 0);
         let mut sum = 0;
-        for (word, four) in words.iter_mut().zip(values.chunks(4)) {
+        for (word, four) in self.words.iter_mut().zip(values.chunks(4)) {
             let mut bytes = [0i8; 4];
             for (byte, x) in bytes.iter_mut().zip(four) {
                 // Rounds to even by running out of digits: without SSE4.1 the function of that name is a call.
@@ -105,11 +113,13 @@ impl CodeQuery {
             }
             *word = u32::from_le_bytes(bytes.map(|byte| byte as u8));
         }
-        Self { words, sum, half_step: 0.5 * (largest / QUERY_MAX) }
+        self.sum = sum;
+        self.half_step = 0.5 * (largest / QUERY_MAX);
     }
 }
 
-/// The centroids, as the router reads them. All arrays have an element for each row of the last block, too.
+/// Centroids, as the router reads them: all, or some that follow one another. All arrays have an element for each row of the
+/// last block, too.
 #[derive(Clone, Copy)]
 pub(crate) struct Centroids<'a> {
     /// Whole blocks.
@@ -118,6 +128,8 @@ pub(crate) struct Centroids<'a> {
     pub(crate) scales: &'a [f32],
     /// Added to the inner product, times the query's weight; `-inf` where there is no centroid.
     pub(crate) biases: &'a [f32],
+    /// The number of the first.
+    pub(crate) first: u32,
 }
 
 /// The rows of a cell, as the scanner reads them.
@@ -139,7 +151,7 @@ pub(crate) struct CellRows<'a> {
     pub(crate) base: f32,
 }
 
-/// Inner products of the query with every centroid, into `dots`; offers `dot + weight · bias`.
+/// Inner products of the query with these centroids, into `dots`; offers `dot + weight · bias`.
 pub(crate) fn route(
     query: &CodeQuery,
     centroids: &Centroids<'_>,
@@ -164,6 +176,18 @@ pub(crate) fn scan_before(
     best: &mut Candidates,
 ) {
     scan_with(isa(), query, cell, ahead, allowed, best);
+}
+
+/// As [`scan_before`], for two queries: what they share is done once. `bases`: see [`CellRows::base`], which does not count.
+pub(crate) fn scan_two_before(
+    queries: [&CodeQuery; 2],
+    bases: [f32; 2],
+    cell: &CellRows<'_>,
+    ahead: &[u8],
+    allowed: Option<&Bits>,
+    best: [&mut Candidates; 2],
+) {
+    scan_two_with(isa(), queries, bases, cell, ahead, allowed, best);
 }
 
 fn route_with(
@@ -202,11 +226,7 @@ fn scan_with(
     allowed: Option<&Bits>,
     best: &mut Candidates,
 ) {
-    // The kernels read this much without further checks.
-    let fits = Some(cell.codes.len()) == cell.rows.checked_mul(2 * query.words.len())
-        && Some(cell.factors.len()) == cell.rows.checked_mul(2)
-        && (cell.biases.is_empty() || Some(cell.biases.len()) == cell.rows.checked_mul(4));
-    assert!(fits, "a cell does not fit the query");
+    assert!(fits(query, cell), "a cell does not fit the query");
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `isa` says that the processor has the instructions; the lengths have been compared.
@@ -217,6 +237,35 @@ fn scan_with(
         // SAFETY: the lengths have been compared.
         Isa::Portable => unsafe { portable::scan(query, cell, ahead, allowed, best) },
     }
+}
+
+fn scan_two_with(
+    isa: Isa,
+    queries: [&CodeQuery; 2],
+    bases: [f32; 2],
+    cell: &CellRows<'_>,
+    ahead: &[u8],
+    allowed: Option<&Bits>,
+    best: [&mut Candidates; 2],
+) {
+    assert!(queries.iter().all(|query| fits(query, cell)), "a cell does not fit the query");
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `isa` says that the processor has the instructions; the lengths have been compared.
+        Isa::Vnni => unsafe { vnni::scan_two(queries, bases, cell, ahead, allowed, best) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx2 => unsafe { avx2::scan_two(queries, bases, cell, ahead, allowed, best) },
+        // SAFETY: the lengths have been compared.
+        Isa::Portable => unsafe { portable::scan_two(queries, bases, cell, ahead, allowed, best) },
+    }
+}
+
+/// Whether a cell has what the kernels read without further checks.
+fn fits(query: &CodeQuery, cell: &CellRows<'_>) -> bool {
+    Some(cell.codes.len()) == cell.rows.checked_mul(2 * query.words.len())
+        && Some(cell.factors.len()) == cell.rows.checked_mul(2)
+        && (cell.biases.is_empty() || Some(cell.biases.len()) == cell.rows.checked_mul(4))
 }
 
 /// Asks the processor to bring the beginning of a cell closer, and its factors, which the first block needs as well. A

@@ -242,7 +242,13 @@ impl Directory {
         // Biases begin at a multiple of four; the codes before the factors are one.
         let biases = if self.biased { &rest[2 * (rows % 2)..][..4 * rows] } else { &[] };
         let first = self.first_rows[cell];
-        CellRows { rows, codes, factors, biases, first, step: entry.step, base: entry.share * dot }
+        CellRows { rows, codes, factors, biases, first, step: entry.step, base: self.base(cell, dot) }
+    }
+
+    /// What every row of a cell gets; `dot` is the query's inner product with its centroid.
+    #[inline]
+    pub(crate) fn base(&self, cell: usize, dot: f32) -> f32 {
+        self.entries[cell].share * dot
     }
 
     /// Checks the bytes of one cell.

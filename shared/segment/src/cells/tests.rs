@@ -44,7 +44,7 @@ impl World {
     /// The rows that are proposed, as numbered in the input.
     fn proposed(&self, query: &[f32], probe: Probe, allowed: Option<&Bits>) -> Vec<u32> {
         let query = DenseQuery::new(self.metric, query);
-        let proposed = self.cells.candidates(&query, probe, allowed, &|| false);
+        let proposed = self.cells.candidates(&query, probe, self.cells.among(allowed), &|| false);
         assert!(proposed.stopped_after.is_none() && proposed.rows.len() <= probe.rescored as usize);
         assert!(proposed.rows.is_sorted_by(|a, b| a.0 >= b.0));
         proposed.rows.iter().map(|&(_, at)| self.built.order[at as usize]).collect()
@@ -104,10 +104,11 @@ fn rows_that_are_not_allowed_are_not_proposed() {
         let mask = Rows { ranges: std::slice::from_ref(&all), matches: Some(&matches), ..Rows::default() };
         let bits = Allowed::resolve(&mask, 2000).bits(2000);
         let query = DenseQuery::new(Metric::L2, &rows[7]);
-        let proposed = world.cells.candidates(&query, ALL, Some(&bits), &|| false).rows;
+        let proposed = world.cells.candidates(&query, ALL, world.cells.among(Some(&bits)), &|| false).rows;
         let proposed: RoaringBitmap = proposed.into_iter().map(|(_, at)| at).collect();
         assert_eq!(proposed, matches);
-        let some = world.cells.candidates(&query, Probe { nprobe: 10, rescored: 24 }, Some(&bits), &|| false).rows;
+        let probe = Probe { nprobe: 10, rescored: 24 };
+        let some = world.cells.candidates(&query, probe, world.cells.among(Some(&bits)), &|| false).rows;
         assert!(some.len() <= 24 && some.iter().all(|&(_, at)| matches.contains(at)));
     }
 }
@@ -258,7 +259,7 @@ fn a_promised_recall_holds_for_queries_that_no_build_has_seen() {
     for metric in METRICS {
         let world = World::new(metric, &rows);
         let calibration = &world.built.calibration;
-        assert_eq!(calibration.queries, 200);
+        assert_eq!(calibration.queries, 12_000 / 32);
         for ladder in [&calibration.at_10, &calibration.at_100] {
             assert!(ladder.is_sorted_by(|a, b| a.recall.floor < b.recall.floor));
         }
@@ -270,6 +271,54 @@ fn a_promised_recall_holds_for_queries_that_no_build_has_seen() {
     }
 }
 
+/// What calibration computes is what searches do.
+#[test]
+fn each_step_finds_what_was_measured_for_it() {
+    let mut rows = clustered(6000, 24, 90);
+    // Some alike: any row as near as the last neighbour counts.
+    (100..160).for_each(|row: usize| rows[row] = rows[row % 5].clone());
+    for metric in METRICS {
+        let world = World::new(metric, &rows);
+        let held_out = super::build::sample(rows.len(), &SegmentSettings::default());
+        let allowed = |row: u32| !held_out.contains(&row) && !row.is_multiple_of(3);
+        let everything = 0..6000;
+        let places: RoaringBitmap = (0..6000).filter(|&at| allowed(world.built.order[at as usize])).collect();
+        let mask = Rows { ranges: std::slice::from_ref(&everything), matches: Some(&places), ..Rows::default() };
+        let allowing = world.cells.allowing(Allowed::resolve(&mask, 6000).bits(6000));
+        let queries: Vec<DenseQuery> =
+            held_out.iter().take(40).map(|&row| DenseQuery::new(metric, &rows[row as usize])).collect();
+        let nearest = |query: &DenseQuery, rows: &[u32], k: usize| -> Vec<f64> {
+            let mut top = TopK::new(k, &world.keys);
+            world.dense.offer_each(metric, query, rows, &mut top);
+            top.into_hits(false).iter().map(|hit| hit.distance).collect()
+        };
+        let rescored = [(10, &[16, 40][..]), (100, &[120, 400][..])];
+        let surface = super::calibrate::Surface {
+            cells: &world.cells,
+            rows: &world.dense,
+            metric,
+            keys: &world.keys,
+            order: &world.built.order,
+            nprobes: &[4, 30, 200],
+            rescored,
+        };
+        let all: Vec<u32> = (0..6000).filter(|&row| allowed(row)).collect();
+        for (query, measured) in queries.iter().zip(surface.measure(&queries, &allowing)) {
+            for (nprobe, recalls) in [4, 30, 200].into_iter().zip(measured.recalls) {
+                let columns = [(10, 16), (10, 40), (100, 120), (100, 400)];
+                for ((k, rescored), measured) in columns.into_iter().zip(recalls) {
+                    let probe = Probe { nprobe, rescored };
+                    let proposed = world.cells.candidates(query, probe, allowing.among(), &|| false).rows;
+                    let proposed: Vec<u32> =
+                        proposed.into_iter().map(|(_, at)| world.built.order[at as usize]).collect();
+                    let found = crate::calibration::recall(&nearest(query, &proposed, k), &nearest(query, &all, k), k);
+                    assert_eq!(measured, found, "{metric:?}, {probe:?}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_search_stops_between_cells() {
     let rows = clustered(4000, 8, 81);
@@ -277,9 +326,97 @@ fn a_search_stops_between_cells() {
     let query = DenseQuery::new(Metric::L2, &rows[0]);
     let asked = std::cell::Cell::new(0);
     let stop = || asked.replace(asked.get() + 1) >= 1;
-    let proposed = world.cells.candidates(&query, ALL, None, &stop);
+    let proposed = world.cells.candidates(&query, ALL, world.cells.among(None), &stop);
     let scanned = proposed.stopped_after.unwrap();
     assert!(scanned > 0 && scanned < 4000 && !proposed.rows.is_empty());
+}
+
+#[test]
+fn together_queries_are_proposed_what_each_is_alone() {
+    let mut rng = SmallRng::seed_from_u64(86);
+    let mut rows = clustered(4150, 20, 87);
+    let queries = rows.split_off(4000);
+    // Many alike, so that scores are equal: in one cell and, of a lattice so coarse, in several.
+    (1000..1400).for_each(|row: usize| rows[row] = rows[row % 7].clone());
+    for row in &mut rows[2000..3000] {
+        row.iter_mut().for_each(|x| *x = x.round());
+    }
+    for metric in METRICS {
+        let world = World::new(metric, &rows);
+        let prepared: Vec<DenseQuery> =
+            queries.iter().chain(&rows[1000..1003]).map(|query| DenseQuery::new(metric, query)).collect();
+        let prepared: Vec<&DenseQuery> = prepared.iter().collect();
+        let bits = |share: f64| {
+            let matches: RoaringBitmap = (0..4000).filter(|_| rng.random_bool(share)).collect();
+            let all = 0..4000;
+            let ranges = std::slice::from_ref(&all);
+            Allowed::resolve(&Rows { ranges, matches: Some(&matches), ..Rows::default() }, 4000).bits(4000)
+        };
+        let [half, few] = [0.5, 0.002].map(bits);
+        let few = world.cells.allowing(few);
+        for among in [world.cells.among(None), world.cells.among(Some(&half)), few.among()] {
+            for (nprobe, rescored) in [(1, 1), (3, 16), (6, 5), (7, 24), (60, 40), (u32::MAX, 300)] {
+                let probe = Probe { nprobe, rescored };
+                for count in [1, 2, 7, 8, 9, prepared.len()] {
+                    world.cells.propose_many(&prepared[..count], probe, among, &|| false, |together| {
+                        for (at, query) in prepared[..count].iter().enumerate() {
+                            let alone = world.cells.candidates(query, probe, among, &|| false).rows;
+                            assert!(alone.iter().map(|(_, row)| row).eq(together.rows(at)), "{metric:?}, {probe:?}");
+                            assert_eq!(together.stopped_after(at), None);
+                        }
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn together_queries_stop_together() {
+    let rows = clustered(4000, 8, 88);
+    let world = World::new(Metric::L2, &rows);
+    let queries: Vec<DenseQuery> = rows[..9].iter().map(|row| DenseQuery::new(Metric::L2, row)).collect();
+    let queries: Vec<&DenseQuery> = queries.iter().collect();
+    let after = |times: u32| {
+        let asked = std::cell::Cell::new(0);
+        let stop = || asked.replace(asked.get() + 1) >= times;
+        world.cells.propose_many(&queries, ALL, world.cells.among(None), &stop, |together| {
+            (0..queries.len()).map(|query| (together.stopped_after(query), together.rows(query).len())).collect()
+        })
+    };
+    let at_once: Vec<(Option<u64>, usize)> = after(0);
+    assert_eq!(at_once, [(Some(0), 0); 9]);
+    let later = after(4);
+    assert!(later.iter().all(|(scanned, rows)| scanned.is_some_and(|n| n > 0 && n < 4000) && *rows > 0), "{later:?}");
+    assert!(after(u32::MAX).iter().all(|found| *found == (None, 4000)));
+}
+
+#[test]
+fn memory_that_is_used_again_means_nothing() {
+    // Other dimensions, other numbers of cells, more and fewer queries, in turn.
+    let worlds: Vec<(Vec<Vec<f32>>, World)> = [(900, 30), (40, 3), (2000, 9), (0, 3), (1, 2)]
+        .map(|(count, dimension)| {
+            let rows = clustered(count.max(1), dimension, 89);
+            let world = World::new(Metric::InnerProduct, &rows[..count]);
+            (rows, world)
+        })
+        .into();
+    let ask = |(rows, world): &(Vec<Vec<f32>>, World), count: usize| -> Vec<Vec<u32>> {
+        let queries: Vec<DenseQuery> =
+            (0..count).map(|at| DenseQuery::new(Metric::InnerProduct, &rows[at % rows.len()])).collect();
+        let queries: Vec<&DenseQuery> = queries.iter().collect();
+        let probe = Probe { nprobe: 9, rescored: 30 };
+        world.cells.propose_many(&queries, probe, world.cells.among(None), &|| false, |together| {
+            (0..count).map(|query| together.rows(query).to_vec()).collect()
+        })
+    };
+    let fresh: Vec<_> =
+        worlds.iter().map(|world| std::thread::scope(|s| s.spawn(|| ask(world, 5)).join().unwrap())).collect();
+    for count in [20, 5] {
+        for (world, fresh) in worlds.iter().zip(&fresh) {
+            assert_eq!(ask(world, count)[..5], fresh[..]);
+        }
+    }
 }
 
 /// Whatever the bytes, opening them ends in a fault or in cells that can be searched.
@@ -321,7 +458,7 @@ fn hostile_bytes_neither_panic_nor_lead_outside() {
             match Cells::read(&directory, centroids.into(), codes.into(), metric, 9, 300) {
                 Ok(cells) => {
                     let query = DenseQuery::new(metric, &rows[0]);
-                    let proposed = cells.candidates(&query, ALL, None, &|| false).rows;
+                    let proposed = cells.candidates(&query, ALL, cells.among(None), &|| false).rows;
                     assert!(proposed.len() <= 300 && proposed.iter().all(|&(_, row)| row < 300));
                 }
                 Err(_) => refused += 1,

@@ -7,7 +7,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use roaring::RoaringBitmap;
 use tarn_model::{Metric, Vector};
-use tarn_segment::{Build, Effort, Plan, Query, Segment, SegmentKind, SegmentSettings};
+use tarn_segment::{Answer, Build, Effort, Plan, Query, Segment, SegmentKind, SegmentSettings};
 
 use crate::clustered::clustered;
 use crate::support::{Fixture, Mask};
@@ -130,13 +130,34 @@ fn cells_that_hold_too_few_rows_are_no_reason_for_fewer_hits() {
 #[test]
 fn a_batch_answers_as_each_query_alone() {
     let built = cosine();
-    let mask = Mask::all(ROWS);
-    let queries: Vec<Query> =
-        built.unseen[..10].iter().map(|query| Query::dense(Metric::Cosine, query).unwrap()).collect();
-    let effort = Effort::Recall(0.9);
-    let batch = built.segment.search_many(&queries, 10, &mask.rows(), effort, &|| false).unwrap();
-    for (query, answer) in queries.iter().zip(batch) {
-        assert_eq!(built.segment.search(query, 10, &mask.rows(), effort, &|| false).unwrap(), answer);
+    let mut rng = SmallRng::seed_from_u64(95);
+    let half: RoaringBitmap = (0..ROWS as u32).filter(|_| rng.random_bool(0.5)).collect();
+    let some: RoaringBitmap = (0..ROWS as u32).filter(|_| rng.random_bool(0.1)).collect();
+    let masks = [
+        Mask::all(ROWS),
+        Mask { matches: Some(half), ..Mask::all(ROWS) },
+        Mask { deleted: Some(some), ..Mask::all(ROWS) },
+    ];
+    let queries: Vec<Query> = built.unseen.iter().map(|query| Query::dense(Metric::Cosine, query).unwrap()).collect();
+    for mask in masks {
+        for (effort, k) in [
+            (Effort::Recall(0.9), 10),
+            (Effort::Recall(0.9), 100),
+            // Some of the cells hold fewer than are asked for: these queries are answered by a scan.
+            (Effort::Cells { nprobe: 4, rescored: 100 }, 60),
+        ] {
+            let alone: Vec<Answer> = queries
+                .iter()
+                .map(|query| built.segment.search(query, k, &mask.rows(), effort, &|| false).unwrap())
+                .collect();
+            assert!(alone.iter().any(|answer| matches!(answer.plan, Plan::Cells { .. })), "{effort:?}");
+            for (count, threads) in [(2, 1), (5, 1), (100, 1), (100, 3)] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let queries = &queries[..count];
+                let batch = pool.install(|| built.segment.search_many(queries, k, &mask.rows(), effort, &|| false));
+                assert_eq!(batch.unwrap(), alone[..count], "{count} queries, {threads} threads, {effort:?}");
+            }
+        }
     }
 }
 

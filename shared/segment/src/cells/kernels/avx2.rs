@@ -1,7 +1,7 @@
 //! AVX2 with F16C: pairs of products in 16 bits, lanes 0 to 7 and 8 to 15 in a register each.
 
 use std::arch::x86_64::{
-    __m256, __m256i, _CMP_GT_OQ, _mm_loadu_si128, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256,
+    __m256, __m256i, _CMP_GE_OQ, _mm_loadu_si128, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256,
     _mm256_cmp_ps, _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16,
     _mm256_maddubs_epi16, _mm256_maskload_epi32, _mm256_movemask_ps, _mm256_mul_ps, _mm256_set1_epi8,
     _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256, _mm256_slli_epi32, _mm256_srli_epi16,
@@ -55,6 +55,15 @@ unsafe fn nibbles(codes: *const u8, rows: usize, words: &[u32]) -> Sums {
         }
     }
     sums
+}
+
+/// # Safety
+/// As of `nibbles`, for either's words.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn nibbles_two(codes: *const u8, rows: usize, words: [&[u32]; 2]) -> (Sums, Sums) {
+    // SAFETY: the caller's.
+    unsafe { (nibbles(codes, rows, words[0]), nibbles(codes, rows, words[1])) }
 }
 
 /// # Safety
@@ -135,10 +144,10 @@ fn multiply(a: Scores, b: Scores) -> Scores {
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn above(scores: Scores, threshold: f32) -> u16 {
+fn reaching(scores: Scores, threshold: f32) -> u16 {
     let threshold = _mm256_set1_ps(threshold);
-    let low = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(scores[0], threshold));
-    let high = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(scores[1], threshold));
+    let low = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(scores[0], threshold));
+    let high = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(scores[1], threshold));
     (low | high << LANES) as u16
 }
 

@@ -2,10 +2,10 @@
 
 /// Makes `route` and `scan`.
 ///
-/// The module that uses it says what sixteen lanes are: `Sums` and `Scores`; `nibbles(codes, rows, words)` and
-/// `sevens(codes, words)`, sums of codes times bytes; `dots(sums, minus, half_step, scales)`,
+/// The module that uses it says what sixteen lanes are: `Sums` and `Scores`; `nibbles(codes, rows, words)`,
+/// `nibbles_two(codes, rows, words)`, the same for two queries, and `sevens(codes, words)`, sums of codes times bytes; `dots(sums, minus, half_step, scales)`,
 /// `(2 · sum − minus) · half_step · scale`; `factors(from)`, sixteen f16; `floats(from)`, sixteen f32; `splat(x)`;
-/// `add(a, b)`; `multiply(a, b)`; `above(scores, threshold)`, a bit per lane; and `store(scores)`.
+/// `add(a, b)`; `multiply(a, b)`; `reaching(scores, threshold)`, a bit per lane; and `store(scores)`.
 macro_rules! kernels {
     ($(#[$features:meta])?) => {
         /// # Safety
@@ -33,9 +33,9 @@ macro_rules! kernels {
                     (dots, add(dots, multiply(biases, weight)))
                 };
                 out.copy_from_slice(&store(dots));
-                let mask = above(scores, best.threshold());
+                let mask = reaching(scores, best.threshold());
                 if mask != 0 {
-                    best.offer_block(mask, &store(scores), at as u32);
+                    best.offer_block(mask, &store(scores), centroids.first + at as u32);
                 }
             }
         }
@@ -89,9 +89,79 @@ macro_rules! kernels {
                             add(scores, floats(raw))
                         }
                     };
-                    let mask = mask & above(scores, best.threshold());
+                    let mask = mask & reaching(scores, best.threshold());
                     if mask != 0 {
                         best.offer_block(mask, &store(scores), first);
+                    }
+                }
+                at += BLOCK_ROWS;
+            }
+        }
+
+        /// Each score has the bits that `scan` gives it.
+        ///
+        /// # Safety
+        /// The processor has the instructions, and the lengths have been compared as `scan_two_with` does.
+        $(#[$features])?
+        pub(super) unsafe fn scan_two(
+            queries: [&super::CodeQuery; 2],
+            bases: [f32; 2],
+            cell: &super::CellRows<'_>,
+            ahead: &[u8],
+            allowed: Option<&crate::rows::Bits>,
+            best: [&mut super::Candidates; 2],
+        ) {
+            let [best_of_one, best_of_other] = best;
+            let [one, other] = queries;
+            let step = splat(cell.step);
+            let bases = (splat(bases[0]), splat(bases[1]));
+            let block = BLOCK_ROWS * 2 * one.words.len();
+            let mut at = 0;
+            while at < cell.rows {
+                let rows = (cell.rows - at).min(BLOCK_ROWS);
+                let first = cell.first + at as u32;
+                let present = u16::MAX >> (BLOCK_ROWS - rows);
+                let mask = allowed.map_or(present, |bits| bits.sixteen(first) & present);
+                if mask != 0 {
+                    let from = (at * 2 * one.words.len()).min(ahead.len());
+                    let to = (from + block).min(ahead.len());
+                    for line in (from..to).step_by(super::CHUNK) {
+                        super::prefetch_line(ahead.as_ptr().wrapping_add(line));
+                    }
+                    // SAFETY: as in `scan`.
+                    let (a, b) = unsafe {
+                        let codes = cell.codes.as_ptr().add(at * 2 * one.words.len());
+                        let sums = nibbles_two(codes, rows, [&one.words, &other.words]);
+                        let mut last = [0u8; 4 * BLOCK_ROWS];
+                        let raw = if rows == BLOCK_ROWS {
+                            cell.factors.as_ptr().add(2 * at)
+                        } else {
+                            last[..2 * rows].copy_from_slice(&cell.factors[2 * at..]);
+                            last.as_ptr()
+                        };
+                        let scales = multiply(factors(raw), step);
+                        let a = add(dots(sums.0, 15 * one.sum, one.half_step, scales), bases.0);
+                        let b = add(dots(sums.1, 15 * other.sum, other.half_step, scales), bases.1);
+                        if cell.biases.is_empty() {
+                            (a, b)
+                        } else {
+                            let raw = if rows == BLOCK_ROWS {
+                                cell.biases.as_ptr().add(4 * at)
+                            } else {
+                                last[..4 * rows].copy_from_slice(&cell.biases[4 * at..]);
+                                last.as_ptr()
+                            };
+                            let biases = floats(raw);
+                            (add(a, biases), add(b, biases))
+                        }
+                    };
+                    let of_one = mask & reaching(a, best_of_one.threshold());
+                    if of_one != 0 {
+                        best_of_one.offer_block(of_one, &store(a), first);
+                    }
+                    let of_other = mask & reaching(b, best_of_other.threshold());
+                    if of_other != 0 {
+                        best_of_other.offer_block(of_other, &store(b), first);
                     }
                 }
                 at += BLOCK_ROWS;

@@ -27,6 +27,14 @@ unsafe fn nibbles(codes: *const u8, rows: usize, words: &[u32]) -> Sums {
 }
 
 /// # Safety
+/// As of `nibbles`, for either's words.
+#[inline(always)]
+unsafe fn nibbles_two(codes: *const u8, rows: usize, words: [&[u32]; 2]) -> (Sums, Sums) {
+    // SAFETY: the caller's.
+    unsafe { (nibbles(codes, rows, words[0]), nibbles(codes, rows, words[1])) }
+}
+
+/// # Safety
 /// At `codes` there is a whole chunk for each word.
 #[inline(always)]
 unsafe fn sevens(codes: *const u8, words: &[u32]) -> Sums {
@@ -88,8 +96,8 @@ fn multiply(a: Scores, b: Scores) -> Scores {
 }
 
 #[inline(always)]
-fn above(scores: Scores, threshold: f32) -> u16 {
-    scores.iter().enumerate().fold(0, |mask, (lane, &score)| mask | u16::from(score > threshold) << lane)
+fn reaching(scores: Scores, threshold: f32) -> u16 {
+    scores.iter().enumerate().fold(0, |mask, (lane, &score)| mask | u16::from(score >= threshold) << lane)
 }
 
 #[inline(always)]

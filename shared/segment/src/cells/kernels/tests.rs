@@ -131,6 +131,38 @@ fn same_codes_same_bits_of_rows() {
 }
 
 #[test]
+fn two_queries_get_the_bits_of_each() {
+    let everything = 0..1000;
+    let some: roaring::RoaringBitmap = (0..1000).filter(|row| row % 3 != 1).collect();
+    let mask = Rows { ranges: std::slice::from_ref(&everything), matches: Some(&some), ..Rows::default() };
+    let some = Allowed::resolve(&mask, 1000).bits(1000);
+    for case in cases(15) {
+        let other: Vec<f32> = case.query.iter().rev().map(|x| 40.0 - 0.7 * x).collect();
+        let queries = [&case.query(), &CodeQuery::new(&other)];
+        let codes = case.nibbles();
+        let factors: Vec<u8> = case.factors.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
+        let biases: Vec<u8> = case.biases.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let rows = case.rows();
+        for (biases, allowed, wanted) in
+            [(&[][..], None, 1000), (&biases[..], Some(&some), 1000), (&biases[..], None, 7)]
+        {
+            let cell = |base| CellRows { rows, codes: &codes, factors: &factors, biases, first: 5, step: 0.25, base };
+            for isa in available() {
+                let alone = |query: &CodeQuery, base: f32| {
+                    let mut best = Candidates::new(wanted, 1000);
+                    scan_with(isa, query, &cell(base), &[], allowed, &mut best);
+                    best.into_sorted()
+                };
+                let mut both = [0, 1].map(|_| Candidates::new(wanted, 1000));
+                scan_two_with(isa, queries, [3.0, -8.5], &cell(0.0), &codes, allowed, both.each_mut());
+                let both = both.map(Candidates::into_sorted);
+                assert_eq!(both, [alone(queries[0], 3.0), alone(queries[1], -8.5)], "{isa:?} at {}", case.dimension);
+            }
+        }
+    }
+}
+
+#[test]
 fn same_codes_same_bits_of_centroids() {
     for case in cases(127) {
         let (query, codes) = (case.query(), case.sevens());
@@ -139,7 +171,7 @@ fn same_codes_same_bits_of_centroids() {
         scales.resize(count, 1.0);
         let mut biases = case.biases.clone();
         biases.resize(count, f32::NEG_INFINITY);
-        let centroids = Centroids { codes: &codes, scales: &scales, biases: &biases };
+        let centroids = Centroids { codes: &codes, scales: &scales, biases: &biases, first: 0 };
         for isa in available() {
             let mut dots = vec![0.0; count];
             let mut best = Candidates::new(1000, count);
@@ -217,7 +249,8 @@ fn lengths_that_disagree_are_refused() {
     assert!(!scan(16, 64, 32, 64) && scan(16, 64, 30, 0) && scan(16, 64, 32, 60));
     let route = |codes: usize, scales: usize, biases: usize, dots: usize| {
         let (bytes, floats) = ([0; 512], [0.0; 48]);
-        let centroids = Centroids { codes: &bytes[..codes], scales: &floats[..scales], biases: &floats[..biases] };
+        let centroids =
+            Centroids { codes: &bytes[..codes], scales: &floats[..scales], biases: &floats[..biases], first: 0 };
         refused(&|| super::route(&query, &centroids, 1.0, &mut vec![0.0; dots], &mut Candidates::new(1, 48)))
     };
     // One block of two chunks; two blocks.
@@ -270,7 +303,7 @@ fn nothing_is_read_beyond_codes_factors_and_biases() {
         let centroids = AtTheEdge::new(&case.sevens());
         let count = rows.next_multiple_of(BLOCK_ROWS);
         let (scales, zeros) = (vec![1.0; count], vec![0.0; count]);
-        let centroids = Centroids { codes: centroids.bytes(), scales: &scales, biases: &zeros };
+        let centroids = Centroids { codes: centroids.bytes(), scales: &scales, biases: &zeros, first: 0 };
         for isa in available() {
             let mut best = Candidates::new(rows, rows);
             scan_with(isa, &query, &cell, &[], None, &mut best);

@@ -1,7 +1,7 @@
 //! AVX-512 with VNNI: four products and their sum in one instruction, sixteen lanes in a register.
 
 use std::arch::x86_64::{
-    __m512, __m512i, _CMP_GT_OQ, _mm256_loadu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
+    __m512, __m512i, _CMP_GE_OQ, _mm256_loadu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
     _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_dpbusd_epi32, _mm512_loadu_ps, _mm512_loadu_si512,
     _mm512_maskz_loadu_epi32, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
     _mm512_slli_epi32, _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_epi32,
@@ -39,6 +39,40 @@ unsafe fn nibbles(codes: *const u8, rows: usize, words: &[u32]) -> Sums {
         }
     }
     _mm512_add_epi32(low, high)
+}
+
+/// Codes are unpacked once.
+///
+/// # Safety
+/// At `codes` there is a chunk of four bytes a row for each pair of either's words, of which there are as many.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn nibbles_two(codes: *const u8, rows: usize, words: [&[u32]; 2]) -> (Sums, Sums) {
+    let fifteen = _mm512_set1_epi8(15);
+    let zero = _mm512_setzero_si512();
+    let (mut low, mut high, mut other_low, mut other_high) = (zero, zero, zero, zero);
+    let mut step = |codes: __m512i, pair: &[u32], other: &[u32]| {
+        let lower = _mm512_and_si512(codes, fifteen);
+        let upper = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), fifteen);
+        low = _mm512_dpbusd_epi32(low, lower, _mm512_set1_epi32(pair[0] as i32));
+        high = _mm512_dpbusd_epi32(high, upper, _mm512_set1_epi32(pair[1] as i32));
+        other_low = _mm512_dpbusd_epi32(other_low, lower, _mm512_set1_epi32(other[0] as i32));
+        other_high = _mm512_dpbusd_epi32(other_high, upper, _mm512_set1_epi32(other[1] as i32));
+    };
+    let pairs = words[0].chunks_exact(2).zip(words[1].chunks_exact(2)).enumerate();
+    if rows == BLOCK_ROWS {
+        for (chunk, (pair, other)) in pairs {
+            // SAFETY: a whole chunk is there for each pair.
+            step(unsafe { _mm512_loadu_si512(codes.add(chunk * CHUNK).cast()) }, pair, other);
+        }
+    } else {
+        let present = (1u16 << rows) - 1;
+        for (chunk, (pair, other)) in pairs {
+            // SAFETY: the mask has the lanes of rows that are there; others are not read.
+            step(unsafe { _mm512_maskz_loadu_epi32(present, codes.add(chunk * 4 * rows).cast()) }, pair, other);
+        }
+    }
+    (_mm512_add_epi32(low, high), _mm512_add_epi32(other_low, other_high))
 }
 
 /// # Safety
@@ -103,8 +137,8 @@ fn multiply(a: Scores, b: Scores) -> Scores {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn above(scores: Scores, threshold: f32) -> u16 {
-    _mm512_cmp_ps_mask::<_CMP_GT_OQ>(scores, _mm512_set1_ps(threshold))
+fn reaching(scores: Scores, threshold: f32) -> u16 {
+    _mm512_cmp_ps_mask::<_CMP_GE_OQ>(scores, _mm512_set1_ps(threshold))
 }
 
 #[inline]
