@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tarn_model::IndexAlgorithm;
 use tarn_segment::SegmentSettings;
 use tarn_timeline::MIN_COLLECTION_GRACE;
 
@@ -19,7 +20,8 @@ pub struct BuilderSettings {
     pub memory_limit_bytes: u64,
     /// What large splits of approximate indices get. Segments of the other kind stay until they are merged.
     pub approximate_index: ApproximateIndex,
-    /// Rows from which on a split of an approximate index gets cells, where it is to have any.
+    /// Rows from which on a split gets cells, where it is to have any. Exact indices have them, too: their searches compare
+    /// every row, or know by its code that it is too far.
     pub cells_threshold_rows: u64,
     /// Rows from which on a split of an approximate index gets a graph, where it is to have a graph and no cells.
     pub graph_threshold_rows: u64,
@@ -111,11 +113,12 @@ impl BuilderSettings {
         self.longest_build.saturating_add(MIN_COLLECTION_GRACE)
     }
 
-    /// Rows from which on a split of an approximate index gets a segment of its own.
-    pub(crate) fn approximate_threshold_rows(&self) -> u64 {
+    /// Rows from which on a split gets a segment of its own; `None` for sparse indices, of which none does.
+    pub(crate) fn own_threshold_rows(&self, algorithm: &IndexAlgorithm) -> Option<u64> {
         match self.approximate_index {
-            ApproximateIndex::Cells => self.cells_threshold_rows,
-            ApproximateIndex::Graph => self.graph_threshold_rows,
+            _ if algorithm.metric.is_sparse() => None,
+            ApproximateIndex::Graph if !algorithm.is_exact() => Some(self.graph_threshold_rows),
+            ApproximateIndex::Cells | ApproximateIndex::Graph => Some(self.cells_threshold_rows),
         }
     }
 }

@@ -65,9 +65,16 @@ pub enum ShardCondition {
 pub struct IndexAlgorithm {
     /// The distance.
     pub metric: Metric,
-    /// `None`: exact. `Some`: splits above the builder's threshold get an HNSW graph.
+    /// `None`: exact. `Some`: approximate, and these are the parameters where builders make graphs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hnsw: Option<HnswParams>,
+}
+
+impl IndexAlgorithm {
+    /// Whether every search finds the nearest of all rows, whatever recall it asks for.
+    pub fn is_exact(&self) -> bool {
+        self.hnsw.is_none() || self.metric.is_sparse()
+    }
 }
 
 /// The distances, with the algorithm type that names each on the wire.

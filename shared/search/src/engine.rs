@@ -557,7 +557,7 @@ fn answer(
     let queries = queries.map_err(|error| SearchError::Internal(error.to_string()))?;
     let filter = request.filter.clone().map(NamedFilter::new);
     let units = execute::prepare(snapshot, units, filter.as_ref(), &inner.filters)?;
-    let effort = execute::effort(request);
+    let effort = execute::effort(request, &definition.index);
     let threads = inner.files.pool.threads();
     let merged = execute::search(&units, &queries, request.k as usize, effort, threads, stop)?;
     let allowed = merged.allowed + late_rows * queries.len() as u64;

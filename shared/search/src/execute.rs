@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use roaring::RoaringBitmap;
-use tarn_model::{AttributeValue, Filter};
+use tarn_model::{AttributeValue, Filter, Index};
 use tarn_segment::{Answer, Column, Effort, Plan, Query, Rows, Segment, SegmentKind, compare_hits};
 
 use crate::error::SearchError;
@@ -83,9 +83,9 @@ pub(crate) struct Merged {
     pub(crate) plans: Vec<Option<Plan>>,
 }
 
-/// How hard a search looks.
-pub(crate) fn effort(request: &SearchRequest) -> Effort {
-    match (request.exact, request.ef_search) {
+/// How hard a search looks. An exact index is one whatever is asked for.
+pub(crate) fn effort(request: &SearchRequest, index: &Index) -> Effort {
+    match (request.exact || index.algorithm.is_exact(), request.ef_search) {
         (true, _) => Effort::Exact,
         (false, Some(ef)) => Effort::Ef(ef),
         (false, None) => Effort::Recall(request.target_recall.unwrap_or(SearchRequest::DEFAULT_RECALL)),

@@ -48,7 +48,7 @@ fn named(id: i64) -> Attributes {
     Attributes::from([("id".to_owned(), AttributeValue::Int64(id))])
 }
 
-fn definitions(metric: Metric) -> (Arc<DataSource>, Index) {
+fn definitions(metric: Metric, hnsw: Option<HnswParams>) -> (Arc<DataSource>, Index) {
     let source = DataSource {
         id: DataSourceId { name: "points".into(), version: "1".into() },
         vector_dimension: DIMENSION,
@@ -58,9 +58,9 @@ fn definitions(metric: Metric) -> (Arc<DataSource>, Index) {
         sharders: Default::default(),
     };
     let index = Index {
-        id: IndexId { name: "approximate".into(), version: "1".into() },
+        id: IndexId { name: "neighbours".into(), version: "1".into() },
         data_source: source.id.clone(),
-        algorithm: IndexAlgorithm { metric, hnsw: Some(HnswParams { m: 16, ef_construction: 100, ef_search: 10 }) },
+        algorithm: IndexAlgorithm { metric, hnsw },
         id_attributes: ["id".to_owned()].into(),
         split_attributes: Default::default(),
         shards: Index::single_shard(),
@@ -93,9 +93,27 @@ async fn recall(
     found_of_all as f64 / (queries.len() * K as usize) as f64
 }
 
-async fn the_neighbours_are_found(kind: ApproximateIndex, metric: Metric) {
+/// An engine over what was built, all that was uploaded, and queries.
+struct Built<'a> {
+    engine: &'a Engine,
+    index: &'a Index,
+    reference: &'a Reference,
+    queries: &'a [Vector],
+}
+
+impl Built<'_> {
+    async fn recall(&self, change: impl Fn(&mut SearchRequest)) -> f64 {
+        recall(self.engine, self.index, self.reference, self.queries, change).await
+    }
+}
+
+/// Checks two builds.
+async fn of_each_build(
+    kind: ApproximateIndex,
+    (source, index): (Arc<DataSource>, Index),
+    check: impl AsyncFn(Built<'_>),
+) {
     let mut points = Points::new(7);
-    let (source, index) = definitions(metric);
     let store = Store::memory();
     create_source(&store, &source).await.expect("defined");
     create_index(&store, &index).await.expect("defined");
@@ -128,16 +146,32 @@ async fn the_neighbours_are_found(kind: ApproximateIndex, metric: Metric) {
         reference.apply(&updates).expect("applied");
         let summary = builder.run().await.expect("runs");
         assert!(summary.failures().next().is_none(), "{summary:?}");
+        check(Built { engine: &engine, index: &index, reference: &reference, queries: &queries }).await;
+    }
+}
 
-        let by_default = recall(&engine, &index, &reference, &queries, |_| {}).await;
-        let exactly = recall(&engine, &index, &reference, &queries, |request| request.exact = true).await;
-        let hasty = recall(&engine, &index, &reference, &queries, |request| request.ef_search = Some(1)).await;
+async fn the_neighbours_are_found(kind: ApproximateIndex, metric: Metric) {
+    let graph = HnswParams { m: 16, ef_construction: 100, ef_search: 10 };
+    of_each_build(kind, definitions(metric, Some(graph)), async |built| {
+        let by_default = built.recall(|_| {}).await;
+        let exactly = built.recall(|request| request.exact = true).await;
+        let hasty = built.recall(|request| request.ef_search = Some(1)).await;
         eprintln!("{kind:?}, {metric:?}: recall@10 by default {by_default:.3}, with the least effort {hasty:.3}");
         assert!(by_default >= 0.95, "{kind:?}, {metric:?}: {by_default}");
         assert!(exactly >= 1.0, "{kind:?}, {metric:?}: {exactly}");
         // Otherwise everything was scanned, and the first assertion says nothing.
         assert!(hasty < by_default, "{kind:?}, {metric:?}: the least effort finds {hasty} too");
-    }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exact_index_finds_all_whatever_is_asked_for() {
+    of_each_build(ApproximateIndex::Cells, definitions(Metric::L2, None), async |built| {
+        assert!(built.recall(|request| request.target_recall = Some(0.5)).await >= 1.0);
+        assert!(built.recall(|request| request.ef_search = Some(1)).await >= 1.0);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -221,7 +221,7 @@ impl Part<'_> {
                 dead_percent_max: settings.dead_percent_max,
                 full: settings.segment_bytes_max / 2,
             },
-            approximate_threshold: self.index.algorithm.hnsw.map(|_| settings.approximate_threshold_rows()),
+            own_threshold: settings.own_threshold_rows(&self.index.algorithm),
             row_bytes,
             rows_max: (settings.segment_bytes_max / row_bytes.max(1)).clamp(1, u64::from(u32::MAX / 2)),
         }
@@ -318,14 +318,20 @@ impl Part<'_> {
         let algorithm = self.index.algorithm;
         let build = match algorithm.hnsw {
             _ if algorithm.metric.is_sparse() => Build::Sparse,
-            Some(params) if bin.approximate => match self.context.settings.approximate_index {
+            _ if !bin.own => Build::Flat,
+            // Of an exact index codes say which rows need not be compared.
+            None => Build::Cells,
+            Some(params) => match self.context.settings.approximate_index {
                 ApproximateIndex::Cells => Build::Cells,
                 ApproximateIndex::Graph => Build::Graph(params),
             },
-            _ => Build::Flat,
         };
-        let settings =
+        let mut settings =
             SegmentSettings { threads: self.context.settings.threads, ..self.context.settings.segment.clone() };
+        if algorithm.is_exact() {
+            // Nobody asks what recall an effort gives.
+            settings.calibration_queries = 0;
+        }
         let (source, placement) = (Arc::clone(self.source), Arc::clone(&self.placement));
         let (context, subject) = (Arc::clone(self.context), self.subject.to_owned());
         let (summary, splits, path) = blocking(move || {

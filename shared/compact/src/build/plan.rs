@@ -1,10 +1,10 @@
 //! What to build in one shard: which rows go into which new segments, which old segments stay.
 //!
-//! Two kinds of segments. *Packed* ones (flat, or sparse) hold rows of many splits. In an approximate index a split with at
-//! least `approximate_threshold` rows in packed segments is promoted: those rows leave them for an *approximate* segment (cells,
-//! or a graph) that holds this split alone. One that has lost most of its rows dissolves into packed rows. Packed segments are
-//! tiers of one merge tree, the approximate segments of each split are tiers of another (see `merge`), whether they are cells or
-//! graphs; new rows are a run that need not be written before it is merged.
+//! Two kinds of segments. *Packed* ones (flat, or sparse) hold rows of many splits. A split with at least `own_threshold` rows
+//! in packed segments is promoted: those rows leave them for a segment of its *own* (cells, or a graph). One that has lost
+//! most of its rows dissolves into packed rows. Packed segments are tiers of one merge tree, the own segments of each split are
+//! tiers of another (see `merge`), whether they are cells or graphs; new rows are a run that need not be written before it is
+//! merged.
 //!
 //! A pure function. New segments are *bins* of bounded size: consecutive small splits share one, a split that is larger
 //! than a segment may be is spread over several by key hash.
@@ -22,8 +22,8 @@ use crate::merge::{MergePolicy, Run, plan_merges};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlanPolicy {
     pub(crate) merge: MergePolicy,
-    /// `None`: the index is exact.
-    pub(crate) approximate_threshold: Option<u64>,
+    /// `None`: the index is sparse, and all of its segments are packed.
+    pub(crate) own_threshold: Option<u64>,
     /// A guess at the bytes of a row in a segment.
     pub(crate) row_bytes: u64,
     /// Most rows of a segment.
@@ -47,7 +47,7 @@ pub(crate) struct ShardPlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bin {
     /// Whether it holds one split alone, in cells or with a graph.
-    pub(crate) approximate: bool,
+    pub(crate) own: bool,
     /// About how many rows it gets.
     pub(crate) rows: u64,
 }
@@ -116,17 +116,17 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     /// Cuts gathered rows into bins.
-    fn bin(&mut self, gathered: Gathered, approximate: bool) {
+    fn bin(&mut self, gathered: Gathered, own: bool) {
         let rows_max = self.policy.rows_max.max(1);
         let mut open: Option<usize> = None;
         for (split, entry) in gathered.splits {
             let rows = Gathered::rows_of(&entry);
             let parts = usize::try_from(rows.div_ceil(rows_max)).unwrap_or(usize::MAX).max(1);
             let bins = if parts > 1 {
-                (0..parts).map(|_| self.new_bin(approximate, rows / parts as u64)).collect()
+                (0..parts).map(|_| self.new_bin(own, rows / parts as u64)).collect()
             } else {
                 let room = open.filter(|&bin| self.plan.bins[bin].rows + rows <= rows_max);
-                let bin = room.unwrap_or_else(|| self.new_bin(approximate, 0));
+                let bin = room.unwrap_or_else(|| self.new_bin(own, 0));
                 self.plan.bins[bin].rows += rows;
                 open = Some(bin);
                 vec![bin]
@@ -139,19 +139,13 @@ impl Planner<'_> {
         }
     }
 
-    fn new_bin(&mut self, approximate: bool, rows: u64) -> usize {
-        self.plan.bins.push(Bin { approximate, rows });
+    fn new_bin(&mut self, own: bool, rows: u64) -> usize {
+        self.plan.bins.push(Bin { own, rows });
         self.plan.bins.len() - 1
     }
 
     /// Merges old segments of one tree, and `fresh` rows as a run among them; returns the segments that were consumed.
-    fn merge(
-        &mut self,
-        segments: &[CatalogSegment],
-        members: &[usize],
-        mut fresh: Gathered,
-        approximate: bool,
-    ) -> Vec<usize> {
+    fn merge(&mut self, segments: &[CatalogSegment], members: &[usize], mut fresh: Gathered, own: bool) -> Vec<usize> {
         let run = |&number: &usize| {
             let segment: &CatalogSegment = &segments[number];
             Run::of(segment.object.bytes, u64::from(segment.rows), segment.deleted.len())
@@ -173,9 +167,9 @@ impl Planner<'_> {
                     None => gathered.absorb(std::mem::take(&mut fresh)),
                 }
             }
-            self.bin(gathered, approximate);
+            self.bin(gathered, own);
         }
-        self.bin(fresh, approximate);
+        self.bin(fresh, own);
         consumed
     }
 }
@@ -203,7 +197,7 @@ pub(crate) fn plan_shard(
     };
     alone.retain(|_, members| {
         let total: u64 = members.iter().map(|&number| live(number, &segments)).sum();
-        let stay = policy.approximate_threshold.is_some_and(|threshold| total >= threshold / 2 && total > 0);
+        let stay = policy.own_threshold.is_some_and(|threshold| total >= threshold / 2 && total > 0);
         if !stay {
             for &number in &*members {
                 loose.add_segment(number, &segments[number]);
@@ -217,7 +211,7 @@ pub(crate) fn plan_shard(
     }
 
     let mut promoted: BTreeMap<SplitKey, Gathered> = BTreeMap::new();
-    if let Some(threshold) = policy.approximate_threshold {
+    if let Some(threshold) = policy.own_threshold {
         let packed = packed_rows(&segments, &loose);
         for (split, _) in packed.into_iter().filter(|(_, rows)| *rows >= threshold.max(1)) {
             let mut gathered = Gathered::default();

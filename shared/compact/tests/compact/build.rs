@@ -48,6 +48,25 @@ async fn a_split_beyond_the_threshold_gets_a_segment_of_its_own_and_the_others_s
     }
 }
 
+/// Codes say which rows an exact search need not compare.
+#[tokio::test]
+async fn a_large_split_of_an_exact_index_gets_cells() {
+    for (approximate, _) in KINDS {
+        let definition = index("exact", Metric::Cosine, false);
+        let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+        world.upload_range(0..60, "large", 1).await;
+        world.upload_range(0..10, "b", 1).await;
+        world.run(&world.builder_with(settings_for(approximate))).await;
+        let segments = world.segments(&definition).await;
+        let kinds: Vec<_> = segments.iter().map(|(_, s, _)| (s.kind, s.rows)).collect();
+        assert_eq!(kinds.len(), 2);
+        assert!(kinds.contains(&(SegmentKind::Cells, 60)) && kinds.contains(&(SegmentKind::Flat, 10)), "{kinds:?}");
+        world.upload_range(60..130, "large", 1).await;
+        world.run(&world.builder_with(settings_for(approximate))).await;
+        world.check(&[&definition]).await;
+    }
+}
+
 #[tokio::test]
 async fn each_kind_has_a_threshold_of_its_own() {
     let definition = index("approximate", Metric::L2, true);

@@ -109,7 +109,7 @@ impl Engine {
         units: Vec<Unit>,
     ) -> (Vec<Unit>, Vec<Unit>) {
         let settings = &self.inner.settings.cold;
-        if definition.index.algorithm.metric.is_sparse() || !self.may_read_ranges(request) {
+        if definition.index.algorithm.is_exact() || !self.may_read_ranges(request) {
             return (Vec::new(), units);
         }
         let bytes = |unit: &Unit| base_of(generation, unit).map_or(0, |base| base.file.object.bytes);
@@ -201,7 +201,8 @@ impl Engine {
                     superseded: None,
                     matches: matches.as_deref(),
                 };
-                let (k, effort) = (reading.request.k as usize, execute::effort(&reading.request));
+                let (k, effort) =
+                    (reading.request.k as usize, execute::effort(&reading.request, &reading.definition.index));
                 cold.outline.plan_cells(&reading.queries, k, effort, &rows, &reading.budget, &cold.cells)
             }
         };

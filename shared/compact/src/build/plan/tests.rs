@@ -35,10 +35,10 @@ fn segment(kind: SegmentKind, splits: &[(&str, u32)], dead: &[u32]) -> CatalogSe
     }
 }
 
-fn policy(approximate_threshold: Option<u64>) -> PlanPolicy {
+fn policy(own_threshold: Option<u64>) -> PlanPolicy {
     PlanPolicy {
         merge: MergePolicy { fan: 4, dead_percent_max: 40, full: 1 << 40 },
-        approximate_threshold,
+        own_threshold,
         row_bytes: 1000,
         rows_max: 100,
     }
@@ -73,15 +73,15 @@ fn check_nothing_is_lost(segments: &[CatalogSegment], new: &BTreeMap<SplitKey, u
     assert!(plan.new_rows.values().all(|bins| !bins.is_empty()));
 }
 
-fn plan(segments: &[CatalogSegment], new: &[(&str, u64)], approximate_threshold: Option<u64>) -> ShardPlan {
+fn plan(segments: &[CatalogSegment], new: &[(&str, u64)], own_threshold: Option<u64>) -> ShardPlan {
     let new = new_rows(new);
-    let plan = plan_shard(segments.to_vec(), &new, &policy(approximate_threshold));
+    let plan = plan_shard(segments.to_vec(), &new, &policy(own_threshold));
     check_nothing_is_lost(segments, &new, &plan);
     plan
 }
 
 fn bins(plan: &ShardPlan) -> Vec<(bool, u64)> {
-    plan.bins.iter().map(|bin| (bin.approximate, bin.rows)).collect()
+    plan.bins.iter().map(|bin| (bin.own, bin.rows)).collect()
 }
 
 #[test]
