@@ -76,7 +76,7 @@ impl Candidates {
     }
 
     /// Puts the `first` highest scores in front, in no order, and returns all that are among the best.
-    pub(crate) fn best_first(&mut self, first: usize) -> impl ExactSizeIterator<Item = (f32, u32)> + '_ {
+    pub(crate) fn best_first(&mut self, first: usize) -> impl ExactSizeIterator<Item = (f32, u32)> + Clone + '_ {
         self.cut();
         if self.entries.len() > first {
             self.entries.select_nth_unstable(first);

@@ -116,6 +116,11 @@ impl CodeQuery {
         self.sum = sum;
         self.half_step = 0.5 * (largest / QUERY_MAX);
     }
+
+    /// How many words there is room for.
+    pub(crate) fn room(&self) -> usize {
+        self.words.capacity()
+    }
 }
 
 /// Centroids, as the router reads them: all, or some that follow one another. All arrays have an element for each row of the

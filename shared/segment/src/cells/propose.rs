@@ -31,7 +31,7 @@ const RESCORED: usize = 1 << 16;
 pub(crate) struct Proposed {
     /// The best by approximate score, best first, at most as many as were asked for.
     pub(crate) rows: Vec<(f32, u32)>,
-    /// Rows in the cells that were scanned, when `stop` ended the search; `None` when it did not.
+    /// Allowed rows in the cells that were scanned, when `stop` ended the search; `None` when it did not.
     pub(crate) stopped_after: Option<u64>,
 }
 
@@ -55,8 +55,7 @@ impl Allowing {
 pub(crate) struct Together<'a> {
     rows: &'a [u32],
     ends: &'a [usize],
-    left: &'a [u32],
-    scanned: &'a [u64],
+    stopped: &'a [Option<u64>],
 }
 
 impl<'a> Together<'a> {
@@ -66,9 +65,9 @@ impl<'a> Together<'a> {
         &self.rows[start..self.ends[query]]
     }
 
-    /// Rows in the cells that were scanned, when `stop` ended the search; `None` when it did not.
+    /// Allowed rows in the cells that were scanned, when `stop` ended the search; `None` when it did not.
     pub(crate) fn stopped_after(&self, query: usize) -> Option<u64> {
-        (self.left[query] > 0).then_some(self.scanned[query])
+        self.stopped[query]
     }
 }
 
@@ -110,7 +109,7 @@ impl Cells {
     }
 
     /// Gives `then` the rows near the query, best first, at most as many as were asked for; and, when `stop` ended the search,
-    /// the number of rows in the cells that were scanned.
+    /// the number of allowed rows in the cells that were scanned.
     pub(crate) fn propose<T>(
         &self,
         query: &DenseQuery,
@@ -139,14 +138,14 @@ impl Cells {
     ) -> T {
         with_scratch(|scratch| {
             self.many(scratch, queries, probe, among, stop);
-            let Scratch { best, rows, ends, left, scanned, .. } = scratch;
+            let Scratch { best, rows, ends, stopped, .. } = scratch;
             rows.clear();
             ends.clear();
             for best in &mut best[..queries.len()] {
                 rows.extend(best.sorted().map(|(_, row)| row));
                 ends.push(rows.len());
             }
-            then(Together { rows, ends, left, scanned })
+            then(Together { rows, ends, stopped })
         })
     }
 
@@ -174,19 +173,19 @@ impl Cells {
             let bytes = directory.bytes_of(cell as usize, &self.codes);
             (directory.cell(cell as usize, bytes, dots[cell as usize]), bytes)
         };
-        let mut cells = chosen.best_first(FIRST_CELLS).map(cell);
-        let mut scanned = 0;
+        let chosen = chosen.best_first(FIRST_CELLS);
+        let mut cells = chosen.clone().map(cell);
         let mut ahead = cells.next();
-        let mut at = 0;
+        let mut scanned = 0;
         while let Some((rows, _)) = ahead {
-            if at % STOP_CELLS == 0 && stop() {
-                return Some(scanned);
+            if scanned % STOP_CELLS == 0 && stop() {
+                let allowed = self.allowed_rows(among.bits);
+                return Some(chosen.take(scanned).map(|(_, cell)| u64::from(allowed[cell as usize])).sum());
             }
-            at += 1;
+            scanned += 1;
             ahead = cells.next();
             let next = ahead.as_ref().map_or(&[][..], |(_, bytes)| bytes);
             kernels::scan_before(&query.code, &rows, next, among.bits, best);
-            scanned += rows.rows as u64;
         }
         None
     }
@@ -201,8 +200,7 @@ impl Cells {
         stop: &dyn Fn() -> bool,
     ) {
         scratch.make_room(queries.len(), ROUTED);
-        let Scratch { queries: prepared, best, cells, dots, first, others, sorted, starts, left, scanned, .. } =
-            scratch;
+        let Scratch { queries: prepared, best, cells, dots, first, others, sorted, starts, stopped, .. } = scratch;
         let (prepared, best) = (&mut prepared[..queries.len()], &mut best[..queries.len()]);
         for ((query, prepared), best) in queries.iter().zip(prepared.iter_mut()).zip(best.iter_mut()) {
             self.map.prepare(query, prepared);
@@ -212,26 +210,61 @@ impl Cells {
         dots.resize(ROUTED * padded, 0.0);
         first.clear();
         others.clear();
-        left.clear();
-        scanned.clear();
-        scanned.resize(queries.len(), 0);
-        for some in prepared.chunks(ROUTED) {
+        stopped.clear();
+        stopped.resize(queries.len(), None);
+        for (group, some) in prepared.chunks(ROUTED).enumerate() {
+            if stop() {
+                stopped.fill(Some(0));
+                return;
+            }
             self.route_some(some, probe, among, dots, cells);
             for (at, chosen) in cells.iter_mut().enumerate().take(some.len()) {
-                let query = left.len() as u32;
+                let query = (group * ROUTED + at) as u32;
                 let dots = &dots[at * padded..][..padded];
                 let mut pairs =
                     chosen.best_first(FIRST_CELLS).map(|(_, cell)| Pair { cell, query, dot: dots[cell as usize] });
-                left.push(pairs.len() as u32);
                 first.extend(pairs.by_ref().take(FIRST_CELLS));
                 others.extend(pairs);
             }
         }
-        for pairs in [first, others] {
-            by_cell(pairs, self.count(), starts, sorted);
-            if self.scan_pairs(sorted, prepared, among, stop, best, left, scanned) {
-                break;
+        by_cell(first, self.count(), starts, sorted);
+        let scanned = self.scan_pairs(sorted, prepared, among, stop, best);
+        if scanned < sorted.len() {
+            self.note_stop(&sorted[..scanned], sorted[scanned..].iter().chain(&*others), among, stopped);
+            return;
+        }
+        by_cell(others, self.count(), starts, sorted);
+        let scanned = self.scan_pairs(sorted, prepared, among, stop, best);
+        if scanned < sorted.len() {
+            self.note_stop(first.iter().chain(&sorted[..scanned]), &sorted[scanned..], among, stopped);
+        }
+    }
+
+    /// Notes what was considered of each query that has cells left to scan.
+    fn note_stop<'p>(
+        &self,
+        scanned: impl IntoIterator<Item = &'p Pair>,
+        left: impl IntoIterator<Item = &'p Pair>,
+        among: Among<'_>,
+        stopped: &mut [Option<u64>],
+    ) {
+        let allowed = self.allowed_rows(among.bits);
+        for pair in left {
+            stopped[pair.query as usize] = Some(0);
+        }
+        for pair in scanned {
+            if let Some(rows) = &mut stopped[pair.query as usize] {
+                *rows += u64::from(allowed[pair.cell as usize]);
             }
+        }
+    }
+
+    /// How many rows of each cell are allowed.
+    fn allowed_rows(&self, bits: Option<&Bits>) -> Vec<u32> {
+        let first_rows = &self.map.directory.first_rows;
+        match bits {
+            Some(bits) => bits.counts(first_rows),
+            None => first_rows.windows(2).map(|rows| rows[1] - rows[0]).collect(),
         }
     }
 
@@ -262,8 +295,7 @@ impl Cells {
         }
     }
 
-    /// Scans pairs, which are in the order of cells. True when `stop` said so.
-    #[allow(clippy::too_many_arguments, reason = "parts of one scratch")]
+    /// Scans pairs, which are in the order of cells. How many it has scanned: fewer than all when `stop` said so.
     fn scan_pairs(
         &self,
         pairs: &[Pair],
@@ -271,24 +303,23 @@ impl Cells {
         among: Among<'_>,
         stop: &dyn Fn() -> bool,
         best: &mut [Candidates],
-        left: &mut [u32],
-        scanned: &mut [u64],
-    ) -> bool {
+    ) -> usize {
         let directory = &self.map.directory;
         let bytes_of = |pairs: &[Pair]| match pairs.first() {
             Some(pair) => directory.bytes_of(pair.cell as usize, &self.codes),
             None => &[],
         };
         let mut cells = pairs.chunk_by(|a, b| a.cell == b.cell).peekable();
-        let mut since_asked = STOP_CELLS;
+        let mut scanned = 0;
+        let mut ask_at = 0;
         while let Some(pairs) = cells.next() {
-            if since_asked >= STOP_CELLS {
-                since_asked = 0;
+            if scanned >= ask_at {
+                ask_at = scanned + STOP_CELLS;
                 if stop() {
-                    return true;
+                    return scanned;
                 }
             }
-            since_asked += pairs.len();
+            scanned += pairs.len();
             let bytes = bytes_of(pairs);
             let mut ahead = cells.peek().map_or(&[][..], |next| bytes_of(next));
             for some in pairs.chunks(2) {
@@ -308,13 +339,9 @@ impl Cells {
                     let best = &mut best[some[0].query as usize];
                     kernels::scan_before(code(&some[0]), &rows, ahead, among.bits, best);
                 }
-                for pair in some {
-                    left[pair.query as usize] -= 1;
-                    scanned[pair.query as usize] += rows.rows as u64;
-                }
             }
         }
-        false
+        scanned
     }
 
     fn rows(&self) -> usize {

@@ -30,9 +30,8 @@ pub(super) struct Scratch {
     pub(super) sorted: Vec<Pair>,
     /// Where the pairs of each cell begin.
     pub(super) starts: Vec<u32>,
-    /// Cells that are still to be scanned, and rows that were, by query.
-    pub(super) left: Vec<u32>,
-    pub(super) scanned: Vec<u64>,
+    /// What was considered, by query, when a search was stopped.
+    pub(super) stopped: Vec<Option<u64>>,
     /// Rows that are proposed, query by query, and where those of each end.
     pub(super) rows: Vec<u32>,
     pub(super) ends: Vec<usize>,
@@ -50,10 +49,13 @@ impl Scratch {
         }
     }
 
+    /// Bytes of whatever grows with queries, cells and rows.
     fn bytes(&self) -> usize {
+        let queries: usize = self.queries.iter().map(|query| query.values.capacity() + query.code.room()).sum();
         let entries: usize = self.best.iter().chain(&self.cells).map(Candidates::room).sum();
         let pairs = self.first.capacity() + self.others.capacity() + self.sorted.capacity();
-        8 * entries + size_of::<Pair>() * pairs + 4 * (self.dots.capacity() + self.rows.capacity())
+        let words = queries + self.dots.capacity() + self.rows.capacity() + self.starts.capacity();
+        size_of::<u64>() * entries + size_of::<Pair>() * pairs + size_of::<u32>() * words
     }
 }
 
@@ -66,4 +68,28 @@ pub(super) fn with_scratch<T>(use_it: impl FnOnce(&mut Scratch) -> T) -> T {
         SCRATCH.set(Some(scratch));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_keeps_what_is_small_and_gives_back_what_is_large() {
+        let kept = || with_scratch(|scratch| scratch.queries.len());
+        let ask = |queries: usize, dimension: usize| {
+            with_scratch(|scratch| {
+                scratch.make_room(queries, 1);
+                for query in &mut scratch.queries {
+                    query.values = vec![1.0; dimension];
+                    query.code.set(&query.values);
+                }
+            });
+        };
+        ask(200, 100);
+        assert_eq!(kept(), 200);
+        // A query takes 4 bytes a coordinate, and one more for its codes.
+        ask(200, KEPT_BYTES / 5 / 200 + 64);
+        assert_eq!(kept(), 0);
+    }
 }

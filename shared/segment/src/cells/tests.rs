@@ -319,6 +319,43 @@ fn each_step_finds_what_was_measured_for_it() {
     }
 }
 
+/// Recall is measured against the best of what codes leave: it would be too high where they leave neighbours out.
+#[test]
+fn what_recall_is_measured_against_is_what_a_scan_finds() {
+    let mut rng = SmallRng::seed_from_u64(97);
+    // Few large coordinates, at other places in each row: the codes of a row have few digits for all others.
+    for power in [3, 15] {
+        let coordinate =
+            |rng: &mut SmallRng| rng.random_range(-1.0f32..1.0).powi(power) + rng.random_range(-5e-3..5e-3);
+        let mut rows: Vec<Vec<f32>> = (0..5040).map(|_| (0..48).map(|_| coordinate(&mut rng)).collect()).collect();
+        let queries = rows.split_off(5000);
+        for metric in METRICS {
+            let world = World::new(metric, &rows);
+            let everything = std::iter::once(0..5000).collect();
+            let allowed = Allowed::from_runs(everything);
+            let surface = super::calibrate::Surface {
+                cells: &world.cells,
+                rows: &world.dense,
+                metric,
+                keys: &world.keys,
+                order: &world.built.order,
+                nprobes: &[],
+                rescored: [(10, &[16]), (100, &[400])],
+            };
+            let queries: Vec<DenseQuery> = queries.iter().map(|query| DenseQuery::new(metric, query)).collect();
+            let borrowed: Vec<&DenseQuery> = queries.iter().collect();
+            let (tops, _) = crate::flat::scan(&world.dense, metric, &borrowed, &allowed, 100, &world.keys, &|| false);
+            let measured = surface.measure(&queries, &world.cells.allowing(allowed.bits(5000)));
+            let mut missed = 0;
+            for (measured, top) in measured.iter().zip(tops) {
+                let farthest = top.into_hits(false)[99].distance;
+                missed += measured.nearest.iter().filter(|hit| hit.distance > farthest).count();
+            }
+            assert!(missed <= 4, "{metric:?}: {missed} of 4000 neighbours");
+        }
+    }
+}
+
 #[test]
 fn a_search_stops_between_cells() {
     let rows = clustered(4000, 8, 81);
@@ -392,6 +429,39 @@ fn together_queries_stop_together() {
 }
 
 #[test]
+fn a_search_that_is_stopped_has_considered_allowed_rows_only() {
+    let rows = clustered(4000, 8, 88);
+    let world = World::new(Metric::L2, &rows);
+    let mut rng = SmallRng::seed_from_u64(91);
+    let tenth: RoaringBitmap = (0..4000).filter(|_| rng.random_bool(0.1)).collect();
+    let all = 0..4000;
+    let mask = Rows { ranges: std::slice::from_ref(&all), matches: Some(&tenth), ..Rows::default() };
+    let bits = Allowed::resolve(&mask, 4000).bits(4000);
+    let among = world.cells.among(Some(&bits));
+    let queries: Vec<DenseQuery> = rows[..9].iter().map(|row| DenseQuery::new(Metric::L2, row)).collect();
+    let queries: Vec<&DenseQuery> = queries.iter().collect();
+    // With room for all of them, a search proposes each allowed row that it has looked at.
+    let (mut alone, mut together) = (0, 0);
+    for times in 0..60 {
+        let stop = || {
+            let asked = std::cell::Cell::new(0);
+            move || asked.replace(asked.get() + 1) >= times
+        };
+        let found = world.cells.candidates(queries[0], ALL, among, &stop());
+        assert_eq!(found.stopped_after.unwrap_or(tenth.len()), found.rows.len() as u64);
+        alone += usize::from(found.stopped_after.is_some_and(|rows| rows > 0));
+        world.cells.propose_many(&queries, ALL, among, &stop(), |found| {
+            for query in 0..queries.len() {
+                let considered = found.stopped_after(query);
+                assert_eq!(considered.unwrap_or(tenth.len()), found.rows(query).len() as u64, "{times}");
+                together += usize::from(considered.is_some_and(|rows| rows > 0));
+            }
+        });
+    }
+    assert!(alone > 1 && together > 100, "{alone}, {together}");
+}
+
+#[test]
 fn memory_that_is_used_again_means_nothing() {
     // Other dimensions, other numbers of cells, more and fewer queries, in turn.
     let worlds: Vec<(Vec<Vec<f32>>, World)> = [(900, 30), (40, 3), (2000, 9), (0, 3), (1, 2)]
@@ -460,6 +530,11 @@ fn hostile_bytes_neither_panic_nor_lead_outside() {
                     let query = DenseQuery::new(metric, &rows[0]);
                     let proposed = cells.candidates(&query, ALL, cells.among(None), &|| false).rows;
                     assert!(proposed.len() <= 300 && proposed.iter().all(|&(_, row)| row < 300));
+                    cells.propose_many(&[&query; 3], ALL, cells.among(None), &|| false, |together| {
+                        assert!(together.rows(2).iter().eq(proposed.iter().map(|(_, row)| row)));
+                    });
+                    let exact = Exact { cells: &cells, rows: &world.dense, keys: &world.keys, bits: None, k: 10 };
+                    assert!(exact.search(&query, &|| false).top.len() <= 10);
                 }
                 Err(_) => refused += 1,
             }

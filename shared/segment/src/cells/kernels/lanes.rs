@@ -1,11 +1,12 @@
 //! The loops over blocks, written once for every register width.
 
-/// Makes `route` and `scan`.
+/// Makes `route`, `scan` and `scan_two`.
 ///
-/// The module that uses it says what sixteen lanes are: `Sums` and `Scores`; `nibbles(codes, rows, words)`,
-/// `nibbles_two(codes, rows, words)`, the same for two queries, and `sevens(codes, words)`, sums of codes times bytes; `dots(sums, minus, half_step, scales)`,
-/// `(2 · sum − minus) · half_step · scale`; `factors(from)`, sixteen f16; `floats(from)`, sixteen f32; `splat(x)`;
-/// `add(a, b)`; `multiply(a, b)`; `reaching(scores, threshold)`, a bit per lane; and `store(scores)`.
+/// The module that uses it says what sixteen lanes are: `Sums` and `Scores`; `nibbles(codes, rows, words)` and
+/// `sevens(codes, words)`, sums of codes times bytes, and `nibbles_two(codes, rows, words)`, the former for two queries;
+/// `dots(sums, minus, half_step, scales)`, `(2 · sum − minus) · half_step · scale`; `factors(from)`, sixteen f16;
+/// `floats(from)`, sixteen f32; `splat(x)`; `add(a, b)`; `multiply(a, b)`; `reaching(scores, threshold)`, a bit per lane;
+/// and `store(scores)`.
 macro_rules! kernels {
     ($(#[$features:meta])?) => {
         /// # Safety
