@@ -50,7 +50,7 @@ pub struct Answer {
 /// How hard to look. Flat and sparse segments are always exact.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Effort {
-    /// Score every allowed row.
+    /// Find what a scan of the allowed rows finds.
     Exact,
     /// The least effort that reached this recall@10 when the segment was built; exact when none did.
     Recall(f32),

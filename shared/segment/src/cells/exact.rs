@@ -1,42 +1,32 @@
 //! Exact search that reads an eighth of the bytes: codes say which rows may be among the nearest, and only these are scored.
 //!
-//! # The bound
-//! With q a prepared query, x a prepared row, ĉ its centroid, r̂ its code and ρ = x − share · ĉ − r̂ what the code loses,
-//! ⟨q, x⟩ = share · ⟨q, ĉ⟩ + ⟨q, r̂⟩ + ⟨q, ρ⟩. Kernels know ⟨q̂, r̂⟩, with q̂ the query in bytes. By the inequality of Cauchy
-//! and Schwarz what they do not know is
+//! The nearest cells give `k` exact distances, and so a limit that few rows' bounds (see `bound`) reach. Then all cells are
+//! scanned in the order of memory, some thousand rows at a time, and rows whose bound reaches the limit are scored; the
+//! limit sinks as nearer rows are found. Where too many rows reach it, the chunk is scored as a whole, and so are, without
+//! asking, ever more chunks after it: queries for which codes tell nothing cost little more than the scan.
 //!
-//! ⟨q − q̂, r̂⟩ + ⟨q, ρ⟩ ≤ ‖q − q̂‖ · ‖r̂‖ + ‖q‖ · ‖ρ‖,
-//!
-//! and for L2, whose rows' biases hold ⟨ĉ, ρ⟩, the last term is ‖q − ĉ‖ · ‖ρ‖. The directory has of each cell the least
-//! `loss` with ‖ρ‖ ≤ loss · (factor + 1/256) for all rows, and the largest `spread` = ‖u − 7.5‖, so that
-//! ‖r̂‖ ≤ factor · step · spread. Nearly all of the bound goes with a row's own factor: it is added where sums begin
-//! ([`CodeQuery::lift`]), at no cost. The rest is the same for a cell, and so is ⟨q, ĉ⟩, which a second query in bytes, of
-//! q − q̂, makes precise to 16 bits.
-//!
-//! Exact distances are f32, too. A row that the scan gives the distance F has a true distance of F within the rounding of
-//! its kernel; likewise coordinates less the centre, or times an inverse norm, and the sums and products above. All of it is
-//! below `rounding` times the product of the lengths (of L2: the square of their sum), of which a cell has an upper bound,
-//! and what underflows is below `TINY`. Norms and products of the bound itself are f64.
-//!
-//! # The search
-//! The nearest cells give `k` exact distances, and so a limit that few rows' bounds reach. Then all cells are scanned in the
-//! order of memory, some thousand rows at a time, and rows whose bound reaches the limit are scored; the limit sinks as
-//! nearer rows are found. Where too many rows reach it, the chunk is scored as a whole, and so are, without asking, ever more
-//! chunks after it: queries for which codes tell nothing cost little more than the scan.
+//! A search that is stopped answers with the rows that gave the limit, too: others were left out for being farther than
+//! these.
 //!
 //! Owns `bounds-hide-no-row`: the answer is that of `flat::scan`, to the bit and in order. Rows that are left out are
 //! farther than the `k`-th, not as far: ties are scored, and decided by keys.
 
+mod bound;
+
 use std::ops::Range;
 
 use rayon::prelude::*;
-use tarn_model::Metric;
+
+pub(super) use bound::up;
+
+use bound::Bound;
 
 use super::candidates::Candidates;
-use super::kernels::{self, CellRows, CodeQuery};
-use super::layout::{Directory, FACTOR_FLOOR};
-use super::{Cells, FIRST_CELLS, Map, MapQuery};
+use super::kernels::{self, CodeQuery};
+use super::layout::Directory;
+use super::{Cells, FIRST_CELLS};
 use crate::dense::{DenseQuery, DenseRows};
+use crate::hit::Hit;
 use crate::keys::Keys;
 use crate::rows::Bits;
 use crate::topk::TopK;
@@ -53,14 +43,6 @@ const MOST_UNASKED: u32 = 31;
 const BLOCK_ROWS: usize = 256;
 /// Chunks below which one thread does it all.
 const PARALLEL_CHUNKS: usize = 16;
-/// The largest lift: sums stay far from the ends of i32.
-const MAX_LIFT: f64 = 4_194_304.0;
-/// Twice what one operation of f32 may lose, relative to its result.
-const EPSILON: f64 = f32::EPSILON as f64;
-/// More operations than a score goes through, besides those that grow with the dimension.
-const OPERATIONS: f64 = 64.0;
-/// Larger than what is lost when numbers leave f32, of any dimension, relative to lengths.
-const TINY: f64 = 1e-36;
 
 /// A search that finds what the scan finds.
 #[derive(Clone, Copy)]
@@ -91,7 +73,7 @@ struct Chunk {
 }
 
 impl<'a> Exact<'a> {
-    /// `stop` is asked before each chunk.
+    /// `stop` is asked before as many cells as a chunk has.
     pub(crate) fn search(&self, query: &DenseQuery, stop: &(dyn Fn() -> bool + Sync)) -> Found<'a> {
         let map = &self.cells.map;
         let chunks = self.chunks();
@@ -100,12 +82,14 @@ impl<'a> Exact<'a> {
         let mut dots = map.dots();
         let few = (map.count() as u64).min(NEAREST_CELLS as u64 * self.total() / allowed.max(1));
         let nearest = map.route(&prepared, few as usize, &mut dots);
-        let limit = if stop() { f64::INFINITY } else { self.first_limit(query, &prepared.code, nearest, &dots) };
+        let first = self.first(query, &prepared.code, nearest, &dots, stop);
+        let limit = self.k.checked_sub(1).and_then(|last| first.get(last)).map_or(f64::INFINITY, |hit| hit.distance);
         let bound = Bound::new(map, &prepared, &dots);
         let run = |chunks: &[Chunk]| {
             let mut part = Part::new(self, query, &bound, limit);
-            for chunk in chunks {
+            for (at, chunk) in chunks.iter().enumerate() {
                 if stop() {
+                    part.keep(&first, &chunks[at..]);
                     break;
                 }
                 part.search(chunk);
@@ -144,11 +128,21 @@ impl<'a> Exact<'a> {
         self.cells.map.directory.first_rows.last().map_or(0, |&rows| u64::from(rows))
     }
 
-    /// The `k`-th best distance of the rows that codes propose in these cells; infinite when there are fewer.
-    fn first_limit(&self, query: &DenseQuery, code: &CodeQuery, nearest: Candidates, dots: &[f32]) -> f64 {
+    /// The nearest of the rows that codes propose in these cells, at most `k`; lower is nearer, whatever the metric.
+    fn first(
+        &self,
+        query: &DenseQuery,
+        code: &CodeQuery,
+        nearest: Candidates,
+        dots: &[f32],
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Vec<Hit> {
         let map = &self.cells.map;
         let mut best = Candidates::new(self.k.saturating_mul(2).saturating_add(16), self.total() as usize);
-        for (_, cell) in nearest.into_best_first(FIRST_CELLS) {
+        for (at, (_, cell)) in nearest.into_best_first(FIRST_CELLS).into_iter().enumerate() {
+            if at.is_multiple_of(CHUNK_CELLS) && stop() {
+                break;
+            }
             let cell = cell as usize;
             let rows = map.directory.cell(cell, self.cells.bytes_of(cell), dots[cell]);
             kernels::scan(code, &rows, self.bits, &mut best);
@@ -156,8 +150,7 @@ impl<'a> Exact<'a> {
         let rows: Vec<u32> = best.into_sorted().into_iter().map(|(_, row)| row).collect();
         let mut top = TopK::new(self.k, self.keys);
         self.rows.offer_each(map.metric, query, &rows, &mut top);
-        top.shrink();
-        top.threshold()
+        top.into_hits(false)
     }
 }
 
@@ -225,6 +218,17 @@ impl<'s, 'a> Part<'s, 'a> {
         self.reaching.raise(self.bound.least_score(self.limit));
     }
 
+    /// Of chunks that follow one another and are not searched, takes the rows that gave the limit.
+    fn keep(&mut self, first: &[Hit], chunks: &[Chunk]) {
+        let (Some(from), Some(to)) = (chunks.first(), chunks.last()) else { return };
+        let rows = from.rows.start..to.rows.end;
+        for hit in first.iter().filter(|hit| rows.contains(&hit.row)) {
+            self.found.top.offer(hit.distance, hit.row);
+            self.found.considered += 1;
+            self.found.scored += 1;
+        }
+    }
+
     /// Collects the rows whose bound reaches the limit; false, with none collected, when these are too many.
     fn collect(&mut self, chunk: &Chunk) -> bool {
         let cells = self.exact.cells;
@@ -274,113 +278,6 @@ impl<'s, 'a> Part<'s, 'a> {
         }
         self.found.scored += chunk.allowed;
     }
-}
-
-/// A query, and what bounds the scores of all rows.
-struct Bound<'a> {
-    map: &'a Map,
-    query: &'a MapQuery,
-    /// Inner products with the centroids, and what bytes lost of them.
-    dots: &'a [f32],
-    lost_dots: Vec<f32>,
-    /// ‖q‖, ‖q − q̂‖, and what a second query in bytes loses of the latter.
-    norm: f64,
-    lost: f64,
-    lost_twice: f64,
-    /// The centre's length, and its inner product with the query as given. Inner product only, else 0.
-    centre: f64,
-    along_centre: f64,
-    /// What all operations of a score may lose, relative to the lengths.
-    rounding: f64,
-    /// The length of a vector of ones.
-    ones: f64,
-}
-
-impl<'a> Bound<'a> {
-    fn new(map: &'a Map, query: &'a MapQuery, dots: &'a [f32]) -> Self {
-        let lost = query.code.lost(&query.values);
-        let values: Vec<f32> = lost.iter().map(|&x| x as f32).collect();
-        let code = CodeQuery::new(&values);
-        let lost_twice = norm(&code.lost(&values));
-        let mut lost_dots = map.dots();
-        map.route(&MapQuery { values, code }, 0, &mut lost_dots);
-        let (mut centre, mut along_centre) = (0.0, 0.0);
-        if map.metric == Metric::InnerProduct {
-            let wide: Vec<f64> = map.directory.centre.iter().map(|&x| f64::from(x)).collect();
-            centre = norm(&wide);
-            along_centre = wide.iter().zip(&query.values).map(|(centre, &x)| centre * f64::from(x)).sum();
-        }
-        let wide: Vec<f64> = query.values.iter().map(|&x| f64::from(x)).collect();
-        // An exact kernel adds up 64 lanes, one after the other 64 coordinates.
-        let rounding = EPSILON * (OPERATIONS + wide.len().div_ceil(64) as f64);
-        Self {
-            map,
-            query,
-            dots,
-            lost_dots,
-            norm: norm(&wide),
-            lost: norm(&lost),
-            lost_twice,
-            centre,
-            along_centre,
-            rounding,
-            ones: (wide.len() as f64).sqrt(),
-        }
-    }
-
-    /// A row at this distance or nearer has a bound that reaches this.
-    fn least_score(&self, limit: f64) -> f32 {
-        let least = match self.map.metric {
-            Metric::L2 => 0.5 * (self.norm * self.norm - limit),
-            Metric::InnerProduct => -limit - self.along_centre,
-            // Farther rows are said to be at a distance of 2, too.
-            _ if limit >= 2.0 => f64::NEG_INFINITY,
-            _ => 1.0 - limit,
-        };
-        // The greatest f32 that is not above, and one less: kernels may ask what is above or what is as high.
-        -up(-least).next_up()
-    }
-
-    /// A cell whose rows score, with `code`, as high as they can be.
-    fn cell<'b>(&self, cell: usize, bytes: &'b [u8], code: &mut CodeQuery) -> CellRows<'b> {
-        let directory = &self.map.directory;
-        let entry = &directory.entries[cell];
-        let [share, step, loss, spread] = [entry.share, entry.step, entry.loss, entry.spread].map(f64::from);
-        let dot = f64::from(self.dots[cell]) + f64::from(self.lost_dots[cell]);
-        // No centroid, and no row of the cell, is longer.
-        let centroid = 63.5 * f64::from(entry.centroid_step).abs() * self.ones;
-        let reach = share.abs() * centroid + step * spread + loss * (1.0 + FACTOR_FLOOR);
-        let size = match self.map.metric {
-            Metric::L2 => (self.norm + reach) * (self.norm + reach),
-            _ => self.norm * (reach + self.centre),
-        };
-        let slack = self.rounding * size + TINY * (1.0 + self.norm) * (1.0 + reach);
-        let toward = match self.map.metric {
-            // The bias of an L2 cell is −‖c‖²/2.
-            Metric::L2 => {
-                let square = self.norm * self.norm - 2.0 * (dot + f64::from(entry.bias));
-                (square + 2.0 * centroid * self.lost_twice + slack).max(0.0).sqrt()
-            }
-            _ => self.norm,
-        };
-        let by_factor = loss * toward + step * spread * self.lost;
-        let lift = (by_factor / (step * self.query.code.lift_step())).ceil();
-        // Factors are at most 1. The comparison is false for what is no number.
-        let (lift, rest) = if (0.0..=MAX_LIFT).contains(&lift) { (lift as i32, 0.0) } else { (0, by_factor) };
-        code.lift(&self.query.code, lift);
-        let base = share * dot + share.abs() * centroid * self.lost_twice + FACTOR_FLOOR * loss * toward + rest + slack;
-        CellRows { base: up(base), ..directory.cell(cell, bytes, 0.0) }
-    }
-}
-
-fn norm(values: &[f64]) -> f64 {
-    values.iter().map(|x| x * x).sum::<f64>().sqrt()
-}
-
-/// The least f32 that is not below.
-pub(super) fn up(x: f64) -> f32 {
-    let rounded = x as f32;
-    if f64::from(rounded) < x { rounded.next_up() } else { rounded }
 }
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
 //! Against the scan of all rows, to the bit.
 
 use arrow::array::BinaryArray;
+use arrow::buffer::Buffer;
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use roaring::RoaringBitmap;
+use tarn_model::Metric;
 
 use super::*;
 use crate::cells::build;
+use crate::cells::layout::{Entry, write_directory};
 use crate::flat;
 use crate::kind::SegmentSettings;
 use crate::rows::{Allowed, Rows};
@@ -20,6 +23,8 @@ struct World {
     rows: DenseRows,
     keys: Keys,
     cells: Cells,
+    centroids: Buffer,
+    codes: Buffer,
 }
 
 impl World {
@@ -31,10 +36,22 @@ impl World {
         let settings = SegmentSettings { rows_per_cell, calibration_queries: 0, ..SegmentSettings::default() };
         let built = build(&given, metric, &keys, &settings, &|_, _| {}).unwrap();
         let (directory, total) = (&built.directory, rows.len() as u32);
-        let cells = Cells::read(directory, built.centroids, built.codes, metric, dimension as u32, total).unwrap();
+        let (centroids, codes) = (built.centroids.clone(), built.codes.clone());
+        let cells = Cells::read(directory, centroids.clone(), codes.clone(), metric, dimension as u32, total).unwrap();
         let ordered: Vec<f32> = built.order.iter().flat_map(|&row| &rows[row as usize]).copied().collect();
         let keys = Keys::computed(BinaryArray::from_iter_values(built.order.iter().map(|&row| key(row))));
-        Self { metric, rows: DenseRows::new(metric, dimension, ordered.into()), keys, cells }
+        Self { metric, rows: DenseRows::new(metric, dimension, ordered.into()), keys, cells, centroids, codes }
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        self.cells.map.directory.entries.clone()
+    }
+
+    /// The same cells under another directory.
+    fn with_entries(&self, entries: &[Entry]) -> Cells {
+        let directory = write_directory(&self.cells.map.directory.centre, entries);
+        let (centroids, codes) = (self.centroids.clone(), self.codes.clone());
+        Cells::read(&directory, centroids, codes, self.metric, self.rows.dimension as u32, self.total()).unwrap()
     }
 
     fn total(&self) -> u32 {
@@ -219,13 +236,114 @@ fn a_search_that_is_stopped_says_what_it_considered() {
     let exact = Exact { cells: &world.cells, rows: &world.rows, keys: &world.keys, bits: None, k: 10 };
     let query = DenseQuery::new(Metric::L2, &rows[0]);
     for times in [0, 2, 3, u64::MAX] {
-        let asked = std::sync::atomic::AtomicU64::new(0);
-        let stop = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= times;
+        let stop = after(times);
         let considered = pool.install(|| exact.search(&query, &stop).considered);
         match times {
             0 => assert_eq!(considered, 0),
             u64::MAX => assert_eq!(considered, 4000),
             _ => assert!(considered > 0 && considered < 4000, "{considered}"),
+        }
+    }
+}
+
+/// The limit comes from rows that may lie in chunks which are not reached: without these, rows that are farther would be
+/// missing from the answer for no reason.
+#[test]
+fn a_search_that_is_stopped_has_the_best_of_what_it_considered() {
+    let mut rng = SmallRng::seed_from_u64(105);
+    let rows = clustered(&mut rng, 6000, 12, 0.0);
+    let k = 10;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    for metric in METRICS {
+        let world = World::new(metric, &rows, 10);
+        let exact = Exact { cells: &world.cells, rows: &world.rows, keys: &world.keys, bits: None, k };
+        let ends: Vec<u32> = exact.chunks().iter().map(|chunk| chunk.rows.end).collect();
+        assert!(ends.len() > 5);
+        for at in [0, 1000, 3000, 5999] {
+            let query = DenseQuery::new(metric, world.rows.row(at));
+            let whole = pool.install(|| exact.search(&query, &|| false)).top.into_hits(false);
+            // The first question is that of the nearest cells.
+            for (times, &end) in (2u64..).zip(&ends[..ends.len() - 1]) {
+                let stop = after(times);
+                let found = pool.install(|| exact.search(&query, &stop));
+                assert!(found.considered >= u64::from(end) && found.considered <= u64::from(end) + k as u64);
+                let hits = found.top.into_hits(false);
+                let mut places: Vec<u32> = hits.iter().map(|hit| hit.row).collect();
+                places.sort_unstable();
+                places.dedup();
+                assert_eq!(places.len(), k, "{metric:?}: {hits:?}");
+                let reached = Allowed::from_runs(std::iter::once(0..end).collect());
+                let (tops, _) = flat::scan(&world.rows, metric, &[&query], &reached, k, &world.keys, &|| false);
+                let best = tops.into_iter().flat_map(|top| top.into_hits(false));
+                assert!(hits.iter().zip(best).all(|(hit, best)| hit.distance <= best.distance), "{metric:?}: {hits:?}");
+                assert!(hits.iter().zip(&whole).all(|(hit, whole)| hit.distance >= whole.distance));
+            }
+        }
+    }
+}
+
+/// False so many times, then true.
+fn after(times: u64) -> impl Fn() -> bool + Sync {
+    let asked = std::sync::atomic::AtomicU64::new(0);
+    move || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= times
+}
+
+#[test]
+fn the_search_for_a_limit_is_stopped_too() {
+    let mut rng = SmallRng::seed_from_u64(106);
+    let rows = clustered(&mut rng, 6000, 8, 0.0);
+    let world = World::new(Metric::Cosine, &rows, 10);
+    // So few allowed rows that the limit comes from all cells.
+    let some: RoaringBitmap = (0..6000).filter(|_| rng.random_bool(0.02)).collect();
+    let all = 0..6000;
+    let mask = Rows { ranges: std::slice::from_ref(&all), matches: Some(&some), ..Rows::default() };
+    let bits = Allowed::resolve(&mask, 6000).bits(6000);
+    let exact = Exact { cells: &world.cells, rows: &world.rows, keys: &world.keys, bits: Some(&bits), k: 3 };
+    let query = DenseQuery::new(Metric::Cosine, &rows[0]);
+    let nearest = world.cells.map.query(&query);
+    let mut dots = world.cells.map.dots();
+    let all_cells = world.cells.map.route(&nearest, world.cells.count(), &mut dots);
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let stop = || count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= 2;
+    let first = exact.first(&query, &nearest.code, all_cells, &dots, &stop);
+    assert_eq!((count.into_inner(), first.len()), (3, 3));
+}
+
+/// Bounds that are too low hide rows, and nothing else.
+#[test]
+fn directories_that_lie_about_bounds_do_no_harm() {
+    let mut rng = SmallRng::seed_from_u64(107);
+    let rows = clustered(&mut rng, 2000, 10, 0.0);
+    let numbers = [0.0, 1e-45, 1e-30, 1.0, 1e30, f32::MAX];
+    for metric in METRICS {
+        let world = World::new(metric, &rows, 12);
+        let queries = [rows[0].clone(), vec![0.0; 10], vec![1e16; 10], vec![1e-40; 10]];
+        for trial in 0..300 {
+            let mut lying = world.entries();
+            for entry in &mut lying {
+                let mut any = || numbers[rng.random_range(0..numbers.len())];
+                (entry.loss, entry.spread) = (any(), any());
+                if trial % 2 == 0 {
+                    entry.step = any();
+                    entry.share = -any();
+                    entry.centroid_step = any();
+                    entry.bias = -any();
+                }
+            }
+            let cells = world.with_entries(&lying);
+            for query in &queries {
+                let query = DenseQuery::new(metric, query);
+                let exact = Exact { cells: &cells, rows: &world.rows, keys: &world.keys, bits: None, k: 10 };
+                let found = exact.search(&query, &|| false);
+                assert_eq!((found.considered, found.scored <= 2000), (2000, true));
+                let hits = found.top.into_hits(false);
+                let mut distance = [0.0];
+                for hit in &hits {
+                    world.rows.score_rows(metric, &query, hit.row, &mut distance);
+                    assert_eq!(f64::from(distance[0]), hit.distance);
+                }
+                assert!(hits.len() <= 10 && hits.is_sorted_by(|a, b| a.distance <= b.distance));
+            }
         }
     }
 }
