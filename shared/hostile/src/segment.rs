@@ -198,7 +198,8 @@ fn seal_columns(blocks: &mut [Block]) -> Option<()> {
 }
 
 pub(crate) fn seeds() -> Vec<(String, Vec<u8>)> {
-    let graph = Build::Graph(HnswParams { m: 3, ef_construction: 8, ef_search: 4 });
+    let params = HnswParams { m: 3, ef_construction: 8, ef_search: 4 };
+    let (graph, both) = (Build::Graph(params), Build::CellsAndGraph(params));
     let mut seeds = Vec::new();
     for (name, metric, build) in [
         ("flat-l2", Metric::L2, Build::Flat),
@@ -209,6 +210,9 @@ pub(crate) fn seeds() -> Vec<(String, Vec<u8>)> {
         ("cells-l2", Metric::L2, Build::Cells),
         ("cells-ip", Metric::InnerProduct, Build::Cells),
         ("cells-cosine", Metric::Cosine, Build::Cells),
+        ("both-l2", Metric::L2, both),
+        ("both-ip", Metric::InnerProduct, both),
+        ("both-cosine", Metric::Cosine, both),
         ("sparse-cosine", Metric::SparseCosine, Build::Sparse),
         ("sparse-jaccard", Metric::SparseJaccard, Build::Sparse),
     ] {

@@ -35,11 +35,12 @@ use std::ops::Range;
 use arrow::buffer::Buffer;
 use tarn_model::Metric;
 
-pub(crate) use build::build;
+pub(crate) use build::{Built, build};
 pub(crate) use candidates::Candidates;
 pub(crate) use exact::Exact;
 pub(crate) use kernels::{CodeQuery, prefetch, scan};
 pub(crate) use layout::{Directory, Fault};
+pub(crate) use points::Points;
 pub(crate) use propose::Among;
 
 use kernels::Centroids;

@@ -3,7 +3,7 @@
 //! With `n` rows, `a` of them allowed:
 //! - exact: `a · bytes per row / 16 GB/s`, four times as much when the allowed rows lie scattered;
 //! - graph: `ef · 2m · 50 ns · n / a`: a search looks at about `2m` neighbours for each candidate that it keeps, and keeps
-//!   allowed ones only;
+//!   allowed ones only. Beside cells, which choose where it begins: `ef · links of a row · (60 + 0.4 d) ns · n / a`;
 //! - cells: `cells · d · 0.024 ns` to choose some, `probed rows · d · 0.016 ns` to scan them, whether allowed or not, and
 //!   `(70 + d) ns` for each row that is rescored;
 //! - exact, with cells: all rows' codes and 2 % of the allowed rows, at these prices.
@@ -12,6 +12,7 @@
 //! estimate costs time, not recall. Builders ask the same question: efforts at which a scan is cheaper are not calibrated.
 
 use crate::cells::Probe;
+use crate::links::ENTRIES;
 use crate::rows::Allowed;
 
 /// Up to so many allowed rows are scanned without asking what a graph would cost.
@@ -24,6 +25,9 @@ const SCATTERED: f64 = 4.0;
 const SCATTERED_RUN: u64 = 8;
 /// Nanoseconds per neighbour that a graph search looks at, mostly a cache miss.
 const GRAPH_NS_PER_NEIGHBOUR: f64 = 50.0;
+/// Of a graph beside cells: nanoseconds per link, and per coordinate of the vector that it leads to if that is new.
+const LINK_NS: f64 = 60.0;
+const LINK_COORDINATE_NS: f64 = 0.4;
 
 /// The share of the allowed rows that codes leave to an exact search, and how many of them there are for each hit at least.
 const LEFT_BY_CODES: f64 = 0.02;
@@ -36,14 +40,39 @@ const CELL_ROW_NS: f64 = 0.016;
 const RESCORE_ROW_NS: f64 = 70.0;
 const RESCORE_NS: f64 = 1.0;
 
-/// Whether a graph of `total` rows and `m` links answers in less time than a scan of the allowed rows.
-pub(crate) fn graph_is_cheaper(allowed: &Allowed, total: u32, dimension: usize, m: u32, ef: u32) -> bool {
+/// What a search along a graph costs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct GraphCost {
+    /// Nanoseconds before it begins.
+    start_ns: f64,
+    /// And for each candidate that it keeps, when all rows are allowed.
+    candidate_ns: f64,
+}
+
+impl GraphCost {
+    /// Of a graph with `m` links a node.
+    pub(crate) fn alone(m: u32) -> Self {
+        Self { start_ns: 0.0, candidate_ns: 2.0 * f64::from(m) * GRAPH_NS_PER_NEIGHBOUR }
+    }
+
+    /// Of a graph with so many links a row, on average, beside cells.
+    pub(crate) fn beside_cells(links: f64, cells: usize, total: u32, dimension: usize) -> Self {
+        let candidate_ns = links * (LINK_NS + LINK_COORDINATE_NS * dimension as f64);
+        Self { start_ns: cells_ns(ENTRIES, cells, total, dimension), candidate_ns }
+    }
+
+    /// Nanoseconds of a search of `total` rows.
+    pub(crate) fn of(self, ef: u32, allowed: &Allowed, total: u32) -> f64 {
+        self.start_ns + f64::from(ef) * self.candidate_ns * f64::from(total) / allowed.count.max(1) as f64
+    }
+}
+
+/// Whether a graph of `total` rows answers in less time than a scan of the allowed rows.
+pub(crate) fn graph_is_cheaper(allowed: &Allowed, total: u32, dimension: usize, graph: GraphCost, ef: u32) -> bool {
     if allowed.count <= FEW_ROWS || u64::from(ef) >= allowed.count {
         return false;
     }
-    let count = allowed.count as f64;
-    let graph = f64::from(ef) * 2.0 * f64::from(m) * GRAPH_NS_PER_NEIGHBOUR * f64::from(total) / count;
-    graph < exact_ns(allowed, dimension)
+    graph.of(ef, allowed, total) < exact_ns(allowed, dimension)
 }
 
 /// Whether probing some of `cells` over `total` rows answers in less time than a scan of the allowed rows.
@@ -94,11 +123,11 @@ mod tests {
             let runs: Vec<_> = (0..total / step).map(|i| i * step..i * step + run).collect();
             Allowed::from_runs(runs)
         };
-        let graph = |share, run, ef| graph_is_cheaper(&allowed(share, run), total, 128, 16, ef);
+        let graph = |share, run, ef| graph_is_cheaper(&allowed(share, run), total, 128, GraphCost::alone(16), ef);
         assert!(graph(1, 1000, 64) && graph(1, 1000, 512) && graph(2, 100, 64) && graph(2, 1, 256));
         assert!(!graph(10, 1, 512) && !graph(100, 1, 64) && !graph(100, 100, 16));
         let few = Allowed::from_runs(std::iter::once(0..4096).collect());
-        assert!(!graph_is_cheaper(&few, total, 16_384, 2, 16));
+        assert!(!graph_is_cheaper(&few, total, 16_384, GraphCost::alone(2), 16));
         let cells = |share, run, nprobe| {
             cells_are_cheaper(&allowed(share, run), total, 128, 4096, Probe { nprobe, rescored: 24 })
         };

@@ -50,6 +50,8 @@ pub(crate) enum BlockKind {
     RowSlots = 24,
     Records = 25,
     AttributeColumns = 26,
+    LinkStarts = 27,
+    Links = 28,
     SparseOffsets = 32,
     SparseIndices = 33,
     SparseValues = 34,
@@ -83,6 +85,8 @@ impl BlockKind {
             Self::RowSlots => "row-slots",
             Self::Records => "records",
             Self::AttributeColumns => "attribute-columns",
+            Self::LinkStarts => "link-starts",
+            Self::Links => "links",
             Self::SparseOffsets => "sparse-offsets",
             Self::SparseIndices => "sparse-indices",
             Self::SparseValues => "sparse-values",
@@ -97,7 +101,7 @@ impl BlockKind {
     }
 
     fn name_of(number: u32) -> String {
-        const ALL: [BlockKind; 27] = [
+        const ALL: [BlockKind; 29] = [
             BlockKind::Meta,
             BlockKind::KeyOffsets,
             BlockKind::KeyBytes,
@@ -115,6 +119,8 @@ impl BlockKind {
             BlockKind::RowSlots,
             BlockKind::Records,
             BlockKind::AttributeColumns,
+            BlockKind::LinkStarts,
+            BlockKind::Links,
             BlockKind::SparseOffsets,
             BlockKind::SparseIndices,
             BlockKind::SparseValues,

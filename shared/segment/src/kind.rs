@@ -11,7 +11,7 @@ pub enum SegmentKind {
     Flat,
     /// Dense rows with an HNSW graph over them.
     Graph,
-    /// Dense rows in clusters, with 4-bit codes of them. Rows are numbered cell by cell.
+    /// Dense rows in clusters, with 4-bit codes of them. Rows are numbered cell by cell. There may be a graph beside.
     Cells,
     /// Sparse rows with an inverted index; exact.
     Sparse,
@@ -26,6 +26,8 @@ pub enum Build {
     Graph(HnswParams),
     /// [`SegmentKind::Cells`]. Puts the rows into another order, so all of them must be of one split.
     Cells,
+    /// The same, and a graph beside the cells, whose links are chosen with their help.
+    CellsAndGraph(HnswParams),
     /// [`SegmentKind::Sparse`].
     Sparse,
 }

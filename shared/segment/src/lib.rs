@@ -14,6 +14,7 @@
 mod calibration;
 mod catalog;
 mod cells;
+mod choose;
 mod cold;
 mod column;
 mod columns;
@@ -29,6 +30,8 @@ mod ipc;
 mod kernels;
 mod keys;
 mod kind;
+mod ladder;
+mod links;
 mod propose;
 mod query;
 mod read;

@@ -4,6 +4,7 @@
 use crate::cells::Probe;
 use crate::error::SegmentError;
 use crate::hit::Effort;
+use crate::links::{ENTRIES, Ground};
 use crate::query::{self, Query};
 use crate::read::DenseIndex;
 use crate::rows::{Allowed, Rows};
@@ -17,14 +18,20 @@ impl Segment {
     /// [`SegmentError::Input`] when the query does not fit the segment; [`SegmentError::Graph`].
     pub fn propose(&self, query: &Query, rows: &Rows<'_>, effort: Effort) -> Result<Vec<u32>, SegmentError> {
         query.check(self.meta.metric, self.meta.dimension)?;
-        let (Body::Dense { index, .. }, query::Body::Dense(query)) = (&self.body, &query.body) else {
+        let (Body::Dense { rows: dense, index }, query::Body::Dense(query)) = (&self.body, &query.body) else {
             return Ok(Vec::new());
         };
         let allowed = Allowed::resolve(rows, self.meta.rows);
         let bits = (allowed.count < u64::from(self.meta.rows)).then(|| allowed.bits(self.meta.rows));
         match (index, effort) {
             (DenseIndex::Graph(graph), Effort::Ef(ef)) => graph.candidates(query, ef as usize, bits.as_ref()),
-            (DenseIndex::Cells(cells), Effort::Cells { nprobe, rescored }) => {
+            (DenseIndex::Cells(cells, Some(links)), Effort::Ef(ef)) => {
+                let ground = Ground { rows: dense, metric: self.meta.metric, order: None };
+                let entries = cells.propose(query, ENTRIES, cells.among(None), &|| false, |rows, _| rows.to_vec());
+                let walked = links.walk(ground, query, &entries, ef as usize, bits.as_ref(), &|| false);
+                Ok(walked.near.into_iter().map(|(_, row)| row).collect())
+            }
+            (DenseIndex::Cells(cells, _), Effort::Cells { nprobe, rescored }) => {
                 let (probe, among) = (Probe { nprobe, rescored }, cells.among(bits.as_ref()));
                 Ok(cells.propose(query, probe, among, &|| false, |rows, _| rows.to_vec()))
             }

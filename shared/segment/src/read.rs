@@ -12,7 +12,7 @@ use arrow::ipc::reader::{FileDecoder, read_footer_length};
 use arrow::ipc::{root_as_footer, root_as_message};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use tarn_model::{Corrupt, Metric, ObjectRef};
+use tarn_model::{Corrupt, Metric, ObjectRef, limits};
 
 use crate::calibration::{Calibration, CellsCalibration};
 use crate::cells::Cells;
@@ -24,6 +24,7 @@ use crate::input::{check_dense, check_sparse, check_strided};
 use crate::ipc::fenced;
 use crate::keys::Keys;
 use crate::kind::SegmentKind;
+use crate::links::Links;
 use crate::slots::SlotLayout;
 use crate::sparse::{Inverted, SparseRows};
 
@@ -48,7 +49,7 @@ pub(crate) enum DenseIndex {
     /// Nothing: every row is scored.
     None,
     Graph(Box<Graph>),
-    Cells(Box<Cells>),
+    Cells(Box<Cells>, Option<Box<Links>>),
 }
 
 pub(crate) fn read(name: &str, bytes: Bytes, expected: Option<&ObjectRef>) -> Result<Contents, SegmentError> {
@@ -60,7 +61,9 @@ pub(crate) fn read(name: &str, bytes: Bytes, expected: Option<&ObjectRef>) -> Re
 
     let meta: Meta = blocks.json(BlockKind::Meta)?;
     let fits = match meta.kind {
-        SegmentKind::Flat | SegmentKind::Cells => !meta.metric.is_sparse() && meta.hnsw.is_none(),
+        SegmentKind::Flat => !meta.metric.is_sparse() && meta.hnsw.is_none(),
+        // With a graph beside them, or without.
+        SegmentKind::Cells => !meta.metric.is_sparse(),
         SegmentKind::Graph => !meta.metric.is_sparse() && meta.hnsw.is_some(),
         SegmentKind::Sparse => meta.metric.is_sparse() && meta.hnsw.is_none(),
     };
@@ -85,11 +88,12 @@ pub(crate) fn read(name: &str, bytes: Bytes, expected: Option<&ObjectRef>) -> Re
         }
         SegmentKind::Cells => {
             let dense = read_slots(&blocks, &meta)?;
-            StoredVectors::Dense(dense, DenseIndex::Cells(Box::new(read_cells(&blocks, &meta)?)))
+            let links = read_links(&blocks, &meta)?.map(Box::new);
+            StoredVectors::Dense(dense, DenseIndex::Cells(Box::new(read_cells(&blocks, &meta)?), links))
         }
         SegmentKind::Sparse => read_sparse(&blocks, &meta)?,
     };
-    let calibration = if meta.kind == SegmentKind::Graph { Some(blocks.json(BlockKind::Calibration)?) } else { None };
+    let calibration = if meta.hnsw.is_some() { Some(blocks.json(BlockKind::Calibration)?) } else { None };
     let cell_calibration =
         if meta.kind == SegmentKind::Cells { Some(blocks.json(BlockKind::CellCalibration)?) } else { None };
     Ok(Contents { meta, keys, attributes, vectors, calibration, cell_calibration })
@@ -143,6 +147,24 @@ fn read_cells(blocks: &Blocks<'_>, meta: &Meta) -> Result<Cells, Corrupt> {
     let (centroids, codes) = (blocks.get(BlockKind::CellCentroids)?, blocks.get(BlockKind::CellCodes)?);
     let directory = blocks.get(BlockKind::Cells)?;
     Cells::read(&directory, centroids, codes, meta.metric, meta.dimension, meta.rows)
+        .map_err(|(kind, found)| blocks.corrupt(kind, "valid contents", found))
+}
+
+/// The graph beside cells: there when the meta block has parameters of one, and only then.
+fn read_links(blocks: &Blocks<'_>, meta: &Meta) -> Result<Option<Links>, Corrupt> {
+    let Some(params) = meta.hnsw else {
+        let graph = [BlockKind::LinkStarts, BlockKind::Links, BlockKind::Calibration];
+        return match graph.into_iter().find(|&kind| blocks.has(kind)) {
+            Some(kind) => Err(blocks.corrupt(kind, "no graph beside cells without parameters", "one".to_owned())),
+            None => Ok(None),
+        };
+    };
+    if !(2..=limits::HNSW_M).contains(&params.m) {
+        return Err(blocks.corrupt(BlockKind::Meta, "parameters of a graph", format!("{params:?}")));
+    }
+    let (starts, links) = (blocks.scalars(BlockKind::LinkStarts, None)?, blocks.scalars(BlockKind::Links, None)?);
+    Links::read(starts, links, meta.rows as usize, 2 * params.m as usize)
+        .map(Some)
         .map_err(|(kind, found)| blocks.corrupt(kind, "valid contents", found))
 }
 
@@ -253,6 +275,10 @@ impl Blocks<'_> {
         let layout = meta.slot_bytes.and_then(|bytes| SlotLayout::new(meta.dimension, bytes));
         layout
             .ok_or_else(|| self.corrupt(BlockKind::Meta, "the bytes of a row's slot", format!("{:?}", meta.slot_bytes)))
+    }
+
+    fn has(&self, kind: BlockKind) -> bool {
+        self.entries.iter().any(|entry| entry.kind == kind as u32)
     }
 
     fn get(&self, kind: BlockKind) -> Result<Buffer, Corrupt> {

@@ -1,6 +1,6 @@
 //! Chooses how to search a segment, and does it.
 //!
-//! Whether a graph or cells are worth using is `cost`'s to say. An exact plan never finds less than either.
+//! Which way to take is `choose`'s to say. An exact plan never finds less than a graph or cells.
 //!
 //! # Never fewer than `k` without a reason
 //! When the graph returns fewer than `k` rows although more are allowed (islands behind deleted rows), or the cells that
@@ -9,12 +9,15 @@
 use rayon::prelude::*;
 
 use crate::cells::{Allowing, Among, Cells, Exact, Probe};
-use crate::cost;
+use crate::choose::{CellsWay, GraphWay, Way, Ways};
+use crate::cost::{self, GraphCost};
 use crate::dense::{DenseQuery, DenseRows, PREFETCH_ROWS};
 use crate::error::SegmentError;
 use crate::flat;
+use crate::format::Meta;
 use crate::graph::Graph;
 use crate::hit::{Answer, Effort, Plan};
+use crate::links::{ENTRIES, Ground, Links};
 use crate::query::{self, Query};
 use crate::read::DenseIndex;
 use crate::rows::{Allowed, Bits, Rows};
@@ -47,25 +50,26 @@ pub(crate) fn search(
         Body::Dense { rows, index } => {
             let queries: Vec<&DenseQuery> = queries.iter().filter_map(dense).collect();
             let search = Dense { segment, rows, allowed: &allowed, k, stop };
-            match index {
-                DenseIndex::Graph(graph) => match effort_of(segment, k, effort) {
-                    Some(ef) if cheaper_by_graph(segment, &allowed, ef) => search.by_graph(graph, &queries, ef),
-                    _ => Ok(search.exact(&queries)),
-                },
-                DenseIndex::Cells(cells) => {
-                    let filtered = match has_filter && cost::may_be_cells(&allowed) {
-                        true => Some(cells.allowing(allowed.bits(segment.meta.rows))),
-                        false => None,
-                    };
-                    let share = filtered.as_ref().map_or_else(|| search.share(), |filtered| filtered.share);
-                    match probe_of(segment, cells, share, k, effort) {
-                        Some(probe) if cheaper_by_cells(segment, cells, &allowed, probe) => {
-                            Ok(search.by_cells(cells, &queries, probe, filtered.as_ref()))
-                        }
-                        _ => Ok(search.exact(&queries)),
-                    }
+            let cells = match index {
+                DenseIndex::Cells(cells, _) => Some(cells),
+                DenseIndex::Graph(_) | DenseIndex::None => None,
+            };
+            let filtered = match cells {
+                Some(cells) if has_filter && cost::may_be_cells(&allowed) => {
+                    Some(cells.allowing(allowed.bits(segment.meta.rows)))
                 }
-                DenseIndex::None => Ok(search.exact(&queries)),
+                _ => None,
+            };
+            let share = filtered.as_ref().map_or_else(|| search.share(), |filtered| filtered.share);
+            match (ways(segment, index).choose(effort, k, share, &allowed), index) {
+                (Way::Graph(ef), DenseIndex::Graph(graph)) => search.by_graph(graph, &queries, ef),
+                (Way::Graph(ef), DenseIndex::Cells(cells, Some(links))) => {
+                    Ok(search.by_links(cells, links, &queries, ef))
+                }
+                (Way::Cells(probe), DenseIndex::Cells(cells, _)) => {
+                    Ok(search.by_cells(cells, &queries, probe, filtered.as_ref()))
+                }
+                _ => Ok(search.exact(&queries)),
             }
         }
         Body::Sparse { rows, lengths, inverted } => {
@@ -98,38 +102,23 @@ fn sparse_query(query: &Query) -> Option<&SparseQuery> {
     }
 }
 
-/// How many candidates to keep; `None` for an exact search. The index's own `ef_search` is the least.
-fn effort_of(segment: &Segment, k: usize, effort: Effort) -> Option<u32> {
-    let ef = match effort {
-        Effort::Exact | Effort::Cells { .. } => return None,
-        Effort::Ef(ef) => ef,
-        Effort::Recall(recall) => segment.calibration.as_ref()?.effort(recall, k)?,
+/// What leads to near rows of a segment.
+fn ways<'a>(segment: &'a Segment, index: &DenseIndex) -> Ways<'a> {
+    let Meta { rows, dimension, hnsw, .. } = segment.meta;
+    let dimension = dimension as usize;
+    let (links, cells) = match index {
+        DenseIndex::Cells(cells, links) => (links.as_deref().map(|links| (links, cells)), Some(cells.count())),
+        DenseIndex::Graph(_) | DenseIndex::None => (None, None),
     };
-    let least = segment.meta.hnsw.map_or(1, |params| params.ef_search);
-    Some(ef.max(least).max(u32::try_from(k).unwrap_or(u32::MAX)))
-}
-
-fn cheaper_by_graph(segment: &Segment, allowed: &Allowed, ef: u32) -> bool {
-    let m = segment.meta.hnsw.map_or(16, |params| params.m);
-    cost::graph_is_cheaper(allowed, segment.meta.rows, segment.meta.dimension as usize, m, ef)
-}
-
-/// How many cells to probe and rows to rescore; `None` for an exact search.
-fn probe_of(segment: &Segment, cells: &Cells, share: f64, k: usize, effort: Effort) -> Option<Probe> {
-    let (nprobe, rescored) = match effort {
-        Effort::Exact => return None,
-        // As many rows beyond `k` as the best ones by code need at most, as a rule.
-        Effort::Ef(ef) => (ef, ef.saturating_add(16)),
-        Effort::Cells { nprobe, rescored } => (nprobe, rescored),
-        Effort::Recall(recall) => segment.cell_calibration.as_ref()?.effort_among(recall, k, share)?,
-    };
-    let all = u32::try_from(cells.count()).unwrap_or(u32::MAX);
-    Some(Probe { nprobe: nprobe.min(all), rescored: rescored.max(u32::try_from(k).unwrap_or(u32::MAX)) })
-}
-
-fn cheaper_by_cells(segment: &Segment, cells: &Cells, allowed: &Allowed, probe: Probe) -> bool {
-    let meta = &segment.meta;
-    cost::cells_are_cheaper(allowed, meta.rows, meta.dimension as usize, cells.count(), probe)
+    let graph = hnsw.map(|params| {
+        let cost = match links {
+            Some((links, cells)) => GraphCost::beside_cells(links.mean(), cells.count(), rows, dimension),
+            None => GraphCost::alone(params.m),
+        };
+        GraphWay { params, cost, calibration: segment.calibration.as_ref() }
+    });
+    let cells = cells.map(|count| CellsWay { count, calibration: segment.cell_calibration.as_ref() });
+    Ways { rows, dimension, graph, cells }
 }
 
 /// A search of dense rows.
@@ -144,7 +133,7 @@ struct Dense<'a> {
 impl<'a> Dense<'a> {
     fn exact(&self, queries: &[&DenseQuery]) -> Vec<Answer> {
         let (metric, dimension) = (self.segment.meta.metric, self.rows.dimension);
-        if let Body::Dense { index: DenseIndex::Cells(cells), .. } = &self.segment.body
+        if let Body::Dense { index: DenseIndex::Cells(cells, _), .. } = &self.segment.body
             && cost::codes_are_cheaper(self.allowed, self.segment.meta.rows, dimension, self.k)
         {
             return self.exact_by_codes(cells, queries);
@@ -195,6 +184,36 @@ impl<'a> Dense<'a> {
         }
         self.rows.offer_each(self.segment.meta.metric, query, &candidates, &mut top);
         Ok(self.answer(top, self.allowed.count, Plan::Graph { ef }))
+    }
+
+    fn by_links(&self, cells: &Cells, links: &Links, queries: &[&DenseQuery], ef: u32) -> Vec<Answer> {
+        let everything = self.allowed.count == u64::from(self.segment.meta.rows);
+        let bits = (!everything).then(|| self.allowed.bits(self.segment.meta.rows));
+        let one = |query: &&DenseQuery| self.one_by_links(cells, links, query, ef, bits.as_ref());
+        match queries {
+            [query] => vec![one(query)],
+            many => many.par_iter().map(one).collect(),
+        }
+    }
+
+    fn one_by_links(&self, cells: &Cells, links: &Links, query: &DenseQuery, ef: u32, bits: Option<&Bits>) -> Answer {
+        let ground = Ground { rows: self.rows, metric: self.segment.meta.metric, order: None };
+        // Wherever it is near, allowed or not: the walk goes on from there.
+        let entries = cells.propose(query, ENTRIES, cells.among(None), self.stop, |rows, _| rows.to_vec());
+        let walked = links.walk(ground, query, &entries, ef as usize, bits, self.stop);
+        let few = (walked.near.len() as u64) < self.allowed.count.min(self.k as u64);
+        if few
+            && walked.stopped_after.is_none()
+            && let Some(answer) = self.exact(&[query]).pop()
+        {
+            return answer;
+        }
+        let mut top = TopK::new(self.k, &self.segment.keys);
+        for (score, row) in walked.near {
+            top.offer(f64::from(score), row);
+        }
+        let considered = walked.stopped_after.map_or(self.allowed.count, |met| met.min(self.allowed.count));
+        self.answer(top, considered, Plan::Graph { ef })
     }
 
     /// The share of all rows that is allowed.

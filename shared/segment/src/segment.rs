@@ -127,12 +127,12 @@ impl Segment {
         self.meta.dimension
     }
 
-    /// What the graph was built with.
+    /// What the graph was built with, alone or beside cells.
     pub fn hnsw(&self) -> Option<HnswParams> {
         self.meta.hnsw
     }
 
-    /// The measured recall of the graph.
+    /// The measured recall of the graph, if there is one.
     pub fn calibration(&self) -> Option<&Calibration> {
         self.calibration.as_ref()
     }

@@ -10,6 +10,7 @@ use arrow::compute::take;
 use arrow::datatypes::ToByteSlice;
 use arrow::error::ArrowError;
 use arrow::ipc::writer::FileWriter;
+use tarn_model::HnswParams;
 
 use crate::calibration::{Calibration, CellsCalibration};
 use crate::cells;
@@ -21,6 +22,7 @@ use crate::graph;
 use crate::input::{SegmentInput, Vectors};
 use crate::keys::{Keys, hash_pairs};
 use crate::kind::{Build, SegmentKind, SegmentSettings};
+use crate::links;
 use crate::read::decode_attributes;
 use crate::record::Records;
 use crate::slots::Slots;
@@ -39,7 +41,7 @@ pub struct SegmentSummary {
     pub rows: u32,
     /// Kind.
     pub kind: SegmentKind,
-    /// Of a graph.
+    /// Of a graph, alone or beside cells.
     pub calibration: Option<Calibration>,
     /// Of cells.
     pub cell_calibration: Option<CellsCalibration>,
@@ -95,6 +97,7 @@ fn write(
         Build::Flat => (SegmentKind::Flat, None),
         Build::Graph(params) => (SegmentKind::Graph, Some(params)),
         Build::Cells => (SegmentKind::Cells, None),
+        Build::CellsAndGraph(params) => (SegmentKind::Cells, Some(params)),
         Build::Sparse => (SegmentKind::Sparse, None),
     };
     if (kind == SegmentKind::Sparse) != input.metric.is_sparse() {
@@ -102,8 +105,8 @@ fn write(
         return Err(SegmentError::Input(format!("a {kind:?} segment cannot serve {metric}")));
     }
     progress(0, u64::from(rows));
-    if let (Build::Cells, Vectors::Dense(values)) = (build, &input.vectors) {
-        return write_cells(input, values.clone(), settings, out, path, progress);
+    if let (SegmentKind::Cells, Vectors::Dense(values)) = (kind, &input.vectors) {
+        return write_cells(input, values.clone(), hnsw, settings, out, path, progress);
     }
     let mut file = BlockWriter::new(out, path)?;
     let meta = Meta { kind, metric: input.metric, dimension: input.dimension, rows, hnsw, slot_bytes: None };
@@ -144,6 +147,7 @@ fn write(
 fn write_cells(
     input: &SegmentInput,
     values: ScalarBuffer<f32>,
+    hnsw: Option<HnswParams>,
     settings: &SegmentSettings,
     out: &mut dyn Write,
     path: PathBuf,
@@ -151,7 +155,11 @@ fn write_cells(
 ) -> Result<SegmentSummary, SegmentError> {
     let (rows, kind) = (input.rows() as u32, SegmentKind::Cells);
     let dense = DenseRows::new(input.metric, input.dimension as usize, values);
-    let built = cells::build(&dense, input.metric, &Keys::computed(input.keys.clone()), settings, progress)?;
+    let computed = Keys::computed(input.keys.clone());
+    let built = cells::build(&dense, input.metric, &computed, settings, progress)?;
+    let graph = hnsw
+        .map(|params| links::build(&dense, input.metric, &computed, &built, params, settings, progress))
+        .transpose()?;
     let (keys, attributes) = reorder(input, &built.order)
         .map_err(|error| SegmentError::Input(format!("rows that cannot be put in order: {error}")))?;
     let records = Records::new(&keys, &attributes).map_err(SegmentError::Input)?;
@@ -166,10 +174,17 @@ fn write_cells(
     }
     file.block(BlockKind::RowSlots, |block| slots.write(block))?;
     file.block(BlockKind::Records, |block| slots.write_records(block))?;
+    // What is of use only where all of the file is stands before what cold searches read.
+    if let Some(graph) = &graph {
+        let (starts, links) = graph.links.blocks();
+        file.bytes(BlockKind::LinkStarts, starts.to_byte_slice())?;
+        file.bytes(BlockKind::Links, links.to_byte_slice())?;
+        file.json(BlockKind::Calibration, &graph.calibration)?;
+    }
     file.bytes(BlockKind::CellCodes, &built.codes)?;
     // The outline: what a reader needs first comes last, beside the footer.
     let slot_bytes = Some(slots.layout.bytes as u32);
-    let meta = Meta { kind, metric: input.metric, dimension: input.dimension, rows, hnsw: None, slot_bytes };
+    let meta = Meta { kind, metric: input.metric, dimension: input.dimension, rows, hnsw, slot_bytes };
     file.json(BlockKind::Meta, &meta)?;
     let outline_start = file.entries.last().map_or(0, |entry| entry.offset);
     file.json(BlockKind::AttributeColumns, &columns)?;
@@ -180,7 +195,8 @@ fn write_cells(
     progress(u64::from(rows), u64::from(rows));
     let cell_calibration = Some(built.calibration);
     let outline = bytes - outline_start;
-    Ok(SegmentSummary { bytes, crc32c, outline, rows, kind, calibration: None, cell_calibration })
+    let calibration = graph.map(|graph| graph.calibration);
+    Ok(SegmentSummary { bytes, crc32c, outline, rows, kind, calibration, cell_calibration })
 }
 
 /// Writes the attributes, and says where each column is.

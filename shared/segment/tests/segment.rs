@@ -18,6 +18,8 @@ mod golden;
 mod graph;
 #[path = "segment/keys.rs"]
 mod keys;
+#[path = "segment/links.rs"]
+mod links;
 #[path = "segment/sparse.rs"]
 mod sparse;
 #[path = "segment/support.rs"]

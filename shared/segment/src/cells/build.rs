@@ -48,6 +48,10 @@ pub(crate) struct Built {
     pub(crate) centroids: Buffer,
     pub(crate) codes: Buffer,
     pub(crate) calibration: CellsCalibration,
+    /// The rows of the input that measured it.
+    pub(crate) held_out: BTreeSet<u32>,
+    /// What a file of them will open as.
+    pub(crate) cells: Cells,
 }
 
 pub(crate) fn build(
@@ -118,7 +122,7 @@ pub(crate) fn build(
     let cells = Cells::read(&directory, centroids.clone(), codes.clone(), metric, dimension as u32, total as u32)
         .map_err(|(block, found)| SegmentError::Input(format!("rows that have no cells: {}: {found}", block.name())))?;
     let calibration = calibrate(&cells, rows, metric, keys, &order, &held_out);
-    Ok(Built { order, directory, centroids, codes, calibration })
+    Ok(Built { order, directory, centroids, codes, calibration, held_out, cells })
 }
 
 /// The rows that calibrate. None when there are too few rows to tell anything.

@@ -15,22 +15,16 @@ use tarn_model::{HnswParams, Metric, limits};
 use usearch::Index;
 
 use super::{candidates, options};
-use crate::calibration::{Calibration, CalibrationPoint, Recall, recall};
-use crate::cost;
+use crate::calibration::Calibration;
+use crate::cost::{self, GraphCost};
 use crate::dense::{DenseQuery, DenseRows};
 use crate::error::SegmentError;
-use crate::flat;
 use crate::keys::Keys;
 use crate::kind::SegmentSettings;
-use crate::rows::{Allowed, Rows};
-use crate::topk::TopK;
+use crate::ladder::{Ladder, SHORT};
+use crate::rows::Allowed;
 use crate::write::ProgressFn;
 
-/// Efforts that are measured, as far as a search would use them: beyond, an exact scan is cheaper.
-const LADDER: [u32; 15] = [16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048];
-/// Neighbours that a recall is measured over.
-const SHORT: usize = 10;
-const LONG: usize = 100;
 /// At most one row in so many is held out.
 const HELD_OUT_SHARE: usize = 8;
 /// Rows between two reports of progress.
@@ -123,49 +117,11 @@ fn calibrate(
     params: HnswParams,
     parallel: bool,
 ) -> Result<Calibration, SegmentError> {
-    let total = keys.len() as u32;
-    let mut calibration = Calibration { queries: held_out.len() as u32, points: Vec::new() };
-    if held_out.len() < 2 {
-        return Ok(calibration);
-    }
     let masked: RoaringBitmap = held_out.iter().copied().collect();
-    let everything = 0..total;
-    let ranges = std::slice::from_ref(&everything);
-    let allowed = Allowed::resolve(&Rows { ranges, deleted: Some(&masked), ..Rows::default() }, total);
-    let queries: Vec<DenseQuery> = held_out.iter().map(|&row| DenseQuery::new(metric, rows.row(row))).collect();
-    let borrowed: Vec<&DenseQuery> = queries.iter().collect();
-    let (truth, _) = flat::scan(rows, metric, &borrowed, &allowed, LONG, keys, &|| false);
-    let negated = metric.higher_is_nearer();
-    let truth: Vec<Vec<f64>> = truth
-        .into_iter()
-        .map(|top| {
-            top.into_hits(negated).iter().map(|hit| if negated { -hit.distance } else { hit.distance }).collect()
-        })
-        .collect();
-
-    for ef in LADDER.into_iter().take_while(|&ef| cost::graph_is_cheaper(&allowed, total, rows.dimension, params.m, ef))
-    {
-        let measure = |(query, truth): (&DenseQuery, &Vec<f64>)| {
-            let mut top = TopK::new(LONG, keys);
-            rows.offer_each(metric, query, &candidates(index, query, ef as usize, None)?, &mut top);
-            let hits = top.into_hits(negated);
-            let scores: Vec<f64> = hits.iter().map(|hit| if negated { -hit.distance } else { hit.distance }).collect();
-            Ok((recall(&scores, truth, SHORT), recall(&scores, truth, LONG)))
-        };
-        let recalls: Result<Vec<(f32, f32)>, SegmentError> = if parallel {
-            queries.par_iter().zip(&truth).map(measure).collect()
-        } else {
-            queries.iter().zip(&truth).map(measure).collect()
-        };
-        let recalls = recalls?;
-        let (short, long): (Vec<f32>, Vec<f32>) = recalls.into_iter().unzip();
-        let point = CalibrationPoint { ef, at_10: Recall::of(&short), at_100: Recall::of(&long) };
-        calibration.points.push(point);
-        if point.at_10.floor >= 0.999 && point.at_100.floor >= 0.999 {
-            break;
-        }
-    }
-    Ok(calibration)
+    let ladder = Ladder { rows, metric, keys, held_out: &masked, queries: held_out };
+    let (total, cost) = (keys.len() as u32, GraphCost::alone(params.m));
+    let worthwhile = |ef: u32, allowed: &Allowed| cost::graph_is_cheaper(allowed, total, rows.dimension, cost, ef);
+    ladder.measure(worthwhile, parallel, |query, ef| candidates(index, query, ef as usize, None))
 }
 
 fn failed(error: impl std::fmt::Display) -> SegmentError {

@@ -23,6 +23,7 @@ fn files() -> Vec<(&'static str, Bytes)> {
         ("cosine", Fixture::dense(Metric::Cosine, rows.clone()).file(Build::Flat).0),
         ("cells", Fixture::dense(Metric::L2, rows.clone()).file(Build::Cells).0),
         ("cells by cosine", Fixture::dense(Metric::Cosine, rows.clone()).file(Build::Cells).0),
+        ("cells and a graph", Fixture::dense(Metric::L2, rows.clone()).file(Build::CellsAndGraph(params)).0),
         ("graph", Fixture::dense(Metric::Cosine, rows).file(Build::Graph(params)).0),
         ("sparse", Fixture::sparse(Metric::SparseCosine, 10, sparse.clone()).file(Build::Sparse).0),
         ("jaccard", Fixture::sparse(Metric::SparseJaccard, 10, sparse).file(Build::Sparse).0),
@@ -39,7 +40,7 @@ fn blocks(bytes: &[u8]) -> Vec<(Range<usize>, u32)> {
     entries.map(|at| (number(at + 8)..number(at + 8) + number(at + 16), kind(at))).collect()
 }
 
-const NAMES: [(u32, &str); 27] = [
+const NAMES: [(u32, &str); 29] = [
     (1, "meta"),
     (2, "key-offsets"),
     (3, "key-bytes"),
@@ -57,6 +58,8 @@ const NAMES: [(u32, &str); 27] = [
     (24, "row-slots"),
     (25, "records"),
     (26, "attribute-columns"),
+    (27, "link-starts"),
+    (28, "links"),
     (32, "sparse-offsets"),
     (33, "sparse-indices"),
     (34, "sparse-values"),
@@ -160,7 +163,7 @@ fn a_file_must_be_the_one_that_the_catalog_names() {
 
 #[test]
 fn bytes_at_any_alignment_can_be_opened() {
-    let (name, bytes) = files().swap_remove(4);
+    let (name, bytes) = files().swap_remove(5);
     for shift in 1..9 {
         let mut shifted = vec![0; shift];
         shifted.extend_from_slice(&bytes);

@@ -36,6 +36,7 @@ fn segments() -> Vec<(&'static str, Fixture, Build, Vector)> {
         ("flat.seg", dense(Metric::L2), Build::Flat, near()),
         ("cosine.seg", dense(Metric::Cosine), Build::Flat, near()),
         ("cells.seg", dense(Metric::L2), Build::Cells, near()),
+        ("cells-and-graph.seg", dense(Metric::Cosine), Build::CellsAndGraph(params), near()),
         ("graph.seg", dense(Metric::InnerProduct), Build::Graph(params), near()),
         ("sparse.seg", words(Metric::SparseCosine), Build::Sparse, query()),
         ("jaccard.seg", words(Metric::SparseJaccard), Build::Sparse, query()),

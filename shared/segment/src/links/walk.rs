@@ -1,0 +1,236 @@
+//! Walks along links: from the nearest row whose links have not been followed to what it leads to, until that row is farther
+//! than all that are kept.
+//!
+//! Rows that are not allowed lead on, but are not kept.
+
+use std::cell::Cell;
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+
+use tarn_model::Metric;
+
+use super::Links;
+use crate::cells::Probe;
+use crate::dense::{DenseQuery, DenseRows};
+use crate::rows::Bits;
+
+/// Where cells let a walk begin: several places, for some may lead nowhere.
+pub(crate) const ENTRIES: Probe = Probe { nprobe: 8, rescored: 16 };
+/// Rows whose links are followed between two calls of `stop`: a few hundred distances.
+const STOP_ROWS: usize = 64;
+/// Rows that a thread keeps room for between walks.
+const KEPT_ROWS: usize = 32 * 1024 * 1024;
+
+thread_local! {
+    static VISITED: Cell<Option<Visited>> = const { Cell::new(None) };
+}
+
+/// The rows that are walked on.
+#[derive(Clone, Copy)]
+pub(crate) struct Ground<'a> {
+    pub(crate) rows: &'a DenseRows,
+    pub(crate) metric: Metric,
+    /// Where each row is among `rows`, when not in its own place.
+    pub(crate) order: Option<&'a [u32]>,
+}
+
+/// What a walk found.
+pub(crate) struct Walked {
+    /// At most `ef` allowed rows, in no promised order, with their scores.
+    pub(crate) near: Vec<(f32, u32)>,
+    /// Rows that were scored, when `stop` ended the walk; `None` when it did not.
+    pub(crate) stopped_after: Option<u64>,
+}
+
+/// A row and its score; nearer is less.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Near {
+    score: f32,
+    row: u32,
+}
+
+impl Eq for Near {}
+
+impl Ord for Near {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.score.total_cmp(&other.score).then(self.row.cmp(&other.row))
+    }
+}
+
+impl PartialOrd for Near {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ground<'_> {
+    fn place(&self, row: u32) -> u32 {
+        self.order.map_or(row, |order| order[row as usize])
+    }
+
+    fn score(&self, query: &DenseQuery, row: u32) -> f32 {
+        let mut score = [0.0];
+        self.rows.score_rows(self.metric, query, self.place(row), &mut score);
+        score[0]
+    }
+}
+
+impl Links {
+    /// The nearest rows that a walk from `entries` meets.
+    pub(crate) fn walk(
+        &self,
+        ground: Ground<'_>,
+        query: &DenseQuery,
+        entries: &[u32],
+        ef: usize,
+        allowed: Option<&Bits>,
+        stop: &dyn Fn() -> bool,
+    ) -> Walked {
+        let mut visited = VISITED.take().unwrap_or_default();
+        visited.make_room(self.rows());
+        let walked = self.walk_with(&mut visited, ground, query, entries, ef.max(1), allowed, stop);
+        visited.clear();
+        if visited.words.len() <= KEPT_ROWS / 64 {
+            VISITED.set(Some(visited));
+        }
+        walked
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "a walk and the memory that it uses")]
+    fn walk_with(
+        &self,
+        visited: &mut Visited,
+        ground: Ground<'_>,
+        query: &DenseQuery,
+        entries: &[u32],
+        ef: usize,
+        allowed: Option<&Bits>,
+        stop: &dyn Fn() -> bool,
+    ) -> Walked {
+        let mut ahead: BinaryHeap<Reverse<Near>> = BinaryHeap::new();
+        let mut best: BinaryHeap<Near> = BinaryHeap::new();
+        let mut met: Vec<u32> = entries.iter().copied().filter(|&row| visited.insert(row)).collect();
+        let mut followed = 0usize;
+        let mut stopped_after = None;
+        loop {
+            for &row in &met {
+                ground.rows.prefetch(ground.place(row));
+            }
+            for &row in &met {
+                let near = Near { score: ground.score(query, row), row };
+                if best.len() >= ef && best.peek().is_some_and(|worst| near > *worst) {
+                    continue;
+                }
+                ahead.push(Reverse(near));
+                if allowed.is_none_or(|bits| bits.contains(u64::from(row))) {
+                    best.push(near);
+                    if best.len() > ef {
+                        best.pop();
+                    }
+                }
+            }
+            let Some(Reverse(next)) = ahead.pop() else { break };
+            if best.len() >= ef && best.peek().is_some_and(|worst| next > *worst) {
+                break;
+            }
+            if followed.is_multiple_of(STOP_ROWS) && stop() {
+                stopped_after = Some(visited.rows.len() as u64);
+                break;
+            }
+            followed += 1;
+            met.clear();
+            met.extend(self.of(next.row).iter().copied().filter(|&row| visited.insert(row)));
+        }
+        Walked { near: best.into_iter().map(|near| (near.score, near.row)).collect(), stopped_after }
+    }
+}
+
+/// The rows that a walk has met.
+#[derive(Default)]
+struct Visited {
+    /// A bit per row.
+    words: Vec<u64>,
+    rows: Vec<u32>,
+}
+
+impl Visited {
+    fn make_room(&mut self, rows: usize) {
+        if self.words.len() < rows.div_ceil(64) {
+            self.words.resize(rows.div_ceil(64), 0);
+        }
+    }
+
+    /// False when it is there already.
+    fn insert(&mut self, row: u32) -> bool {
+        let (word, bit) = (&mut self.words[row as usize / 64], 1 << (row % 64));
+        let new = *word & bit == 0;
+        if new {
+            *word |= bit;
+            self.rows.push(row);
+        }
+        new
+    }
+
+    /// Costs as much as the walk met, not as there are rows.
+    fn clear(&mut self) {
+        for row in self.rows.drain(..) {
+            self.words[row as usize / 64] = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows on a line, each linked to the next and the one before.
+    fn line(rows: u32) -> (DenseRows, Links) {
+        let values: Vec<f32> = (0..rows).map(|row| row as f32).collect();
+        let (mut starts, mut links) = (vec![0], Vec::new());
+        for row in 0..rows {
+            links.extend([row.checked_sub(1), Some(row + 1).filter(|&next| next < rows)].into_iter().flatten());
+            starts.push(links.len() as u32);
+        }
+        let links = Links::read(starts.into(), links.into(), rows as usize, 2).unwrap();
+        (DenseRows::new(Metric::L2, 1, values.into()), links)
+    }
+
+    #[test]
+    fn a_walk_ends_where_it_is_nearest() {
+        let (rows, links) = line(1000);
+        let query = DenseQuery { values: vec![700.2] };
+        let ground = Ground { rows: &rows, metric: Metric::L2, order: None };
+        let walk = |ef, allowed: Option<&Bits>| {
+            let walked = links.walk(ground, &query, &[3, 900], ef, allowed, &|| false);
+            assert_eq!(walked.stopped_after, None);
+            let mut rows: Vec<u32> = walked.near.iter().map(|(_, row)| *row).collect();
+            rows.sort_unstable();
+            rows
+        };
+        assert_eq!(walk(3, None), [699, 700, 701]);
+        assert_eq!(walk(3, None), [699, 700, 701], "what one walk has met means nothing to the next");
+        // Rows that are not allowed lead on.
+        let ranges = [0..10, 640..650];
+        let mask = crate::rows::Rows { ranges: &ranges, ..crate::rows::Rows::default() };
+        let bits = crate::rows::Allowed::resolve(&mask, 1000).bits(1000);
+        assert_eq!(walk(3, Some(&bits)), [647, 648, 649]);
+        // Rows in other places.
+        let order: Vec<u32> = (0..1000).rev().collect();
+        let ground = Ground { order: Some(&order), ..ground };
+        let walked = links.walk(ground, &query, &[5], 1, None, &|| false);
+        assert_eq!(walked.near[0].1, 299);
+    }
+
+    #[test]
+    fn a_walk_that_is_stopped_says_how_far_it_came() {
+        let (rows, links) = line(1000);
+        let ground = Ground { rows: &rows, metric: Metric::L2, order: None };
+        let asked = std::cell::Cell::new(0);
+        let stop = || {
+            asked.set(asked.get() + 1);
+            asked.get() > 2
+        };
+        let walked = links.walk(ground, &DenseQuery { values: vec![999.0] }, &[0], 1, None, &stop);
+        assert_eq!((walked.stopped_after, walked.near.len()), (Some(2 * STOP_ROWS as u64 + 1), 1));
+    }
+}
