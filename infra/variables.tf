@@ -255,7 +255,7 @@ variable "domain" {
 # --- Building -----------------------------------------------------------------------------------------------------------
 
 variable "build" {
-  description = "When the builder runs: `debounce_s` after the first new delta, and on `schedule` whatever happened; `fan_out` tasks of the state machine at once. `large_schedule` starts the state machine. An empty schedule is none. What large splits of indices with HNSW parameters get is `approximate_index`: `cells` from `cells_threshold` rows on, or a `graph` from `graph_threshold` rows on."
+  description = "When the builder runs: `debounce_s` after the first new delta, and on `schedule` whatever happened; `fan_out` tasks of the state machine at once. `large_schedule` starts the state machine. An empty schedule is none. What large splits of indices with HNSW parameters get is `approximate_index`: `cells`, or `both` cells and a graph, from `cells_threshold` rows on, or a `graph` from `graph_threshold` rows on."
   type = object({
     debounce_s        = optional(number, 60)
     schedule          = optional(string, "rate(15 minutes)")
@@ -284,8 +284,8 @@ variable "build" {
   }
 
   validation {
-    condition     = contains(["cells", "graph"], var.build.approximate_index)
-    error_message = "build.approximate_index: cells or graph."
+    condition     = contains(["cells", "graph", "both"], var.build.approximate_index)
+    error_message = "build.approximate_index: cells, graph or both."
   }
 
   validation {

@@ -53,7 +53,7 @@ struct Arguments {
     /// 2048 inside Lambda.
     #[arg(long, env = "TARN_BUILDER_SPOOL_MIB")]
     spool_mib: Option<u64>,
-    /// What large splits of approximate indices get: cells or graph; cells if not given.
+    /// What large splits of approximate indices get: cells, graph or both; cells if not given.
     #[arg(long, env = "TARN_BUILDER_APPROXIMATE_INDEX", value_name = "KIND")]
     approximate_index: Option<ApproximateIndex>,
     /// Rows from which such a split gets cells; 20000 if not given.
@@ -207,8 +207,9 @@ mod tests {
         assert_eq!(of(&[]), (ApproximateIndex::Cells, 20_000, 50_000));
         let told = ["--approximate-index", "graph", "--cells-threshold", "7", "--graph-threshold", "8"];
         assert_eq!(of(&told), (ApproximateIndex::Graph, 7, 8));
+        assert_eq!(of(&["--approximate-index", "both"]).0, ApproximateIndex::Both);
         let error = parse(&["--approximate-index", "tree"]).expect_err("refused").to_string();
-        assert!(error.contains("'tree' is none of cells, graph"), "{error}");
+        assert!(error.contains("'tree' is none of cells, graph, both"), "{error}");
     }
 
     #[test]

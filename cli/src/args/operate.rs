@@ -29,7 +29,7 @@ pub(crate) struct BuilderArgs {
     /// Memory that a fold may use before it spills to disk, for example 2GiB
     #[arg(long, value_name = "SIZE", help_heading = "Builder")]
     pub(crate) memory_limit: Option<ByteSize>,
-    /// What large splits of indices with --hnsw get: `cells`, which are fast from the first search on, or `graph`
+    /// What large splits of indices with --hnsw get: `cells`, which are fast from the first search on, a `graph`, or `both`
     #[arg(long, value_name = "KIND", help_heading = "Builder")]
     pub(crate) approximate_index: Option<ApproximateIndex>,
     /// Rows from which such a split gets cells [default: 20000]

@@ -16,7 +16,7 @@ use tarn_timeline::MIN_COLLECTION_GRACE;
 pub struct BuilderSettings {
     /// Memory that the fold and the row buffers may take together; beyond it they spill to `temp_dir`. The segment under
     /// construction comes on top: its vectors, and for each row about 150 bytes of a graph, or half a byte per coordinate in
-    /// cells.
+    /// cells and 300 bytes for a graph beside them.
     pub memory_limit_bytes: u64,
     /// What large splits of approximate indices get. Segments of the other kind stay until they are merged.
     pub approximate_index: ApproximateIndex,
@@ -65,10 +65,13 @@ pub enum ApproximateIndex {
     Cells,
     /// An HNSW graph. To be searched, all of it must be local.
     Graph,
+    /// Cells, and a graph beside them for searches where all of it is local: they take what costs less for the recall that
+    /// they want.
+    Both,
 }
 
 impl ApproximateIndex {
-    const NAMES: [(&'static str, Self); 2] = [("cells", Self::Cells), ("graph", Self::Graph)];
+    const NAMES: [(&'static str, Self); 3] = [("cells", Self::Cells), ("graph", Self::Graph), ("both", Self::Both)];
 }
 
 impl FromStr for ApproximateIndex {
@@ -118,7 +121,9 @@ impl BuilderSettings {
         match self.approximate_index {
             _ if algorithm.metric.is_sparse() => None,
             ApproximateIndex::Graph if !algorithm.is_exact() => Some(self.graph_threshold_rows),
-            ApproximateIndex::Cells | ApproximateIndex::Graph => Some(self.cells_threshold_rows),
+            ApproximateIndex::Cells | ApproximateIndex::Graph | ApproximateIndex::Both => {
+                Some(self.cells_threshold_rows)
+            }
         }
     }
 }

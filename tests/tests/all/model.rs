@@ -61,6 +61,11 @@ fn graphs_under_random_operations_find_the_neighbours() {
     large_splits_find_the_neighbours(ApproximateIndex::Graph);
 }
 
+#[test]
+fn cells_with_graphs_under_random_operations_find_the_neighbours() {
+    large_splits_find_the_neighbours(ApproximateIndex::Both);
+}
+
 /// There are so many points here that the planner takes cells or graphs by itself, and that they are built, lose rows, get
 /// company, and are merged on the way.
 fn large_splits_find_the_neighbours(kind: ApproximateIndex) {
@@ -73,7 +78,7 @@ fn large_splits_find_the_neighbours(kind: ApproximateIndex) {
     let tally = play(&Play { scenario: &scenario, place: Where::Memory, kinds: &[kind], seed }, &steps);
     // Scans find everything: without a miss neither cells nor a graph was asked, and the recall says nothing.
     assert!(tally.misses > 0 && tally.approximate_queries > 50, "TARN_SEED={seed}: all was scanned: {tally}");
-    if kind == ApproximateIndex::Cells {
+    if kind != ApproximateIndex::Graph {
         // As well where nothing is local, and parts of files must do.
         let cold = tally.cold;
         assert!(cold.by_ranges > 20 && cold.queries > 10, "TARN_SEED={seed}: nothing was read in parts: {tally}");
@@ -88,11 +93,11 @@ fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is '{text}'; it must be a whole number")))
 }
 
-/// Builders make cells and graphs in turn.
+/// Builders make cells, graphs, and both in turn.
 fn behaves_like_the_reference(scenario: Scenario, place: Where) {
     let seed: u64 = setting("TARN_SEED").unwrap_or(SEED);
     let steps = Generator::new(&scenario, SmallRng::seed_from_u64(seed)).take(setting("TARN_STEPS").unwrap_or(STEPS));
-    let kinds = [ApproximateIndex::Cells, ApproximateIndex::Graph];
+    let kinds = [ApproximateIndex::Cells, ApproximateIndex::Graph, ApproximateIndex::Both];
     let tally = play(&Play { scenario: &scenario, place, kinds: &kinds, seed }, &steps);
     let all = setting::<usize>("TARN_STEPS").is_none();
     assert!(!all || (tally.cold.searches > 0 && tally.cold.spoiled_hints > 0), "TARN_SEED={seed}: {tally}");

@@ -324,6 +324,7 @@ impl Part<'_> {
             Some(params) => match self.context.settings.approximate_index {
                 ApproximateIndex::Cells => Build::Cells,
                 ApproximateIndex::Graph => Build::Graph(params),
+                ApproximateIndex::Both => Build::CellsAndGraph(params),
             },
         };
         let mut settings =

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tarn_compact::Status;
+use tarn_compact::{ApproximateIndex, Status};
 use tarn_model::{KeyPrefix, Metric, ObjectKey, Update, VectorKind};
 use tarn_segment::{CatalogSegment, Segment, SegmentKind};
 use tarn_store::latest_manifest;
@@ -107,6 +107,40 @@ async fn cells_take_the_place_of_graphs_as_segments_merge() {
     world.upload_range(70..140, "a", 1).await;
     world.run(&cells).await;
     assert_eq!(kinds(&world.segments(&definition).await), ["Cells".to_owned()].into());
+    world.check(&[&definition]).await;
+}
+
+#[tokio::test]
+async fn a_graph_comes_and_goes_beside_cells_as_segments_merge() {
+    let definition = index("approximate", Metric::L2, true);
+    let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+    let mut points = 0;
+    // Cells, a graph alone, and both follow one another; whatever is there, is merged into what is wanted now.
+    for (approximate, kind) in [KINDS[0], KINDS[2], KINDS[1], KINDS[2], KINDS[0]] {
+        let more = points.max(60);
+        world.upload_range(points..points + more, "a", 1).await;
+        points += more;
+        world.run(&world.builder_with(settings_for(approximate))).await;
+        let segments = world.segments(&definition).await;
+        assert_eq!(segments.iter().map(|(_, s, _)| (s.kind, i64::from(s.rows))).collect::<Vec<_>>(), [(kind, points)]);
+        let segment = &segments[0].2;
+        let wants_graph = approximate != ApproximateIndex::Cells;
+        assert_eq!((segment.hnsw().is_some(), segment.calibration().is_some()), (wants_graph, wants_graph));
+        assert_eq!((segments[0].1.outline > 0, segment.cell_calibration().is_some()), {
+            let wants_cells = approximate != ApproximateIndex::Graph;
+            (wants_cells, wants_cells)
+        });
+        world.check(&[&definition]).await;
+    }
+    // Without a cause to rewrite it, a file with both is carried, and what is dead in it is marked.
+    world.upload_range(points..points * 2, "a", 1).await;
+    world.run(&world.builder_with(settings_for(ApproximateIndex::Both))).await;
+    let before = world.segments(&definition).await;
+    world.upload_range(0..5, "a", 2).await;
+    world.run(&world.builder_with(settings_for(ApproximateIndex::Cells))).await;
+    let after = world.segments(&definition).await;
+    let carried = after.iter().find(|(_, segment, _)| segment.object == before[0].1.object).expect("carried");
+    assert!(carried.2.hnsw().is_some() && carried.1.deleted.len() == 5, "{:?}", carried.1.deleted);
     world.check(&[&definition]).await;
 }
 

@@ -293,8 +293,11 @@ pub(crate) fn settings() -> BuilderSettings {
 }
 
 /// What large splits may get, and the segments that they then have.
-pub(crate) const KINDS: [(ApproximateIndex, SegmentKind); 2] =
-    [(ApproximateIndex::Cells, SegmentKind::Cells), (ApproximateIndex::Graph, SegmentKind::Graph)];
+pub(crate) const KINDS: [(ApproximateIndex, SegmentKind); 3] = [
+    (ApproximateIndex::Cells, SegmentKind::Cells),
+    (ApproximateIndex::Graph, SegmentKind::Graph),
+    (ApproximateIndex::Both, SegmentKind::Cells),
+];
 
 pub(crate) fn settings_for(kind: ApproximateIndex) -> BuilderSettings {
     let mut settings = settings();
