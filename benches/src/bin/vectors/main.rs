@@ -1,4 +1,4 @@
-//! Vector search in process, on real data: recall, time and size of segments with cells.
+//! Vector search in process, on real data: recall, time and size of segments with cells, and of a graph beside them.
 //!
 //! `cargo run --release -p tarn-benches --bin vectors -- --data DIR FIGURE`; `--help` lists the figures, `tarn_benches::Data` is what
 //! a directory holds. One thread unless said otherwise. Rows are dealt with as `tarn` does behind its planner, filters,
@@ -15,7 +15,8 @@ use std::time::Instant;
 use clap::{Parser, ValueEnum};
 use roaring::RoaringBitmap;
 use tarn_benches::{Data, Matrix, machine};
-use tarn_segment::{Effort, Plan};
+use tarn_model::HnswParams;
+use tarn_segment::{Build, Effort, Plan};
 
 use crate::timing::{least, median};
 use crate::world::World;
@@ -40,6 +41,15 @@ struct Arguments {
     /// Rows of a cell, on average. As the builder does, if not given.
     #[arg(long)]
     rows_per_cell: Option<usize>,
+    /// Build a graph beside the cells, with so many links a row in each direction.
+    #[arg(long)]
+    graph: Option<u32>,
+    /// Candidates for the links of a row.
+    #[arg(long, default_value_t = 100)]
+    ef_construction: u32,
+    /// Candidates that a search along the graph keeps, in its ladder.
+    #[arg(long, value_delimiter = ',', default_value = "16,24,32,48,64,96,128,192,256,384,512,768")]
+    ef: Vec<u32>,
     /// Cells probed, in the ladder.
     #[arg(long, value_delimiter = ',', default_value = "8,16,32,48,64,80,96,128,160,192,256,320,384,512,768")]
     nprobe: Vec<u32>,
@@ -61,10 +71,12 @@ struct Arguments {
 enum Figure {
     /// Seconds and processor seconds of a build, and the size of its file.
     Build,
-    /// What the build measured on rows that it held out.
+    /// What the build measured on rows that it held out, of cells and of the graph if there is one.
     Calibration,
     /// Recall and queries per second by cells probed and rows rescored.
     Ladder,
+    /// Recall and queries per second along the graph, by candidates kept.
+    Graph,
     /// Recall and queries per second by the recall that was asked for, k = 1, 10, 100.
     Promise,
     /// The same under filters, k = 10 and 100; the median time of a query.
@@ -91,13 +103,16 @@ fn main() -> Result<()> {
     );
     let temporary = tempfile::tempdir()?;
     let file = arguments.file.clone().unwrap_or_else(|| temporary.path().join("cells.seg"));
-    let world = World::open(data, &file, arguments.rows_per_cell)?;
+    let params = |m| HnswParams { m, ef_construction: arguments.ef_construction, ef_search: 1 };
+    let build = arguments.graph.map_or(Build::Cells, |m| Build::CellsAndGraph(params(m)));
+    let world = World::open(data, &file, build, arguments.rows_per_cell)?;
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
     for figure in &arguments.figures {
         match figure {
             Figure::Build => world.print_build(),
             Figure::Calibration => world.print_calibration(),
             Figure::Ladder => one.install(|| ladder(&world, &arguments))?,
+            Figure::Graph => one.install(|| graph(&world, &arguments))?,
             Figure::Promise => one.install(|| promise(&world, &arguments))?,
             Figure::Filters => one.install(|| filters(&world, &arguments))?,
             Figure::Exact => exact(&world, arguments.repetitions)?,
@@ -135,6 +150,30 @@ fn ladder(world: &World, arguments: &Arguments) -> Result<()> {
                 times.cpu * 1e6
             );
         }
+    }
+    Ok(())
+}
+
+fn graph(world: &World, arguments: &Arguments) -> Result<()> {
+    if world.calibration().is_none() {
+        return Err("the file has no graph: give --graph M, and another --file".into());
+    }
+    let truth = world.data.truth(None)?;
+    let k = arguments.k;
+    println!("ef recall@{k} QPS µs µs-cpu");
+    for &ef in &arguments.ef {
+        let effort = Effort::Ef(ef);
+        let (recall, plan) = world.recall(&truth, k, effort, |_| None)?;
+        let times = least(world.queries(), arguments.repetitions, |query| {
+            world.search(query, k, effort, None);
+        });
+        println!(
+            "{ef} {recall:.4} {:.0} {:.1} {:.1} {}",
+            1.0 / times.wall,
+            times.wall * 1e6,
+            times.cpu * 1e6,
+            said(plan)
+        );
     }
     Ok(())
 }

@@ -8,7 +8,8 @@ use arrow::array::{BinaryArray, Int64Array, RecordBatch};
 use roaring::RoaringBitmap;
 use tarn_benches::{Data, Matrix};
 use tarn_segment::{
-    Answer, Build, Effort, Plan, Query, Rows, Segment, SegmentInput, SegmentSettings, Vectors, write_segment,
+    Answer, Build, Calibration, Effort, Plan, Query, Rows, Segment, SegmentInput, SegmentSettings, Vectors,
+    write_segment,
 };
 
 use crate::Result;
@@ -30,7 +31,7 @@ struct BuildTimes {
 
 impl World {
     /// Builds the file unless it is there, and opens it.
-    pub(crate) fn open(data: Data, file: &Path, rows_per_cell: Option<usize>) -> Result<Self> {
+    pub(crate) fn open(data: Data, file: &Path, how: Build, rows_per_cell: Option<usize>) -> Result<Self> {
         let mut build = None;
         if !file.exists() {
             let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -38,7 +39,7 @@ impl World {
             settings.rows_per_cell = rows_per_cell.unwrap_or(settings.rows_per_cell);
             let input = input(&data)?;
             let (start, cpu) = (Instant::now(), process_seconds());
-            write_segment(&input, Build::Cells, &settings, file, &|_, _| {})?;
+            write_segment(&input, how, &settings, file, &|_, _| {})?;
             build = Some(BuildTimes { wall: start.elapsed().as_secs_f64(), cpu: process_seconds() - cpu });
         }
         let segment = Segment::open(file, None)?;
@@ -60,7 +61,19 @@ impl World {
         println!("file: {} bytes, {:.3} of the vectors in f32", self.bytes, self.bytes as f64 / raw);
     }
 
+    /// Of the graph, if there is one.
+    pub(crate) fn calibration(&self) -> Option<&Calibration> {
+        self.segment.calibration()
+    }
+
     pub(crate) fn print_calibration(&self) {
+        if let Some(graph) = self.calibration() {
+            println!("held out: {}\nef recall@10 floor recall@100 floor", graph.queries);
+            for point in &graph.points {
+                let [short, long] = [point.at_10, point.at_100];
+                println!("{} {:.4} {:.4} {:.4} {:.4}", point.ef, short.mean, short.floor, long.mean, long.floor);
+            }
+        }
         let Some(calibration) = self.segment.cell_calibration() else { return };
         println!("held out: {}\nk nprobe rescored recall floor", calibration.queries);
         for (k, ladder) in [(10, &calibration.at_10), (100, &calibration.at_100)] {
