@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use tarn_benches::{Data, Matrix, machine};
 use tarn_model::{AttributeValue, CompareOp, Filter, IndexId, Vector};
-use tarn_search::{ColdSettings, Engine, EngineSettings, Found, Hydration, SearchRequest, SearchResponse};
+use tarn_search::{
+    ColdPlan, ColdSettings, Engine, EngineSettings, Found, Hydration, SearchRequest, SearchResponse, SegmentPlan,
+};
 use tarn_store::{CountingStore, LatencyStore, Store, StoreOptions};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -60,7 +62,8 @@ struct Sample {
     hedged: u64,
     time: Duration,
     recall: f64,
-    cold: bool,
+    /// How the file was searched; `None`: it was fetched.
+    plan: Option<ColdPlan>,
 }
 
 fn main() -> Result<()> {
@@ -132,13 +135,17 @@ async fn ask(
     let request = SearchRequest {
         filter,
         target_recall: Some(arguments.recall),
+        explain: true,
         ..SearchRequest::new(vec![Vector::Dense(data.queries.row(query).to_vec())], arguments.k)
     };
-    let stats = engine.stats();
     let began = Instant::now();
     let response = engine.search(index, request).await?;
     let time = began.elapsed();
-    let SearchResponse { results, spent, .. } = response;
+    let SearchResponse { results, spent, segments, .. } = response;
+    let plan = segments.iter().find_map(|segment| match segment.plan {
+        SegmentPlan::Cold(plan) => Some(plan),
+        _ => None,
+    });
     let row = |found: &Found| match found.attributes.iter().find(|(name, _)| name == "id") {
         Some((_, AttributeValue::Int64(id))) => u32::try_from(*id).unwrap_or(u32::MAX),
         _ => u32::MAX,
@@ -151,7 +158,7 @@ async fn ask(
         hedged: spent.hedged,
         time,
         recall: data.recall(truth, query, &rows, arguments.k as usize),
-        cold: engine.stats().cold_searches > stats.cold_searches,
+        plan,
     })
 }
 
@@ -162,7 +169,8 @@ fn report(name: &str, samples: &[Sample]) {
         values.get(((values.len().saturating_sub(1)) as f64 * q) as usize).copied().unwrap_or(0.0)
     };
     let mean = |value: &dyn Fn(&Sample) -> f64| samples.iter().map(value).sum::<f64>() / samples.len().max(1) as f64;
-    println!("{name}: {} searches, {} by ranges", samples.len(), samples.iter().filter(|sample| sample.cold).count());
+    let cold = samples.iter().filter(|sample| sample.plan.is_some()).count();
+    println!("{name}: {} searches, {cold} by ranges", samples.len());
     let line = |what: &str, value: &dyn Fn(&Sample) -> f64| {
         println!(
             "  {what:12} mean {:8.3}  p50 {:8.3}  p95 {:8.3}  max {:8.3}",
@@ -175,6 +183,12 @@ fn report(name: &str, samples: &[Sample]) {
     line("requests", &|sample| sample.requests as f64);
     line("  hedged", &|sample| sample.hedged as f64);
     line("MB", &|sample| sample.bytes as f64 / 1e6);
+    let part =
+        |sample: &Sample, of: fn(&ColdPlan) -> u64| sample.plan.as_ref().map_or(0.0, |plan| of(plan) as f64 / 1e6);
+    line("  outline", &|sample| part(sample, |plan| plan.outline_bytes));
+    line("  columns", &|sample| part(sample, |plan| plan.column_bytes));
+    line("  cells", &|sample| part(sample, |plan| plan.cell_bytes));
+    line("  rows", &|sample| part(sample, |plan| plan.row_bytes));
     line("round trips", &|sample| f64::from(sample.trips));
     line("ms", &|sample| sample.time.as_secs_f64() * 1e3);
     println!("  recall       {:.4}", mean(&|sample| sample.recall));

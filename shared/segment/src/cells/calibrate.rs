@@ -36,7 +36,7 @@ const SHORT_RESCORED: [u32; 6] = [16, 24, 32, 48, 64, 96];
 const LONG: usize = 100;
 const LONG_RESCORED: [u32; 5] = [120, 150, 200, 300, 400];
 /// Queries that measure readers of ranges, about: their plans are made one by one.
-const COLD_QUERIES: usize = 200;
+const COLD_QUERIES: usize = 500;
 /// Filters: one row in so many is allowed, at random; those that leave fewer rows are not measured.
 const ONE_ROW_IN: [u64; 2] = [10, 100];
 const MEASURABLE_ROWS: u64 = 2000;

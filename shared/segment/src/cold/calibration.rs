@@ -14,7 +14,7 @@ use crate::calibration::Recall;
 
 /// Ranges of cells and of rows that cold recall is measured with.
 pub(crate) const CELL_RANGES: usize = 9;
-pub(crate) const ROW_RANGES: usize = 8;
+pub(crate) const ROW_RANGES: usize = 9;
 /// What a slot has beside the vector, roughly: recall is measured before the records are known.
 const RECORD_BYTES: u64 = 60;
 /// How much one bin of ranks is wider than the one before.

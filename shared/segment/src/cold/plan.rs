@@ -35,9 +35,9 @@ pub struct ColdBudget {
 }
 
 impl Default for ColdBudget {
-    /// The ranges that recall is measured with at build, and 6 MiB.
+    /// The ranges that recall is measured with at build, and 16 MiB.
     fn default() -> Self {
-        Self { cell_ranges_max: CELL_RANGES, row_ranges_max: ROW_RANGES, bytes_max: 6 << 20 }
+        Self { cell_ranges_max: CELL_RANGES, row_ranges_max: ROW_RANGES, bytes_max: 16 << 20 }
     }
 }
 
@@ -45,7 +45,7 @@ impl ColdBudget {
     /// For searches with a filter, whose neighbours lie in more cells: with more ranges a plan reads fewer bytes between
     /// them.
     pub fn filtered() -> Self {
-        Self { cell_ranges_max: 16, row_ranges_max: ROW_RANGES, bytes_max: 12 << 20 }
+        Self { cell_ranges_max: 13, row_ranges_max: ROW_RANGES, bytes_max: 32 << 20 }
     }
 }
 
