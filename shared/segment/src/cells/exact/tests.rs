@@ -166,6 +166,37 @@ fn bounds_hide_no_row() {
     }
 }
 
+/// Rows and queries for which what one part of the bound says is true with nothing to spare.
+#[test]
+fn bounds_hide_no_row_that_needs_one_part_of_them() {
+    let mut rng = SmallRng::seed_from_u64(108);
+    // Codes have the long rows exactly, and the short ones, whose factors are next to nothing, hardly.
+    let long = (0..60).map(|row| vec![if row % 2 == 0 { 1.0 } else { -1.0 }; 2]);
+    let short = random(&mut rng, 60, 2, 1e-3).into_iter().flat_map(|row| [row.iter().map(|x| -x).collect(), row]);
+    let rows: Vec<Vec<f32>> = long.chain(short).collect();
+    for metric in METRICS {
+        let world = World::new(metric, &rows, 1000);
+        random(&mut rng, 50, 2, 1.0).iter().for_each(|query| world.check_bounds(query));
+    }
+    // Queries in the middle of all rows: bytes of nothing cannot lift.
+    let half = random(&mut rng, 500, 2, 1.0);
+    let rows: Vec<Vec<f32>> = half.into_iter().flat_map(|row| [row.iter().map(|x| -x).collect(), row]).collect();
+    let world = World::new(Metric::L2, &rows, 20);
+    for query in [[0.0, 0.0], [1e-30, -1e-30], [1e-12, 1e-13]] {
+        world.check_bounds(&query);
+    }
+    // A centroid along what two queries in bytes lose.
+    for dimension in [64, 100, 128] {
+        for query in random(&mut rng, 10, dimension, 1.0) {
+            let query = DenseQuery::new(Metric::Cosine, &query).values;
+            let once: Vec<f32> = CodeQuery::new(&query).lost(&query).iter().map(|&x| x as f32).collect();
+            let twice = CodeQuery::new(&once).lost(&once);
+            let row: Vec<f32> = twice.iter().map(|&x| if x < 0.0 { -1.0 } else { 1.0 }).collect();
+            World::new(Metric::Cosine, &vec![row; 30], 1000).check_bounds(&query);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     /// Few different coordinates: many rows are equally far.
