@@ -16,10 +16,13 @@ use clap::{Parser, ValueEnum};
 use roaring::RoaringBitmap;
 use tarn_benches::{Data, Matrix, machine};
 use tarn_model::HnswParams;
-use tarn_segment::{Build, Effort, Plan};
+use tarn_segment::{Build, Effort, Plan, Segment};
 
 use crate::timing::{least, median};
 use crate::world::World;
+
+/// Queries of an exact search, at most.
+const EXACT_QUERIES: usize = 100;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -81,7 +84,7 @@ enum Figure {
     Promise,
     /// The same under filters, k = 10 and 100; the median time of a query.
     Filters,
-    /// Exact search, beside the rate at which this machine reads memory.
+    /// Exact search, in turns with that of a flat segment, and the rate at which this machine reads memory.
     Exact,
     /// Batches of 100 queries against single ones.
     Batches,
@@ -115,7 +118,7 @@ fn main() -> Result<()> {
             Figure::Graph => one.install(|| graph(&world, &arguments))?,
             Figure::Promise => one.install(|| promise(&world, &arguments))?,
             Figure::Filters => one.install(|| filters(&world, &arguments))?,
-            Figure::Exact => exact(&world, arguments.repetitions)?,
+            Figure::Exact => exact(&world, &world.flat(&temporary.path().join("flat.seg"))?, arguments.repetitions)?,
             Figure::Batches => batches(&world, arguments.repetitions)?,
             Figure::Threads => one.install(|| threads(&world))?,
         }
@@ -238,28 +241,43 @@ fn filter<'a>(
     Ok(())
 }
 
-fn exact(world: &World, repetitions: usize) -> Result<()> {
+/// Cells and a flat segment of the same rows, in turns, whose answers are compared.
+fn exact(world: &World, flat: &Segment, repetitions: usize) -> Result<()> {
     let bytes = (world.data.base.values.len() * size_of::<f32>()) as f64;
-    println!("threads queries QPS GB/s GB/s-read share");
-    for threads in [1, 2] {
+    let queries: Vec<usize> = (0..world.queries().min(EXACT_QUERIES)).collect();
+    println!("k threads batch QPS QPS-flat ratio least-ratio GB/s-flat GB/s-read");
+    for (k, threads) in [(10, 1), (100, 1), (10, 2)] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
         for batch in [1, 10, 100] {
-            let queries: Vec<usize> = (0..batch).collect();
-            let (mut scan, mut stream) = (f64::INFINITY, f64::INFINITY);
-            for _ in 0..repetitions.max(3) * 4 / if batch > 10 { 4 } else { 1 } {
-                let start = Instant::now();
-                pool.install(|| world.search_many(&queries, 10, Effort::Exact, None));
-                scan = scan.min(start.elapsed().as_secs_f64());
+            let (mut by_codes, mut by_scan, mut least, mut stream) = (0.0, 0.0, f64::INFINITY, f64::INFINITY);
+            for queries in queries.chunks(batch) {
+                let (mut codes, mut scan) = (f64::INFINITY, f64::INFINITY);
+                for _ in 0..repetitions {
+                    let start = Instant::now();
+                    let found = pool.install(|| world.search_many(queries, k, Effort::Exact, None));
+                    codes = codes.min(start.elapsed().as_secs_f64());
+                    let start = Instant::now();
+                    let want = pool.install(|| world.search_many_in(flat, queries, k, Effort::Exact, None));
+                    scan = scan.min(start.elapsed().as_secs_f64());
+                    if !world.same(found.as_deref(), want.as_deref()) {
+                        return Err(format!("other answers than a flat segment's to {queries:?}").into());
+                    }
+                }
+                by_codes += codes;
+                by_scan += scan;
+                least = least.min(scan / codes);
                 let start = Instant::now();
                 std::hint::black_box(read_stream(&world.data.base.values, threads));
                 stream = stream.min(start.elapsed().as_secs_f64());
             }
+            let asked = queries.len() as f64;
             println!(
-                "{threads} {batch} {:.0} {:.1} {:.1} {:.0} %",
-                batch as f64 / scan,
-                bytes / scan * 1e-9,
+                "{k} {threads} {batch} {:.0} {:.0} {:.2} {least:.2} {:.1} {:.1}",
+                asked / by_codes,
+                asked / by_scan,
+                by_scan / by_codes,
+                bytes * asked / batch as f64 / by_scan * 1e-9,
                 bytes / stream * 1e-9,
-                stream / scan * 100.0
             );
         }
     }

@@ -97,6 +97,22 @@ impl World {
         self.segment.search(&query, k, &rows, effort, &|| false).ok()
     }
 
+    /// A flat segment of the same rows.
+    pub(crate) fn flat(&self, file: &Path) -> Result<Segment> {
+        write_segment(&input(&self.data)?, Build::Flat, &SegmentSettings::default(), file, &|_, _| {})?;
+        Ok(Segment::open(file, None)?)
+    }
+
+    /// Whether these are answers, and the same, of this segment and of one in the order of the data.
+    pub(crate) fn same(&self, found: Option<&[Answer]>, flat: Option<&[Answer]>) -> bool {
+        let hits = |answers: &[Answer], origin: &dyn Fn(u32) -> u32| -> Vec<(u32, u64)> {
+            let hits = answers.iter().flat_map(|answer| &answer.hits);
+            hits.map(|hit| (origin(hit.row), hit.distance.to_bits())).collect()
+        };
+        let (Some(found), Some(flat)) = (found, flat) else { return false };
+        hits(found, &|row| self.origin[row as usize]) == hits(flat, &|row| row)
+    }
+
     /// A batch.
     pub(crate) fn search_many(
         &self,
@@ -105,11 +121,23 @@ impl World {
         effort: Effort,
         matches: Option<&RoaringBitmap>,
     ) -> Option<Vec<Answer>> {
+        self.search_many_in(&self.segment, queries, k, effort, matches)
+    }
+
+    /// A batch, of another segment.
+    pub(crate) fn search_many_in(
+        &self,
+        segment: &Segment,
+        queries: &[usize],
+        k: usize,
+        effort: Effort,
+        matches: Option<&RoaringBitmap>,
+    ) -> Option<Vec<Answer>> {
         let query = |&query: &usize| Query::dense(self.data.metric, self.data.queries.row(query)).ok();
         let queries: Vec<Query> = queries.iter().map(query).collect::<Option<_>>()?;
-        let all = 0..self.segment.rows();
+        let all = 0..segment.rows();
         let rows = Rows { ranges: std::slice::from_ref(&all), matches, ..Rows::default() };
-        self.segment.search_many(&queries, k, &rows, effort, &|| false).ok()
+        segment.search_many(&queries, k, &rows, effort, &|| false).ok()
     }
 
     /// The mean recall over all queries, and the plan of the last.
