@@ -9,7 +9,8 @@
 //! - exact, with cells: all rows' codes and 2 % of the allowed rows, at these prices.
 //!
 //! Fewer than [`FEW_ROWS`] rows are always scanned. An exact plan never finds less than another, so an error of the
-//! estimate costs time, not recall. Builders ask the same question: efforts at which a scan is cheaper are not calibrated.
+//! estimate costs time, not recall. Builders ask the same question: efforts at which a scan is cheaper are not
+//! calibrated, nor those of a graph at which cells that promise everything are.
 
 use crate::cells::Probe;
 use crate::links::ENTRIES;

@@ -19,7 +19,7 @@ const LADDER: [u32; 15] = [16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768,
 pub(crate) const SHORT: usize = 10;
 const LONG: usize = 100;
 /// A floor that no further step needs to raise.
-const ENOUGH: f32 = 0.999;
+pub(crate) const ENOUGH: f32 = 0.999;
 
 /// What is measured with.
 pub(crate) struct Ladder<'a> {

@@ -17,14 +17,14 @@ use super::Links;
 use super::lists::Lists;
 use super::select::Selector;
 use super::walk::{ENTRIES, Ground};
-use crate::calibration::Calibration;
+use crate::calibration::{Calibration, CellsPoint};
 use crate::cells::{self, Points, Probe};
 use crate::cost::{self, GraphCost};
 use crate::dense::{DenseQuery, DenseRows};
 use crate::error::SegmentError;
 use crate::keys::Keys;
 use crate::kind::SegmentSettings;
-use crate::ladder::Ladder;
+use crate::ladder::{ENOUGH, Ladder};
 use crate::rows::{Allowed, Rows};
 use crate::write::ProgressFn;
 
@@ -195,12 +195,30 @@ impl Making<'_> {
         let cost = GraphCost::beside_cells(links.mean(), cells.count(), everything.end, self.rows.dimension);
         let masked: RoaringBitmap = held_out.iter().map(|place| order[place as usize]).collect();
         let ladder = Ladder { rows: self.rows, metric: self.metric, keys, held_out: &masked, queries: &queries };
-        let worthwhile =
-            |ef: u32, allowed: &Allowed| cost::graph_is_cheaper(allowed, everything.end, self.rows.dimension, cost, ef);
+        let by_cells = self.dearest_promise().unwrap_or(f64::INFINITY);
+        let worthwhile = |ef: u32, allowed: &Allowed| {
+            cost.of(ef, allowed, everything.end) < by_cells
+                && cost::graph_is_cheaper(allowed, everything.end, self.rows.dimension, cost, ef)
+        };
         ladder.measure(worthwhile, true, |query, ef| {
             let entries = cells.propose(query, ENTRIES, cells.among(Some(&bits)), &|| false, |rows, _| rows.to_vec());
             let walked = links.walk(ground, query, &entries, ef as usize, None, &|| false);
             Ok(walked.near.into_iter().map(|(_, place)| order[place as usize]).collect())
+        })
+    }
+
+    /// What cells cost when they promise whatever may be asked for: nobody takes a graph that costs more. `None` when they
+    /// do not promise that much.
+    fn dearest_promise(&self) -> Option<f64> {
+        let calibration = &self.built.calibration;
+        let ends = calibration.at_10.last().zip(calibration.at_100.last());
+        let ends = ends.filter(|(few, many)| few.recall.floor.min(many.recall.floor) >= ENOUGH);
+        ends.map(|(few, many)| {
+            let ns = |point: &CellsPoint| {
+                let probe = Probe { nprobe: point.nprobe, rescored: point.rescored };
+                cost::cells_ns(probe, self.built.cells.count(), self.count() as u32, self.rows.dimension)
+            };
+            ns(few).max(ns(many))
         })
     }
 

@@ -66,7 +66,7 @@ fn a_file_with_both_has_the_calibrations_of_both_and_the_outline_of_one() {
     let (_, cells) = fixture.file_with(Build::Cells, &settings());
     assert_eq!((both.kind, both.cell_calibration), (SegmentKind::Cells, cells.cell_calibration));
     assert!(
-        both.calibration.as_ref().is_some_and(|graph| (200..=400).contains(&graph.queries) && graph.points.len() > 2)
+        both.calibration.as_ref().is_some_and(|graph| (200..=400).contains(&graph.queries) && !graph.points.is_empty())
     );
     // The graph is in the part of the file that cold searches do not read: some JSON in the outline says that it is there.
     assert!(both.outline < cells.outline + 256, "{} and {}", both.outline, cells.outline);
