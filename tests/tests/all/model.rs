@@ -1,6 +1,6 @@
 //! The model test: random steps on the real crates, every answer judged by the reference model.
 //!
-//! All tests but two run thousands of steps: uploads, deletes, folds, builds, garbage collection, restarts, searches, while the store
+//! All tests but three run thousands of steps: uploads, deletes, folds, builds, garbage collection, restarts, searches, while the store
 //! fails at random and processes die between requests. `TARN_SEED` repeats a run, `TARN_STEPS` makes it longer or shorter. A
 //! failing run is shrunk before it is reported.
 

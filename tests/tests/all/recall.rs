@@ -203,8 +203,3 @@ async fn graphs_by_inner_product_find_the_neighbours() {
 async fn graphs_by_cosine_find_the_neighbours() {
     the_neighbours_are_found(ApproximateIndex::Graph, Metric::Cosine).await;
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cells_with_graphs_by_cosine_find_the_neighbours() {
-    the_neighbours_are_found(ApproximateIndex::Both, Metric::Cosine).await;
-}
