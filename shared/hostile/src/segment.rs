@@ -252,4 +252,38 @@ mod tests {
         seal_cells(&mut blocks);
         Segment::from_bytes("sealed", assemble(&blocks).into()).expect("cells with true checksums");
     }
+
+    #[test]
+    fn a_graph_beside_cells_is_there_as_a_whole_or_not_at_all() {
+        const GRAPH: [(u32, &str); 3] = [(27, "link-starts"), (28, "links"), (19, "calibration")];
+        let (_, seed) = seeds().into_iter().find(|(name, _)| name == "both-l2-40").expect("a seed with both");
+        let blocks = split(&seed);
+        let part = |blocks: &[Block]| match Segment::from_bytes("changed", assemble(blocks).into()) {
+            Err(SegmentError::Corrupt(corrupt)) => corrupt.part,
+            other => panic!("{other:?}"),
+        };
+        let with_params = |params: Value| {
+            let mut blocks = blocks.clone();
+            let at = find(&blocks, META).expect("meta");
+            let mut meta: Value = serde_json::from_slice(&blocks[at].1).expect("JSON");
+            meta["hnsw"] = params;
+            blocks[at].1 = serde_json::to_vec(&meta).expect("JSON");
+            blocks
+        };
+        for (kind, name) in GRAPH {
+            // One is missing; and one alone is there without parameters.
+            let rest: Vec<Block> = blocks.iter().filter(|block| block.0 != kind).cloned().collect();
+            assert_eq!(part(&rest), format!("block {name}"));
+            let mut alone = with_params(Value::Null);
+            alone.retain(|block| block.0 == kind || GRAPH.iter().all(|(other, _)| block.0 != *other));
+            assert_eq!(part(&alone), format!("block {name}"));
+        }
+        for m in [0, 1, 129, u32::MAX] {
+            let params = serde_json::json!({ "m": m, "efConstruction": 8, "efSearch": 4 });
+            assert_eq!(part(&with_params(params)), "block meta", "{m}");
+        }
+        // Fewer than some rows have.
+        let params = serde_json::json!({ "m": 2, "efConstruction": 8, "efSearch": 4 });
+        assert_eq!(part(&with_params(params)), "block link-starts");
+    }
 }

@@ -10,6 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::cold::ColdCalibration;
 
+/// Neighbours that a recall is measured over: of `at_10`, and of `at_100`.
+pub(crate) const SHORT: usize = 10;
+pub(crate) const LONG: usize = 100;
+/// A floor that no further step of a ladder needs to raise.
+pub(crate) const ENOUGH: f32 = 0.999;
+
 /// Recall measured while a graph was built.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -54,7 +54,7 @@ pub enum Effort {
     Exact,
     /// The least effort that reached this recall@10 when the segment was built; exact when none did.
     Recall(f32),
-    /// Keep this many candidates in the graph, at least. Of a segment with cells, probe this many.
+    /// Keep this many candidates in the graph, at least. Of a segment with cells and no graph, probe this many cells.
     Ef(u32),
     /// Probe this many cells, and rescore at least this many rows. A segment without cells answers exactly.
     Cells {

@@ -37,7 +37,8 @@ pub enum Build {
 #[serde(default, rename_all = "camelCase")]
 pub struct SegmentSettings {
     /// Threads that build a graph of at least `parallel_rows` rows. Smaller graphs are built by one thread, which makes
-    /// their bytes a function of the input.
+    /// their bytes a function of the input. Cells, and a graph beside them, take all threads of the current pool: their
+    /// bytes do not depend on how many these are.
     pub threads: usize,
     /// See `threads`.
     pub parallel_rows: usize,

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use roaring::RoaringBitmap;
 use tarn_model::Metric;
 
-use crate::calibration::{Calibration, CalibrationPoint, Recall, recall};
+use crate::calibration::{Calibration, CalibrationPoint, ENOUGH, LONG, Recall, SHORT, recall};
 use crate::dense::{DenseQuery, DenseRows};
 use crate::error::SegmentError;
 use crate::flat;
@@ -15,11 +15,6 @@ use crate::topk::TopK;
 
 /// Efforts that are measured, as far as a search would use them: beyond, an exact scan is cheaper.
 const LADDER: [u32; 15] = [16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048];
-/// Neighbours that a recall is measured over.
-pub(crate) const SHORT: usize = 10;
-const LONG: usize = 100;
-/// A floor that no further step needs to raise.
-pub(crate) const ENOUGH: f32 = 0.999;
 
 /// What is measured with.
 pub(crate) struct Ladder<'a> {

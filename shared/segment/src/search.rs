@@ -6,6 +6,8 @@
 //! When the graph returns fewer than `k` rows although more are allowed (islands behind deleted rows), or the cells that
 //! were probed hold fewer allowed ones, the query is answered by a scan.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::cells::{Allowing, Among, Cells, Exact, Probe};
@@ -27,6 +29,10 @@ use crate::topk::TopK;
 
 /// Fewer queries of cells are answered one by one.
 const SHARED: usize = 3;
+/// Coordinates that are rescored between two calls of `stop`, and after it has said so: two milliseconds. The cache misses
+/// of a row count as so many.
+const STOP_COORDINATES: usize = 2 * 1024 * 1024;
+const ROW_COORDINATES: usize = 64;
 
 /// Answers the queries in order.
 pub(crate) fn search(
@@ -144,27 +150,17 @@ impl<'a> Dense<'a> {
     }
 
     fn exact_by_codes(&self, cells: &Cells, queries: &[&DenseQuery]) -> Vec<Answer> {
-        let everything = self.allowed.count == u64::from(self.segment.meta.rows);
-        let bits = (!everything).then(|| self.allowed.bits(self.segment.meta.rows));
+        let bits = self.bits();
         let exact = Exact { cells, rows: self.rows, keys: &self.segment.keys, bits: bits.as_ref(), k: self.k };
-        let one = |query: &&DenseQuery| {
+        each(queries, |query| {
             let found = exact.search(query, self.stop);
             self.answer(found.top, found.considered, Plan::Exact)
-        };
-        match queries {
-            [query] => vec![one(query)],
-            many => many.par_iter().map(one).collect(),
-        }
+        })
     }
 
     fn by_graph(&self, graph: &Graph, queries: &[&DenseQuery], ef: u32) -> Result<Vec<Answer>, SegmentError> {
-        let everything = self.allowed.count == u64::from(self.segment.meta.rows);
-        let bits = (!everything).then(|| self.allowed.bits(self.segment.meta.rows));
-        let one = |query: &DenseQuery| self.one_by_graph(graph, query, ef, bits.as_ref());
-        match queries {
-            [query] => Ok(vec![one(query)?]),
-            many => many.par_iter().map(|query| one(query)).collect(),
-        }
+        let bits = self.bits();
+        each(queries, |query| self.one_by_graph(graph, query, ef, bits.as_ref())).into_iter().collect()
     }
 
     fn one_by_graph(
@@ -187,19 +183,18 @@ impl<'a> Dense<'a> {
     }
 
     fn by_links(&self, cells: &Cells, links: &Links, queries: &[&DenseQuery], ef: u32) -> Vec<Answer> {
-        let everything = self.allowed.count == u64::from(self.segment.meta.rows);
-        let bits = (!everything).then(|| self.allowed.bits(self.segment.meta.rows));
-        let one = |query: &&DenseQuery| self.one_by_links(cells, links, query, ef, bits.as_ref());
-        match queries {
-            [query] => vec![one(query)],
-            many => many.par_iter().map(one).collect(),
-        }
+        let bits = self.bits();
+        each(queries, |query| self.one_by_links(cells, links, query, ef, bits.as_ref()))
     }
 
     fn one_by_links(&self, cells: &Cells, links: &Links, query: &DenseQuery, ef: u32, bits: Option<&Bits>) -> Answer {
+        let mut top = TopK::new(self.k, &self.segment.keys);
         let ground = Ground { rows: self.rows, metric: self.segment.meta.metric, order: None };
         // Wherever it is near, allowed or not: the walk goes on from there.
-        let entries = cells.propose(query, ENTRIES, cells.among(None), self.stop, |rows, _| rows.to_vec());
+        let entries = cells.propose(query, ENTRIES, cells.among(None), self.stop, |rows, stopped_after| {
+            stopped_after.is_none().then(|| rows.to_vec())
+        });
+        let Some(entries) = entries else { return self.answer(top, 0, Plan::Graph { ef }) };
         let walked = links.walk(ground, query, &entries, ef as usize, bits, self.stop);
         let few = (walked.near.len() as u64) < self.allowed.count.min(self.k as u64);
         if few
@@ -208,12 +203,16 @@ impl<'a> Dense<'a> {
         {
             return answer;
         }
-        let mut top = TopK::new(self.k, &self.segment.keys);
         for (score, row) in walked.near {
             top.offer(f64::from(score), row);
         }
-        let considered = walked.stopped_after.map_or(self.allowed.count, |met| met.min(self.allowed.count));
-        self.answer(top, considered, Plan::Graph { ef })
+        self.answer(top, walked.stopped_after.unwrap_or(self.allowed.count), Plan::Graph { ef })
+    }
+
+    /// A bit per row, unless all are allowed.
+    fn bits(&self) -> Option<Bits> {
+        let everything = self.allowed.count == u64::from(self.segment.meta.rows);
+        (!everything).then(|| self.allowed.bits(self.segment.meta.rows))
     }
 
     /// The share of all rows that is allowed.
@@ -229,8 +228,7 @@ impl<'a> Dense<'a> {
         probe: Probe,
         filtered: Option<&Allowing>,
     ) -> Vec<Answer> {
-        let everything = self.allowed.count == u64::from(self.segment.meta.rows);
-        let bits = (!everything && filtered.is_none()).then(|| self.allowed.bits(self.segment.meta.rows));
+        let bits = if filtered.is_none() { self.bits() } else { None };
         let among = filtered.map_or_else(|| cells.among(bits.as_ref()), Allowing::among);
         match queries {
             [query] => vec![self.one_by_cells(cells, query, probe, among)],
@@ -246,7 +244,8 @@ impl<'a> Dense<'a> {
 
     fn one_by_cells(&self, cells: &Cells, query: &DenseQuery, probe: Probe, among: Among<'_>) -> Answer {
         cells.propose(query, probe, among, self.stop, |rows, stopped_after| {
-            self.rescored(query, rows, stopped_after, probe)
+            let mut pace = Pace::new(self.rows.dimension, stopped_after.is_some());
+            self.rescored(query, rows, stopped_after, probe, &mut pace, 1)
         })
     }
 
@@ -256,30 +255,49 @@ impl<'a> Dense<'a> {
             return queries.iter().map(|query| self.one_by_cells(cells, query, probe, among)).collect();
         }
         cells.propose_many(queries, probe, among, self.stop, |proposed| {
+            let is_stopped = (0..queries.len()).any(|at| proposed.stopped_after(at).is_some());
+            let mut pace = Pace::new(self.rows.dimension, is_stopped);
             let one = |(at, query): (usize, &&DenseQuery)| {
                 // The next query's first rows come while this one's are scored.
                 if at + 1 < queries.len() {
                     let next = proposed.rows(at + 1).iter().take(PREFETCH_ROWS);
                     next.for_each(|&row| self.rows.prefetch(row));
                 }
-                self.rescored(query, proposed.rows(at), proposed.stopped_after(at), probe)
+                let left = queries.len() - at;
+                self.rescored(query, proposed.rows(at), proposed.stopped_after(at), probe, &mut pace, left)
             };
             queries.iter().enumerate().map(one).collect()
         })
     }
 
-    /// The answer from the rows that cells propose.
-    fn rescored(&self, query: &DenseQuery, rows: &[u32], stopped_after: Option<u64>, probe: Probe) -> Answer {
+    /// The answer from the rows that cells propose, best first. `left`: queries to be rescored at this pace, this one included.
+    fn rescored(
+        &self,
+        query: &DenseQuery,
+        rows: &[u32],
+        stopped_after: Option<u64>,
+        probe: Probe,
+        pace: &mut Pace,
+        left: usize,
+    ) -> Answer {
         let few = (rows.len() as u64) < self.allowed.count.min(self.k as u64);
         if few
-            && stopped_after.is_none()
+            && !pace.is_stopped
             && let Some(answer) = self.exact(&[query]).pop()
         {
             return answer;
         }
         let mut top = TopK::new(self.k, &self.segment.keys);
-        self.rows.offer_each(self.segment.meta.metric, query, rows, &mut top);
-        let considered = stopped_after.map_or(self.allowed.count, |scanned| scanned.min(self.allowed.count));
+        let metric = self.segment.meta.metric;
+        let done = pace.go(rows.len(), left, self.stop, |some| {
+            self.rows.offer_each(metric, query, &rows[some], &mut top);
+        });
+        let considered = match stopped_after {
+            Some(scanned) if done == rows.len() => scanned,
+            None if done == rows.len() && !few => self.allowed.count,
+            // What was left out may have been nearer than what is in the answer.
+            _ => done as u64,
+        };
         let Probe { nprobe, rescored } = probe;
         self.answer(top, considered, Plan::Cells { nprobe, rescored })
     }
@@ -287,5 +305,57 @@ impl<'a> Dense<'a> {
     fn answer(&self, top: TopK<'_>, considered: u64, plan: Plan) -> Answer {
         let hits = top.into_hits(self.segment.meta.metric.higher_is_nearer());
         Answer { hits, allowed: self.allowed.count, considered, plan }
+    }
+}
+
+/// Answers queries on as many threads as there are, one on this one.
+fn each<T: Send>(queries: &[&DenseQuery], one: impl Fn(&DenseQuery) -> T + Sync) -> Vec<T> {
+    match queries {
+        [query] => vec![one(query)],
+        many => many.par_iter().map(|query| one(query)).collect(),
+    }
+}
+
+/// How many rows are rescored before `stop` is asked, and how many more once it has said so: those are divided among the
+/// queries that are left, so that each has some hits.
+struct Pace {
+    /// Rows between two calls.
+    step: usize,
+    /// Rows until the next call; once stopped, all that remain.
+    ahead: usize,
+    is_stopped: bool,
+}
+
+impl Pace {
+    /// `is_stopped`: whether `stop` has said so already.
+    fn new(dimension: usize, is_stopped: bool) -> Self {
+        let step = (STOP_COORDINATES / (dimension + ROW_COORDINATES)).max(1);
+        Self { step, ahead: step, is_stopped }
+    }
+
+    /// Goes through `rows` of the first of `left` queries, range by range. How many it came through.
+    fn go(
+        &mut self,
+        rows: usize,
+        left: usize,
+        stop: &dyn Fn() -> bool,
+        mut rescore: impl FnMut(Range<usize>),
+    ) -> usize {
+        let mut done = 0;
+        while done < rows {
+            if self.ahead == 0 && !self.is_stopped {
+                self.is_stopped = stop();
+                self.ahead = self.step;
+            }
+            let share = if self.is_stopped { self.ahead / left } else { self.ahead };
+            let next = share.min(rows - done);
+            rescore(done..done + next);
+            done += next;
+            self.ahead -= next;
+            if self.is_stopped {
+                break;
+            }
+        }
+        done
     }
 }

@@ -17,7 +17,7 @@ use surface::Found;
 pub(super) use surface::Surface;
 
 use super::{Allowing, Cells, Probe};
-use crate::calibration::{CellsCalibration, CellsPoint, CellsShare, Recall};
+use crate::calibration::{CellsCalibration, CellsPoint, CellsShare, ENOUGH, LONG, Recall, SHORT};
 use crate::cost;
 use crate::dense::{DenseQuery, DenseRows};
 use crate::hit::Hit;
@@ -30,18 +30,14 @@ const LADDER: [u32; 30] = [
     4, 8, 12, 16, 20, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768,
     1024, 1280, 1536, 2048,
 ];
-/// Neighbours that a recall is measured over, and numbers of rows rescored for them.
-const SHORT: usize = 10;
+/// Numbers of rows rescored, for few neighbours and for many.
 const SHORT_RESCORED: [u32; 6] = [16, 24, 32, 48, 64, 96];
-const LONG: usize = 100;
 const LONG_RESCORED: [u32; 5] = [120, 150, 200, 300, 400];
 /// Queries that measure readers of ranges, about: their plans are made one by one.
 const COLD_QUERIES: usize = 500;
 /// Filters: one row in so many is allowed, at random; those that leave fewer rows are not measured.
 const ONE_ROW_IN: [u64; 2] = [10, 100];
 const MEASURABLE_ROWS: u64 = 2000;
-/// A floor that no further step needs to raise.
-const ENOUGH: f32 = 0.999;
 
 /// `order`: the row of `rows` at each place of the cells. `held_out`: rows that no centroid knows.
 pub(super) fn calibrate(

@@ -15,13 +15,13 @@ use tarn_model::{HnswParams, Metric, limits};
 use usearch::Index;
 
 use super::{candidates, options};
-use crate::calibration::Calibration;
+use crate::calibration::{Calibration, SHORT};
 use crate::cost::{self, GraphCost};
 use crate::dense::{DenseQuery, DenseRows};
 use crate::error::SegmentError;
 use crate::keys::Keys;
 use crate::kind::SegmentSettings;
-use crate::ladder::{Ladder, SHORT};
+use crate::ladder::Ladder;
 use crate::rows::Allowed;
 use crate::write::ProgressFn;
 

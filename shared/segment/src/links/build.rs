@@ -17,19 +17,21 @@ use super::Links;
 use super::lists::Lists;
 use super::select::Selector;
 use super::walk::{ENTRIES, Ground};
-use crate::calibration::{Calibration, CellsPoint};
+use crate::calibration::{Calibration, CellsCalibration, CellsPoint, ENOUGH, SHORT};
 use crate::cells::{self, Points, Probe};
 use crate::cost::{self, GraphCost};
 use crate::dense::{DenseQuery, DenseRows};
 use crate::error::SegmentError;
 use crate::keys::Keys;
 use crate::kind::SegmentSettings;
-use crate::ladder::{ENOUGH, Ladder};
+use crate::ladder::Ladder;
 use crate::rows::{Allowed, Rows};
 use crate::write::ProgressFn;
 
 /// The recall with which cells look for candidates: what they miss is found by way of others.
 const CANDIDATE_RECALL: f32 = 0.9;
+/// Cells that are probed for it, at most: where not even many reach that recall, a build must not compare all rows with all.
+const CANDIDATE_CELLS: u32 = 256;
 /// Up to so many times the calibration queries measure the graph, of the more that measure cells: each effort is a search.
 const MORE_QUERIES: usize = 2;
 /// Rows whose links are put together by one thread at a time.
@@ -68,7 +70,9 @@ pub(crate) fn build(
     if held_out.is_empty() {
         return Ok(Built { links, calibration });
     }
+    drop(links);
     making.add(&chosen, &held_out, &mut lists, most);
+    drop(chosen);
     Ok(Built { links: lists.packed(), calibration })
 }
 
@@ -94,9 +98,7 @@ impl Making<'_> {
     /// For every row, which of the rows near it that are not held out it is linked to.
     fn choose(&self, held_out: &RoaringBitmap, most: usize) -> Lists {
         let cells = &self.built.cells;
-        let nprobe = self.built.calibration.effort(CANDIDATE_RECALL, 10).map_or(u32::MAX, |(nprobe, _)| nprobe);
-        // One more: a row is the nearest to itself.
-        let probe = Probe { nprobe, rescored: self.params.ef_construction.max(self.params.m) + 1 };
+        let probe = candidate_probe(&self.built.calibration, self.params);
         let everything = 0..self.count() as u32;
         let mask = Rows { ranges: std::slice::from_ref(&everything), deleted: Some(held_out), ..Rows::default() };
         let bits = Allowed::resolve(&mask, everything.end).bits(everything.end);
@@ -243,5 +245,29 @@ impl Making<'_> {
         let total = self.count() as u64;
         let done = (done.fetch_add(rows, Ordering::Relaxed) + rows) as u64;
         (self.progress)(total * 3 / 4 + done / 4, total);
+    }
+}
+
+/// Where to look for the candidates of a row.
+fn candidate_probe(cells: &CellsCalibration, params: HnswParams) -> Probe {
+    let nprobe = cells.effort(CANDIDATE_RECALL, SHORT).map_or(CANDIDATE_CELLS, |(nprobe, _)| nprobe);
+    // One more: a row is the nearest to itself.
+    Probe { nprobe: nprobe.min(CANDIDATE_CELLS), rescored: params.ef_construction.max(params.m) + 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calibration::Recall;
+
+    #[test]
+    fn cells_that_promise_little_do_not_make_a_build_compare_all_rows() {
+        let params = HnswParams { m: 16, ef_construction: 100, ef_search: 1 };
+        let ladder = |nprobe| vec![CellsPoint { nprobe, rescored: 24, recall: Recall { mean: 0.95, floor: 0.93 } }];
+        let measured = |nprobe| CellsCalibration { at_10: ladder(nprobe), ..CellsCalibration::default() };
+        assert_eq!(candidate_probe(&measured(48), params), Probe { nprobe: 48, rescored: 101 });
+        for hard in [measured(2048), CellsCalibration::default()] {
+            assert_eq!(candidate_probe(&hard, params).nprobe, CANDIDATE_CELLS);
+        }
     }
 }

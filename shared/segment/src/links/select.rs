@@ -2,9 +2,17 @@
 //!
 //! A candidate that is nearer to a chosen one than to the row is left out: a walk reaches it by way of that one. This is the
 //! heuristic of HNSW (Malkov and Yashunin, 2016, algorithm 4). Directions are Euclidean whatever the metric.
+//!
+//! Rows that are the same take half of a row's links at most: of many of them, the rest lead away and back.
+
+use std::cmp::Ordering;
 
 use crate::cells::Points;
 use crate::kernels;
+
+/// Candidates whose coordinates are in memory at once: of more, those who are wanted first. Long vectors by inner product, and
+/// the first of many rows that are the same, have a large part of all rows as candidates.
+const CANDIDATES: usize = 1024;
 
 /// What a choice needs for a while.
 pub(super) struct Selector<'a> {
@@ -39,12 +47,19 @@ impl<'a> Selector<'a> {
         let place = |row: u32| self.order[row as usize];
         self.points.load(place(row), &mut self.from);
         self.candidates.clear();
+        self.candidates.extend(candidates.filter(|&candidate| candidate != row).map(|candidate| (0.0, candidate, 0)));
+        if self.candidates.len() > CANDIDATES {
+            if nearest_first {
+                self.keep_nearest();
+            }
+            self.candidates.truncate(CANDIDATES);
+        }
         self.all.clear();
-        for (at, candidate) in (0u32..).zip(candidates.filter(|&candidate| candidate != row)) {
-            self.candidates.push((0.0, candidate, at));
+        for (at, candidate) in (0u32..).zip(&mut self.candidates) {
+            candidate.2 = at;
             let start = self.all.len();
             self.all.resize(start + dimension, 0.0);
-            self.points.load(place(candidate), &mut self.all[start..]);
+            self.points.load(place(candidate.1), &mut self.all[start..]);
         }
         self.scores.resize(self.scores.len().max(self.candidates.len()), 0.0);
         kernels::l2_rows(&self.from, &self.all, dimension, &mut self.scores[..self.candidates.len()]);
@@ -52,13 +67,20 @@ impl<'a> Selector<'a> {
             candidate.0 = score;
         }
         if nearest_first {
-            self.candidates.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            self.candidates.sort_unstable_by(order);
         }
         self.chosen.clear();
         self.kept.clear();
+        let mut same_left = most.div_ceil(2);
         for &(distance, candidate, at) in &self.candidates {
             if self.chosen.len() == most {
                 break;
+            }
+            if distance <= 0.0 {
+                if same_left == 0 {
+                    continue;
+                }
+                same_left -= 1;
             }
             let values = &self.all[at as usize * dimension..][..dimension];
             let scores = &mut self.scores[..self.chosen.len()];
@@ -71,6 +93,21 @@ impl<'a> Selector<'a> {
         }
         &self.chosen
     }
+
+    /// Puts the nearest candidates in front, as many as there is memory for.
+    fn keep_nearest(&mut self) {
+        self.all.resize(self.points.dimension(), 0.0);
+        for candidate in &mut self.candidates {
+            self.points.load(self.order[candidate.1 as usize], &mut self.all);
+            kernels::l2_rows(&self.from, &self.all, self.points.dimension(), std::slice::from_mut(&mut candidate.0));
+        }
+        self.candidates.select_nth_unstable_by(CANDIDATES, order);
+    }
+}
+
+/// Nearest first; of equals the lower number.
+fn order(a: &(f32, u32, u32), b: &(f32, u32, u32)) -> Ordering {
+    a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
 }
 
 #[cfg(test)]
@@ -93,6 +130,28 @@ mod tests {
     fn rows_that_are_alike_are_linked() {
         let points = Points::plain(1, vec![7.0; 5]);
         let order = [0, 1, 2, 3, 4];
-        assert_eq!(Selector::new(&points, &order).select(2, 0..5, true, 3), [0, 1, 3]);
+        assert_eq!(Selector::new(&points, &order).select(2, 0..5, true, 6), [0, 1, 3]);
+    }
+
+    #[test]
+    fn rows_that_are_alike_leave_room_for_others() {
+        let points = Points::plain(1, vec![7.0, 7.0, 7.0, 7.0, 9.0, 4.0, 3.0]);
+        let order = [0, 1, 2, 3, 4, 5, 6];
+        assert_eq!(Selector::new(&points, &order).select(2, 0..7, true, 4), [0, 1, 4, 5]);
+    }
+
+    #[test]
+    fn of_very_many_candidates_the_nearest_are_looked_at() {
+        let rows = 10 * CANDIDATES as u32;
+        // The farthest come first.
+        let values: Vec<f32> = (0..rows).flat_map(|row| [(rows - row) as f32, (row % 2) as f32]).collect();
+        let (points, order): (_, Vec<u32>) = (Points::plain(2, values), (0..rows).collect());
+        let mut selector = Selector::new(&points, &order);
+        let last = rows - 1;
+        assert_eq!(selector.select(last, 0..rows, true, 8), [last - 1]);
+        assert!(selector.all.len() <= 2 * CANDIDATES, "{}", selector.all.len());
+        // In the order in which they are wanted.
+        assert_eq!(selector.select(last, 0..rows, false, 8)[0], 0);
+        assert!(selector.all.len() <= 2 * CANDIDATES, "{}", selector.all.len());
     }
 }

@@ -16,10 +16,10 @@ use crate::rows::Bits;
 
 /// Where cells let a walk begin: several places, for some may lead nowhere.
 pub(crate) const ENTRIES: Probe = Probe { nprobe: 8, rescored: 16 };
-/// Rows whose links are followed between two calls of `stop`: a few hundred distances.
-const STOP_ROWS: usize = 64;
-/// Rows that a thread keeps room for between walks.
-const KEPT_ROWS: usize = 32 * 1024 * 1024;
+/// Rows that are scored between two calls of `stop`, and those that one row leads to.
+const STOP_ROWS: usize = 256;
+/// Bytes that a thread keeps between walks, at most.
+const KEPT_BYTES: usize = 4 * 1024 * 1024;
 
 thread_local! {
     static VISITED: Cell<Option<Visited>> = const { Cell::new(None) };
@@ -38,7 +38,7 @@ pub(crate) struct Ground<'a> {
 pub(crate) struct Walked {
     /// At most `ef` allowed rows, in no promised order, with their scores.
     pub(crate) near: Vec<(f32, u32)>,
-    /// Rows that were scored, when `stop` ended the walk; `None` when it did not.
+    /// Allowed rows that were scored, when `stop` ended the walk; `None` when it did not.
     pub(crate) stopped_after: Option<u64>,
 }
 
@@ -90,7 +90,7 @@ impl Links {
         visited.make_room(self.rows());
         let walked = self.walk_with(&mut visited, ground, query, entries, ef.max(1), allowed, stop);
         visited.clear();
-        if visited.words.len() <= KEPT_ROWS / 64 {
+        if visited.bytes() <= KEPT_BYTES {
             VISITED.set(Some(visited));
         }
         walked
@@ -110,7 +110,8 @@ impl Links {
         let mut ahead: BinaryHeap<Reverse<Near>> = BinaryHeap::new();
         let mut best: BinaryHeap<Near> = BinaryHeap::new();
         let mut met: Vec<u32> = entries.iter().copied().filter(|&row| visited.insert(row)).collect();
-        let mut followed = 0usize;
+        let is_allowed = |row: u32| allowed.is_none_or(|bits| bits.contains(u64::from(row)));
+        let mut ask_at = 0;
         let mut stopped_after = None;
         loop {
             for &row in &met {
@@ -122,7 +123,7 @@ impl Links {
                     continue;
                 }
                 ahead.push(Reverse(near));
-                if allowed.is_none_or(|bits| bits.contains(u64::from(row))) {
+                if is_allowed(row) {
                     best.push(near);
                     if best.len() > ef {
                         best.pop();
@@ -133,11 +134,13 @@ impl Links {
             if best.len() >= ef && best.peek().is_some_and(|worst| next > *worst) {
                 break;
             }
-            if followed.is_multiple_of(STOP_ROWS) && stop() {
-                stopped_after = Some(visited.rows.len() as u64);
-                break;
+            if visited.rows.len() >= ask_at {
+                ask_at = visited.rows.len() + STOP_ROWS;
+                if stop() {
+                    stopped_after = Some(visited.rows.iter().filter(|row| is_allowed(**row)).count() as u64);
+                    break;
+                }
             }
-            followed += 1;
             met.clear();
             met.extend(self.of(next.row).iter().copied().filter(|&row| visited.insert(row)));
         }
@@ -169,6 +172,10 @@ impl Visited {
             self.rows.push(row);
         }
         new
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<u64>() * self.words.capacity() + size_of::<u32>() * self.rows.capacity()
     }
 
     /// Costs as much as the walk met, not as there are rows.
@@ -230,7 +237,29 @@ mod tests {
             asked.set(asked.get() + 1);
             asked.get() > 2
         };
-        let walked = links.walk(ground, &DenseQuery { values: vec![999.0] }, &[0], 1, None, &stop);
+        let query = DenseQuery { values: vec![999.0] };
+        let walked = links.walk(ground, &query, &[0], 1, None, &stop);
         assert_eq!((walked.stopped_after, walked.near.len()), (Some(2 * STOP_ROWS as u64 + 1), 1));
+        // Rows that may not be in the answer are not in what it accounts for.
+        asked.set(0);
+        let some = 100..200;
+        let mask = crate::rows::Rows { ranges: std::slice::from_ref(&some), ..crate::rows::Rows::default() };
+        let bits = crate::rows::Allowed::resolve(&mask, 1000).bits(1000);
+        assert_eq!(links.walk(ground, &query, &[0], 1000, Some(&bits), &stop).stopped_after, Some(100));
+    }
+
+    #[test]
+    fn a_thread_gives_back_what_a_long_walk_took() {
+        let (rows, links) = line(KEPT_BYTES as u32 / 4);
+        let ground = Ground { rows: &rows, metric: Metric::L2, order: None };
+        let kept = |ef: usize| {
+            links.walk(ground, &DenseQuery { values: vec![9.0] }, &[9], ef, None, &|| false);
+            let visited = VISITED.take().unwrap_or_default();
+            let bytes = visited.bytes();
+            VISITED.set(Some(visited));
+            bytes
+        };
+        assert!(kept(10) > 0);
+        assert_eq!(kept(usize::MAX), 0);
     }
 }

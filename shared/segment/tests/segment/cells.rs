@@ -176,6 +176,38 @@ fn a_stopped_search_says_how_much_it_considered() {
 }
 
 #[test]
+fn a_batch_that_is_stopped_while_it_is_rescored_has_the_best_by_code_of_each_query() {
+    let built = cosine();
+    let mask = Mask::all(ROWS);
+    // As many as are searched together, and as many rows as a search rescores rather than scan everything.
+    let (count, many) = (46, 1400);
+    let queries: Vec<Query> =
+        built.unseen[..count].iter().map(|query| Query::dense(Metric::Cosine, query).unwrap()).collect();
+    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    let search = |rescored: u32, calls: usize| {
+        let asked = AtomicUsize::new(0);
+        let stop = || asked.fetch_add(1, Ordering::Relaxed) >= calls;
+        let effort = Effort::Cells { nprobe: 100, rescored };
+        let answers = one.install(|| built.segment.search_many(&queries, 10, &mask.rows(), effort, &stop)).unwrap();
+        assert!(answers.iter().all(|answer| answer.plan == Plan::Cells { nprobe: 100, rescored }));
+        (answers, asked.into_inner())
+    };
+    let (_, scanning) = search(16, usize::MAX);
+    let (whole, asked) = search(many, usize::MAX);
+    assert!(asked > scanning, "{asked} calls of stop, {scanning} of them before anything is rescored");
+    let (stopped, _) = search(many, scanning);
+    let (done, cut): (Vec<_>, Vec<_>) = stopped.iter().partition(|answer| answer.considered == answer.allowed);
+    assert!(!done.is_empty() && !cut.is_empty(), "{} and {}", done.len(), cut.len());
+    for (stopped, whole) in stopped.iter().zip(&whole) {
+        if stopped.considered == stopped.allowed {
+            assert_eq!(stopped, whole);
+        } else {
+            assert!(stopped.considered < u64::from(many) && stopped.hits.len() == 10, "{stopped:?}");
+        }
+    }
+}
+
+#[test]
 fn few_rows_have_cells_too() {
     for metric in [Metric::L2, Metric::InnerProduct, Metric::Cosine] {
         for rows in [0, 1, 2, 30] {

@@ -166,7 +166,42 @@ fn a_stopped_walk_says_how_much_it_considered() {
     assert!(answer.considered > 0 && answer.considered < answer.allowed, "{answer:?}");
     assert!(matches!(answer.plan, Plan::Graph { .. }));
     let answer = built.segment.search(&query, 10, &mask.rows(), Effort::Ef(96), &|| true).unwrap();
-    assert_eq!((answer.considered, answer.hits.len()), (0, 0));
+    // And no scan is begun because there are fewer than `k`.
+    assert_eq!((answer.considered, answer.hits.len(), answer.plan), (0, 0, Plan::Graph { ef: 96 }));
+}
+
+#[test]
+fn where_a_walk_cannot_leave_an_island_everything_is_scored() {
+    const ISLAND: usize = 300;
+    let mut rows = clustered(6000, 64, 103);
+    rows.extend(vec![vec![90.0; 64]; ISLAND]);
+    let segment = Fixture::dense(Metric::L2, rows).open(Build::CellsAndGraph(PARAMS));
+    let island: RoaringBitmap = (0..segment.rows()).filter(|row| segment.key(*row) >= &b"key-006000"[..]).collect();
+    assert_eq!(island.len(), ISLAND as u64);
+    let mask = Mask { deleted: Some(island), ..Mask::all(6000 + ISLAND) };
+    let query = Query::dense(Metric::L2, &[90.0; 64]).unwrap();
+    assert!(segment.propose(&query, &mask.rows(), Effort::Ef(20)).unwrap().len() < 20);
+    let search = |effort| segment.search(&query, 20, &mask.rows(), effort, &|| false).unwrap();
+    assert_eq!(search(Effort::Ef(20)), search(Effort::Exact));
+    let everything = Mask::all(6000 + ISLAND);
+    let answer = segment.search(&query, 20, &everything.rows(), Effort::Ef(20), &|| false).unwrap();
+    assert_eq!(answer.plan, Plan::Graph { ef: 20 });
+}
+
+#[test]
+fn many_rows_that_are_the_same_are_no_island() {
+    const COPIES: usize = 40;
+    let places = clustered(200, 16, 104);
+    let rows = places.iter().flat_map(|row| vec![row.clone(); COPIES]).collect();
+    let params = HnswParams { ef_construction: 200, ..PARAMS };
+    let segment = Fixture::dense(Metric::L2, rows).open(Build::CellsAndGraph(params));
+    let mask = Mask::all(200 * COPIES);
+    for place in places.iter().step_by(10) {
+        let query = Query::dense(Metric::L2, place).unwrap();
+        // Entries are copies of one row, and so are the nearest candidates of each.
+        let walked = segment.propose(&query, &mask.rows(), Effort::Ef(100)).unwrap();
+        assert_eq!(walked.len(), 100);
+    }
 }
 
 #[test]
