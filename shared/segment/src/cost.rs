@@ -4,7 +4,7 @@
 //! - exact: `a · bytes per row / 16 GB/s`, four times as much when the allowed rows lie scattered;
 //! - graph: `ef · 2m · 50 ns · n / a`: a search looks at about `2m` neighbours for each candidate that it keeps, and keeps
 //!   allowed ones only. Beside cells, which choose where it begins: `ef · links of a row · (60 + 0.4 d) ns · n / a`;
-//! - cells: `cells · d · 0.024 ns` to choose some, `probed rows · d · 0.016 ns` to scan them, whether allowed or not, and
+//! - cells: `cells · d · 0.024 ns` to choose some, `probed rows · d · 0.036 ns` to scan them, whether allowed or not, and
 //!   `(70 + d) ns` for each row that is rescored;
 //! - exact, with cells: all rows' codes and 2 % of the allowed rows, at these prices.
 //!
@@ -34,9 +34,10 @@ const LINK_COORDINATE_NS: f64 = 0.4;
 const LEFT_BY_CODES: f64 = 0.02;
 const LEAST_ROWS_PER_HIT: u64 = 32;
 
-/// Nanoseconds per coordinate of a centroid, and of a row in a cell that is probed.
+/// Nanoseconds per coordinate of a centroid, which is in a cache, and of a row in a cell that is probed, which comes from
+/// memory: half a byte at 14 GB/s.
 const ROUTE_NS: f64 = 0.024;
-const CELL_ROW_NS: f64 = 0.016;
+const CELL_ROW_NS: f64 = 0.036;
 /// Nanoseconds per row that is rescored, and per coordinate of it: mostly cache misses.
 const RESCORE_ROW_NS: f64 = 70.0;
 const RESCORE_NS: f64 = 1.0;
