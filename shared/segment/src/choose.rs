@@ -184,12 +184,12 @@ mod tests {
 
     #[test]
     fn the_fewer_rows_are_allowed_the_less_a_graph_is_worth() {
-        let measured = Measured::new(&[(64, 0.95)], &[(4096, 0.95)]);
+        let measured = Measured::new(&[(128, 0.95)], &[(4096, 0.95)]);
         let choose = |step: u32| {
             let allowed = Allowed::from_runs((0..ROWS / step).map(|at| at * step..at * step + 1).collect());
             measured.both().choose(Effort::Recall(0.95), 10, 1.0 / f64::from(step), &allowed)
         };
-        assert_eq!(choose(2), Way::Graph(64));
+        assert_eq!(choose(2), Way::Graph(128));
         assert!(matches!(choose(20), Way::Cells(_)), "{:?}", choose(20));
         assert_eq!(choose(2000), Way::Exact);
     }
