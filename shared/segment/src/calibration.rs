@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cells::Probe;
 use crate::cold::ColdCalibration;
 
 /// Neighbours that a recall is measured over: of `at_10`, and of `at_100`.
@@ -79,6 +80,13 @@ pub struct CellsPoint {
     pub rescored: u32,
     /// What that found.
     pub recall: Recall,
+}
+
+impl CellsPoint {
+    /// The effort.
+    pub(crate) fn probe(&self) -> Probe {
+        Probe { nprobe: self.nprobe, rescored: self.rescored }
+    }
 }
 
 /// The share of true neighbours found.

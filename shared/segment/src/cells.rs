@@ -117,6 +117,11 @@ impl Cells {
         &self.map
     }
 
+    /// How many rows they have together.
+    fn rows(&self) -> usize {
+        self.map.directory.first_rows.last().map_or(0, |&rows| rows as usize)
+    }
+
     /// The bytes of one.
     pub(crate) fn bytes_of(&self, cell: usize) -> &[u8] {
         self.map.directory.bytes_of(cell, &self.codes)

@@ -4,7 +4,7 @@
 use crate::cells::Probe;
 use crate::error::SegmentError;
 use crate::hit::Effort;
-use crate::links::{ENTRIES, Ground};
+use crate::links::Ground;
 use crate::query::{self, Query};
 use crate::read::DenseIndex;
 use crate::rows::{Allowed, Rows};
@@ -22,13 +22,13 @@ impl Segment {
             return Ok(Vec::new());
         };
         let allowed = Allowed::resolve(rows, self.meta.rows);
-        let bits = (allowed.count < u64::from(self.meta.rows)).then(|| allowed.bits(self.meta.rows));
+        let bits = allowed.bits_unless_all(self.meta.rows);
         match (index, effort) {
             (DenseIndex::Graph(graph), Effort::Ef(ef)) => graph.candidates(query, ef as usize, bits.as_ref()),
             (DenseIndex::Cells(cells, Some(links)), Effort::Ef(ef)) => {
                 let ground = Ground { rows: dense, metric: self.meta.metric, order: None };
-                let entries = cells.propose(query, ENTRIES, cells.among(None), &|| false, |rows, _| rows.to_vec());
-                let walked = links.walk(ground, query, &entries, ef as usize, bits.as_ref(), &|| false);
+                let begin = (&**cells, cells.among(None));
+                let walked = links.search(begin, ground, query, ef as usize, bits.as_ref(), &|| false);
                 Ok(walked.near.into_iter().map(|(_, row)| row).collect())
             }
             (DenseIndex::Cells(cells, _), Effort::Cells { nprobe, rescored }) => {

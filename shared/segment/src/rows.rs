@@ -101,6 +101,11 @@ impl Allowed {
         Bits { words: Arc::new(words) }
     }
 
+    /// As [`Self::bits`]; `None` when all rows are allowed.
+    pub(crate) fn bits_unless_all(&self, total: u32) -> Option<Bits> {
+        (self.count < u64::from(total)).then(|| self.bits(total))
+    }
+
     /// Whether the allowed rows lie apart: on average fewer than so many follow one another.
     pub(crate) fn is_scattered(&self, run: u64) -> bool {
         match (self.runs.known.get(), &self.runs.bits) {

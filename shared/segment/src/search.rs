@@ -19,7 +19,7 @@ use crate::flat;
 use crate::format::Meta;
 use crate::graph::Graph;
 use crate::hit::{Answer, Effort, Plan};
-use crate::links::{ENTRIES, Ground, Links};
+use crate::links::{Ground, Links};
 use crate::query::{self, Query};
 use crate::read::DenseIndex;
 use crate::rows::{Allowed, Bits, Rows};
@@ -61,7 +61,7 @@ pub(crate) fn search(
                 DenseIndex::Graph(_) | DenseIndex::None => None,
             };
             let filtered = match cells {
-                Some(cells) if has_filter && cost::may_be_cells(&allowed) => {
+                Some(cells) if has_filter && effort != Effort::Exact && cost::may_be_cells(&allowed) => {
                     Some(cells.allowing(allowed.bits(segment.meta.rows)))
                 }
                 _ => None,
@@ -188,14 +188,9 @@ impl<'a> Dense<'a> {
     }
 
     fn one_by_links(&self, cells: &Cells, links: &Links, query: &DenseQuery, ef: u32, bits: Option<&Bits>) -> Answer {
-        let mut top = TopK::new(self.k, &self.segment.keys);
         let ground = Ground { rows: self.rows, metric: self.segment.meta.metric, order: None };
         // Wherever it is near, allowed or not: the walk goes on from there.
-        let entries = cells.propose(query, ENTRIES, cells.among(None), self.stop, |rows, stopped_after| {
-            stopped_after.is_none().then(|| rows.to_vec())
-        });
-        let Some(entries) = entries else { return self.answer(top, 0, Plan::Graph { ef }) };
-        let walked = links.walk(ground, query, &entries, ef as usize, bits, self.stop);
+        let walked = links.search((cells, cells.among(None)), ground, query, ef as usize, bits, self.stop);
         let few = (walked.near.len() as u64) < self.allowed.count.min(self.k as u64);
         if few
             && walked.stopped_after.is_none()
@@ -203,16 +198,15 @@ impl<'a> Dense<'a> {
         {
             return answer;
         }
+        let mut top = TopK::new(self.k, &self.segment.keys);
         for (score, row) in walked.near {
             top.offer(f64::from(score), row);
         }
         self.answer(top, walked.stopped_after.unwrap_or(self.allowed.count), Plan::Graph { ef })
     }
 
-    /// A bit per row, unless all are allowed.
     fn bits(&self) -> Option<Bits> {
-        let everything = self.allowed.count == u64::from(self.segment.meta.rows);
-        (!everything).then(|| self.allowed.bits(self.segment.meta.rows))
+        self.allowed.bits_unless_all(self.segment.meta.rows)
     }
 
     /// The share of all rows that is allowed.

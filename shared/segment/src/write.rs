@@ -10,7 +10,7 @@ use arrow::compute::take;
 use arrow::datatypes::ToByteSlice;
 use arrow::error::ArrowError;
 use arrow::ipc::writer::FileWriter;
-use tarn_model::HnswParams;
+use tarn_model::{HnswParams, limits};
 
 use crate::calibration::{Calibration, CellsCalibration};
 use crate::cells;
@@ -103,6 +103,11 @@ fn write(
     if (kind == SegmentKind::Sparse) != input.metric.is_sparse() {
         let metric = input.metric.algorithm_type();
         return Err(SegmentError::Input(format!("a {kind:?} segment cannot serve {metric}")));
+    }
+    if let Some(params) = hnsw
+        && !((2..=limits::HNSW_M).contains(&params.m) && (1..=limits::HNSW_EF).contains(&params.ef_construction))
+    {
+        return Err(SegmentError::Input(format!("graph parameters out of range: {params:?}")));
     }
     progress(0, u64::from(rows));
     if let (SegmentKind::Cells, Vectors::Dense(values)) = (kind, &input.vectors) {

@@ -98,9 +98,10 @@ impl Engine {
             return pending().await;
         }
         let (definition, generation) = reader.likely().await;
-        // A warm search finds out here, before it plans a second time, that there is nothing to read.
+        // A search that is warm, or of an exact index, finds out here, before it plans a second time, that there is nothing to read.
         let mut segments = generation.shards.iter().flatten().flat_map(|shard| &shard.segments);
-        if !segments.any(|base| self.stays(base)) || ahead.is_settled() {
+        let is_exact = definition.index.algorithm.is_exact();
+        if is_exact || !segments.any(|base| self.stays(base)) || ahead.is_settled() {
             return pending().await;
         }
         let filter = SplitFilter::new(&request.split_filter, &definition);

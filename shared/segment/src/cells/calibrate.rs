@@ -16,7 +16,7 @@ use cold::Measured;
 use surface::Found;
 pub(super) use surface::Surface;
 
-use super::{Allowing, Cells, Probe};
+use super::{Allowing, Cells};
 use crate::calibration::{CellsCalibration, CellsPoint, CellsShare, ENOUGH, LONG, Recall, SHORT};
 use crate::cost;
 use crate::dense::{DenseQuery, DenseRows};
@@ -66,10 +66,7 @@ pub(super) fn calibrate(
     let rescored = [(SHORT, &SHORT_RESCORED[..]), (LONG, &LONG_RESCORED[..])];
     let surface = Surface { cells, rows, metric, keys, order, nprobes: &nprobes, rescored };
     let ladders = |found: &[Found]| {
-        let cost = |point: &CellsPoint| {
-            let probe = Probe { nprobe: point.nprobe, rescored: point.rescored };
-            cost::cells_ns(probe, cells.count(), total, rows.dimension)
-        };
+        let cost = |point: &CellsPoint| cost::cells_ns(point.probe(), cells.count(), total, rows.dimension);
         steps(found, &nprobes).map(|points| worthwhile(points, cost))
     };
 

@@ -80,7 +80,7 @@ impl<'a> Exact<'a> {
         let allowed: u64 = chunks.iter().map(|chunk| chunk.allowed).sum();
         let prepared = map.query(query);
         let mut dots = map.dots();
-        let few = (map.count() as u64).min(NEAREST_CELLS as u64 * self.total() / allowed.max(1));
+        let few = (map.count() as u64).min(NEAREST_CELLS as u64 * self.cells.rows() as u64 / allowed.max(1));
         let nearest = map.route(&prepared, few as usize, &mut dots);
         let first = self.first(query, &prepared.code, nearest, &dots, stop);
         let limit = self.k.checked_sub(1).and_then(|last| first.get(last)).map_or(f64::INFINITY, |hit| hit.distance);
@@ -116,16 +116,13 @@ impl<'a> Exact<'a> {
             })
             .collect();
         if let Some(bits) = self.bits {
-            let bounds: Vec<u32> = chunks.iter().map(|chunk| chunk.rows.start).chain([self.total() as u32]).collect();
+            let bounds: Vec<u32> =
+                chunks.iter().map(|chunk| chunk.rows.start).chain([self.cells.rows() as u32]).collect();
             for (chunk, allowed) in chunks.iter_mut().zip(bits.counts(&bounds)) {
                 chunk.allowed = u64::from(allowed);
             }
         }
         chunks
-    }
-
-    fn total(&self) -> u64 {
-        self.cells.map.directory.first_rows.last().map_or(0, |&rows| u64::from(rows))
     }
 
     /// The nearest of the rows that codes propose in these cells, at most `k`; lower is nearer, whatever the metric.
@@ -138,7 +135,7 @@ impl<'a> Exact<'a> {
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Vec<Hit> {
         let map = &self.cells.map;
-        let mut best = Candidates::new(self.k.saturating_mul(2).saturating_add(16), self.total() as usize);
+        let mut best = Candidates::new(self.k.saturating_mul(2).saturating_add(16), self.cells.rows());
         for (at, (_, cell)) in nearest.into_best_first(FIRST_CELLS).into_iter().enumerate() {
             if at.is_multiple_of(CHUNK_CELLS) && stop() {
                 break;

@@ -11,6 +11,7 @@ use tarn_model::Metric;
 
 use super::kernels::{BLOCK_ROWS, CHUNK, CellRows, centroid_chunks, row_chunks};
 use crate::format::{ALIGNMENT, BlockKind};
+use crate::rows::Bits;
 
 /// Before the centre and the entries of a directory.
 const HEAD: usize = 8;
@@ -243,6 +244,14 @@ impl Directory {
         let biases = if self.biased { &rest[2 * (rows % 2)..][..4 * rows] } else { &[] };
         let first = self.first_rows[cell];
         CellRows { rows, codes, factors, biases, first, step: entry.step, base: self.base(cell, dot) }
+    }
+
+    /// How many rows of each cell are allowed; `None`: all.
+    pub(crate) fn allowed_rows(&self, bits: Option<&Bits>) -> Vec<u32> {
+        match bits {
+            Some(bits) => bits.counts(&self.first_rows),
+            None => self.entries.iter().map(|entry| entry.rows).collect(),
+        }
     }
 
     /// What every row of a cell gets; `dot` is the query's inner product with its centroid.

@@ -179,7 +179,7 @@ impl Cells {
         let mut scanned = 0;
         while let Some((rows, _)) = ahead {
             if scanned % STOP_CELLS == 0 && stop() {
-                let allowed = self.allowed_rows(among.bits);
+                let allowed = directory.allowed_rows(among.bits);
                 return Some(chosen.take(scanned).map(|(_, cell)| u64::from(allowed[cell as usize])).sum());
             }
             scanned += 1;
@@ -248,7 +248,7 @@ impl Cells {
         among: Among<'_>,
         stopped: &mut [Option<u64>],
     ) {
-        let allowed = self.allowed_rows(among.bits);
+        let allowed = self.map.directory.allowed_rows(among.bits);
         for pair in left {
             stopped[pair.query as usize] = Some(0);
         }
@@ -256,15 +256,6 @@ impl Cells {
             if let Some(rows) = &mut stopped[pair.query as usize] {
                 *rows += u64::from(allowed[pair.cell as usize]);
             }
-        }
-    }
-
-    /// How many rows of each cell are allowed.
-    fn allowed_rows(&self, bits: Option<&Bits>) -> Vec<u32> {
-        let first_rows = &self.map.directory.first_rows;
-        match bits {
-            Some(bits) => bits.counts(first_rows),
-            None => first_rows.windows(2).map(|rows| rows[1] - rows[0]).collect(),
         }
     }
 
@@ -342,10 +333,6 @@ impl Cells {
             }
         }
         scanned
-    }
-
-    fn rows(&self) -> usize {
-        self.map.directory.first_rows.last().map_or(0, |&rows| rows as usize)
     }
 }
 

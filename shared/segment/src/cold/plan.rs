@@ -162,7 +162,7 @@ impl CellPlan {
     fn by_worth(&mut self, measured: &ColdCalibration, lambda: f64, fetched: &FetchedCells) -> bool {
         let outline = Arc::clone(&self.outline);
         let (map, directory) = (&outline.map, &outline.map.directory);
-        let by_cell = self.allowed_by_cell();
+        let by_cell = self.outline.map.directory.allowed_rows(self.bits.as_ref());
         let values = measured.values(self.allowed as f64 / f64::from(outline.meta.rows));
         let mut worth = vec![0.0; map.count()];
         let mut ranked = Vec::with_capacity(self.queries.len());
@@ -221,7 +221,7 @@ impl CellPlan {
         let outline = Arc::clone(&self.outline);
         let (map, directory) = (&outline.map, &outline.map.directory);
         let mut missing = Vec::new();
-        let by_cell = filtered.then(|| self.allowed_by_cell());
+        let by_cell = filtered.then(|| self.outline.map.directory.allowed_rows(self.bits.as_ref()));
         for query in &mut self.queries {
             let cells = if let Some(by_cell) = &by_cell {
                 let ranked = Ranked::new(map, &query.map);
@@ -255,14 +255,6 @@ impl CellPlan {
         self.lambda = outline.cold_calibration(self.k).map_or(0.0, |measured| measured.least_lambda(share));
         self.read(runs);
         self.bytes() <= self.budget.bytes_max && self.ranges.len() <= self.budget.cell_ranges_max
-    }
-
-    fn allowed_by_cell(&self) -> Vec<u32> {
-        let directory = &self.outline.map.directory;
-        match &self.bits {
-            Some(bits) => bits.counts(&directory.first_rows),
-            None => directory.entries.iter().map(|entry| entry.rows).collect(),
-        }
     }
 
     fn read(&mut self, runs: Vec<Range<usize>>) {

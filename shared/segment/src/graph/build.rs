@@ -11,7 +11,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
-use tarn_model::{HnswParams, Metric, limits};
+use tarn_model::{HnswParams, Metric};
 use usearch::Index;
 
 use super::{candidates, options};
@@ -44,9 +44,6 @@ pub(crate) fn build(
     settings: &SegmentSettings,
     progress: ProgressFn<'_>,
 ) -> Result<Built, SegmentError> {
-    if !(2..=limits::HNSW_M).contains(&params.m) || !(1..=limits::HNSW_EF).contains(&params.ef_construction) {
-        return Err(SegmentError::Input(format!("graph parameters out of range: {params:?}")));
-    }
     let count = keys.len();
     let threads = if count >= settings.parallel_rows { settings.threads.max(1) } else { 1 };
     let index = Index::new(&options(rows.dimension as u32, metric, Some(params))).map_err(failed)?;

@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
-use tarn_model::{HnswParams, Metric, limits};
+use tarn_model::{HnswParams, Metric};
 
 use super::Links;
 use super::lists::Lists;
 use super::select::Selector;
-use super::walk::{ENTRIES, Ground};
+use super::walk::Ground;
 use crate::calibration::{Calibration, CellsCalibration, CellsPoint, ENOUGH, SHORT};
 use crate::cells::{self, Points, Probe};
 use crate::cost::{self, GraphCost};
@@ -25,7 +25,7 @@ use crate::error::SegmentError;
 use crate::keys::Keys;
 use crate::kind::SegmentSettings;
 use crate::ladder::Ladder;
-use crate::rows::{Allowed, Rows};
+use crate::rows::{Allowed, Bits, Rows};
 use crate::write::ProgressFn;
 
 /// The recall with which cells look for candidates: what they miss is found by way of others.
@@ -52,9 +52,6 @@ pub(crate) fn build(
     settings: &SegmentSettings,
     progress: ProgressFn<'_>,
 ) -> Result<Built, SegmentError> {
-    if !(2..=limits::HNSW_M).contains(&params.m) || !(1..=limits::HNSW_EF).contains(&params.ef_construction) {
-        return Err(SegmentError::Input(format!("graph parameters out of range: {params:?}")));
-    }
     let count = built.order.len();
     let points = Points::new(rows, metric);
     let making = Making { rows, metric, points: &points, built, params, progress };
@@ -63,10 +60,14 @@ pub(crate) fn build(
     // Where links begin is a u32, too.
     let most = (2 * params.m as usize).min(u32::MAX as usize / count.max(1));
 
-    let chosen = making.choose(&held_out, (params.m as usize).min(most));
+    let everything = 0..count as u32;
+    let mask = Rows { ranges: std::slice::from_ref(&everything), deleted: Some(&held_out), ..Rows::default() };
+    let linked = Allowed::resolve(&mask, everything.end).bits(everything.end);
+
+    let chosen = making.choose(&linked, (params.m as usize).min(most));
     let mut lists = making.both_ways(&chosen, &held_out, most);
     let links = lists.packed();
-    let calibration = making.calibrate(&links, keys, &held_out, settings)?;
+    let calibration = making.calibrate(&links, keys, &held_out, &linked, settings)?;
     if held_out.is_empty() {
         return Ok(Built { links, calibration });
     }
@@ -95,13 +96,10 @@ impl Making<'_> {
         DenseQuery::new(self.metric, self.rows.row(self.built.order[place as usize]))
     }
 
-    /// For every row, which of the rows near it that are not held out it is linked to.
-    fn choose(&self, held_out: &RoaringBitmap, most: usize) -> Lists {
+    /// For every row, which of the rows near it that are not held out it is linked to. `linked`: these.
+    fn choose(&self, linked: &Bits, most: usize) -> Lists {
         let cells = &self.built.cells;
         let probe = candidate_probe(&self.built.calibration, self.params);
-        let everything = 0..self.count() as u32;
-        let mask = Rows { ranges: std::slice::from_ref(&everything), deleted: Some(held_out), ..Rows::default() };
-        let bits = Allowed::resolve(&mask, everything.end).bits(everything.end);
         let nearest_first = self.metric != Metric::InnerProduct;
         let size = cells.together(probe);
         let done = AtomicUsize::new(0);
@@ -113,7 +111,7 @@ impl Making<'_> {
                 let queries: Vec<DenseQuery> = (first..).take(lengths.len()).map(|place| self.query(place)).collect();
                 let borrowed: Vec<&DenseQuery> = queries.iter().collect();
                 let mut selector = Selector::new(self.points, &self.built.order);
-                cells.propose_many(&borrowed, probe, cells.among(Some(&bits)), &|| false, |proposed| {
+                cells.propose_many(&borrowed, probe, cells.among(Some(linked)), &|| false, |proposed| {
                     let lists = links.chunks_exact_mut(room).zip(lengths.iter_mut());
                     for (at, (links, length)) in lists.enumerate() {
                         let candidates = proposed.rows(at).iter().copied();
@@ -184,27 +182,25 @@ impl Making<'_> {
         links: &Links,
         keys: &Keys,
         held_out: &RoaringBitmap,
+        linked: &Bits,
         settings: &SegmentSettings,
     ) -> Result<Calibration, SegmentError> {
         let (cells, order) = (&self.built.cells, &self.built.order);
         let most = settings.calibration_queries.saturating_mul(MORE_QUERIES).max(1);
         let every = (held_out.len() as usize).div_ceil(most).max(1);
         let queries: Vec<u32> = held_out.iter().step_by(every).map(|place| order[place as usize]).collect();
-        let everything = 0..self.count() as u32;
-        let mask = Rows { ranges: std::slice::from_ref(&everything), deleted: Some(held_out), ..Rows::default() };
-        let bits = Allowed::resolve(&mask, everything.end).bits(everything.end);
+        let total = self.count() as u32;
         let ground = Ground { rows: self.rows, metric: self.metric, order: Some(order) };
-        let cost = GraphCost::beside_cells(links.mean(), cells.count(), everything.end, self.rows.dimension);
+        let cost = GraphCost::beside_cells(links.mean(), cells.count(), total, self.rows.dimension);
         let masked: RoaringBitmap = held_out.iter().map(|place| order[place as usize]).collect();
         let ladder = Ladder { rows: self.rows, metric: self.metric, keys, held_out: &masked, queries: &queries };
         let by_cells = self.dearest_promise().unwrap_or(f64::INFINITY);
         let worthwhile = |ef: u32, allowed: &Allowed| {
-            cost.of(ef, allowed, everything.end) < by_cells
-                && cost::graph_is_cheaper(allowed, everything.end, self.rows.dimension, cost, ef)
+            cost.of(ef, allowed, total) < by_cells
+                && cost::graph_is_cheaper(allowed, total, self.rows.dimension, cost, ef)
         };
         ladder.measure(worthwhile, true, |query, ef| {
-            let entries = cells.propose(query, ENTRIES, cells.among(Some(&bits)), &|| false, |rows, _| rows.to_vec());
-            let walked = links.walk(ground, query, &entries, ef as usize, None, &|| false);
+            let walked = links.search((cells, cells.among(Some(linked))), ground, query, ef as usize, None, &|| false);
             Ok(walked.near.into_iter().map(|(_, place)| order[place as usize]).collect())
         })
     }
@@ -216,10 +212,8 @@ impl Making<'_> {
         let ends = calibration.at_10.last().zip(calibration.at_100.last());
         let ends = ends.filter(|(few, many)| few.recall.floor.min(many.recall.floor) >= ENOUGH);
         ends.map(|(few, many)| {
-            let ns = |point: &CellsPoint| {
-                let probe = Probe { nprobe: point.nprobe, rescored: point.rescored };
-                cost::cells_ns(probe, self.built.cells.count(), self.count() as u32, self.rows.dimension)
-            };
+            let (cells, total) = (self.built.cells.count(), self.count() as u32);
+            let ns = |point: &CellsPoint| cost::cells_ns(point.probe(), cells, total, self.rows.dimension);
             ns(few).max(ns(many))
         })
     }

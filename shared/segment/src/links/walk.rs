@@ -10,7 +10,7 @@ use std::collections::BinaryHeap;
 use tarn_model::Metric;
 
 use super::Links;
-use crate::cells::Probe;
+use crate::cells::{Among, Cells, Probe};
 use crate::dense::{DenseQuery, DenseRows};
 use crate::rows::Bits;
 
@@ -76,30 +76,27 @@ impl Ground<'_> {
 }
 
 impl Links {
-    /// The nearest rows that a walk from `entries` meets.
-    pub(crate) fn walk(
+    /// The nearest rows that a walk meets which begins where these cells say, whether those rows are allowed or not.
+    pub(crate) fn search(
         &self,
+        (cells, among): (&Cells, Among<'_>),
         ground: Ground<'_>,
         query: &DenseQuery,
-        entries: &[u32],
         ef: usize,
         allowed: Option<&Bits>,
         stop: &dyn Fn() -> bool,
     ) -> Walked {
-        let mut visited = VISITED.take().unwrap_or_default();
-        visited.make_room(self.rows());
-        let walked = self.walk_with(&mut visited, ground, query, entries, ef.max(1), allowed, stop);
-        visited.clear();
-        if visited.bytes() <= KEPT_BYTES {
-            VISITED.set(Some(visited));
+        let entries = cells
+            .propose(query, ENTRIES, among, stop, |rows, stopped_after| stopped_after.is_none().then(|| rows.to_vec()));
+        match entries {
+            Some(entries) => self.walk(ground, query, &entries, ef, allowed, stop),
+            None => Walked { near: Vec::new(), stopped_after: Some(0) },
         }
-        walked
     }
 
-    #[allow(clippy::too_many_arguments, reason = "a walk and the memory that it uses")]
-    fn walk_with(
+    /// The nearest rows that a walk from `entries` meets.
+    fn walk(
         &self,
-        visited: &mut Visited,
         ground: Ground<'_>,
         query: &DenseQuery,
         entries: &[u32],
@@ -107,45 +104,58 @@ impl Links {
         allowed: Option<&Bits>,
         stop: &dyn Fn() -> bool,
     ) -> Walked {
+        let ef = ef.max(1);
+        let is_allowed = |row: u32| allowed.is_none_or(|bits| bits.contains(u64::from(row)));
         let mut ahead: BinaryHeap<Reverse<Near>> = BinaryHeap::new();
         let mut best: BinaryHeap<Near> = BinaryHeap::new();
-        let mut met: Vec<u32> = entries.iter().copied().filter(|&row| visited.insert(row)).collect();
-        let is_allowed = |row: u32| allowed.is_none_or(|bits| bits.contains(u64::from(row)));
-        let mut ask_at = 0;
-        let mut stopped_after = None;
-        loop {
-            for &row in &met {
-                ground.rows.prefetch(ground.place(row));
-            }
-            for &row in &met {
-                let near = Near { score: ground.score(query, row), row };
-                if best.len() >= ef && best.peek().is_some_and(|worst| near > *worst) {
-                    continue;
+        let stopped_after = with_visited(self.rows(), |visited| {
+            let mut met: Vec<u32> = entries.iter().copied().filter(|&row| visited.insert(row)).collect();
+            let mut ask_at = 0;
+            loop {
+                for &row in &met {
+                    ground.rows.prefetch(ground.place(row));
                 }
-                ahead.push(Reverse(near));
-                if is_allowed(row) {
-                    best.push(near);
-                    if best.len() > ef {
-                        best.pop();
+                for &row in &met {
+                    let near = Near { score: ground.score(query, row), row };
+                    if best.len() >= ef && best.peek().is_some_and(|worst| near > *worst) {
+                        continue;
+                    }
+                    ahead.push(Reverse(near));
+                    if is_allowed(row) {
+                        best.push(near);
+                        if best.len() > ef {
+                            best.pop();
+                        }
                     }
                 }
-            }
-            let Some(Reverse(next)) = ahead.pop() else { break };
-            if best.len() >= ef && best.peek().is_some_and(|worst| next > *worst) {
-                break;
-            }
-            if visited.rows.len() >= ask_at {
-                ask_at = visited.rows.len() + STOP_ROWS;
-                if stop() {
-                    stopped_after = Some(visited.rows.iter().filter(|row| is_allowed(**row)).count() as u64);
-                    break;
+                let Reverse(next) = ahead.pop()?;
+                if best.len() >= ef && best.peek().is_some_and(|worst| next > *worst) {
+                    return None;
                 }
+                if visited.rows.len() >= ask_at {
+                    ask_at = visited.rows.len() + STOP_ROWS;
+                    if stop() {
+                        return Some(visited.rows.iter().filter(|row| is_allowed(**row)).count() as u64);
+                    }
+                }
+                met.clear();
+                met.extend(self.of(next.row).iter().copied().filter(|&row| visited.insert(row)));
             }
-            met.clear();
-            met.extend(self.of(next.row).iter().copied().filter(|&row| visited.insert(row)));
-        }
+        });
         Walked { near: best.into_iter().map(|near| (near.score, near.row)).collect(), stopped_after }
     }
+}
+
+/// Lends the thread's memory, in which no row has been met.
+fn with_visited<T>(rows: usize, use_it: impl FnOnce(&mut Visited) -> T) -> T {
+    let mut visited = VISITED.take().unwrap_or_default();
+    visited.make_room(rows);
+    let out = use_it(&mut visited);
+    visited.clear();
+    if visited.bytes() <= KEPT_BYTES {
+        VISITED.set(Some(visited));
+    }
+    out
 }
 
 /// The rows that a walk has met.

@@ -41,6 +41,53 @@ macro_rules! kernels {
             }
         }
 
+        /// Asks for what of the next cell lies as far in as this block does in its own, which has codes of `block` bytes.
+        $(#[$features])?
+        #[inline]
+        fn prefetch_block(ahead: &[u8], at: usize, block: usize) {
+            let from = (at / BLOCK_ROWS * block).min(ahead.len());
+            let to = (from + block).min(ahead.len());
+            for line in (from..to).step_by(super::CHUNK) {
+                super::prefetch_line(ahead.as_ptr().wrapping_add(line));
+            }
+        }
+
+        /// The factors of the block that begins with row `at`, times `step`. What is left of a short block's is copied to
+        /// where sixteen can be read.
+        $(#[$features])?
+        #[inline]
+        fn scales(cell: &super::CellRows<'_>, at: usize, step: Scores) -> Scores {
+            let mut last = [0u8; 2 * BLOCK_ROWS];
+            let rest = &cell.factors[2 * at..];
+            let raw = if rest.len() >= last.len() {
+                rest.as_ptr()
+            } else {
+                last[..rest.len()].copy_from_slice(rest);
+                last.as_ptr()
+            };
+            // SAFETY: sixteen of two bytes each are there.
+            multiply(unsafe { factors(raw) }, step)
+        }
+
+        /// The biases of that block; `None` when the cell has none.
+        $(#[$features])?
+        #[inline]
+        fn biases(cell: &super::CellRows<'_>, at: usize) -> Option<Scores> {
+            if cell.biases.is_empty() {
+                return None;
+            }
+            let mut last = [0u8; 4 * BLOCK_ROWS];
+            let rest = &cell.biases[4 * at..];
+            let raw = if rest.len() >= last.len() {
+                rest.as_ptr()
+            } else {
+                last[..rest.len()].copy_from_slice(rest);
+                last.as_ptr()
+            };
+            // SAFETY: sixteen of four bytes each are there.
+            Some(unsafe { floats(raw) })
+        }
+
         /// # Safety
         /// The processor has the instructions, and the lengths have been compared as `scan_with` does.
         $(#[$features])?
@@ -59,37 +106,15 @@ macro_rules! kernels {
                 let present = u16::MAX >> (BLOCK_ROWS - rows);
                 let mask = allowed.map_or(present, |bits| bits.sixteen(first) & present);
                 if mask != 0 {
-                    let from = (at * 2 * query.words.len()).min(ahead.len());
-                    let to = (from + BLOCK_ROWS * 2 * query.words.len()).min(ahead.len());
-                    for line in (from..to).step_by(super::CHUNK) {
-                        super::prefetch_line(ahead.as_ptr().wrapping_add(line));
-                    }
-                    // SAFETY: the codes of `at` rows lie before this block's, two bytes per word and row; so do their
-                    // factors and biases. What is left of a short block's is copied to where sixteen can be read.
-                    let scores = unsafe {
+                    prefetch_block(ahead, at, BLOCK_ROWS * 2 * query.words.len());
+                    // SAFETY: the codes of `at` rows lie before this block's, two bytes per word and row.
+                    let sums = unsafe {
                         let codes = cell.codes.as_ptr().add(at * 2 * query.words.len());
-                        let sums = nibbles(codes, rows, &query.words);
-                        let mut last = [0u8; 4 * BLOCK_ROWS];
-                        let raw = if rows == BLOCK_ROWS {
-                            cell.factors.as_ptr().add(2 * at)
-                        } else {
-                            last[..2 * rows].copy_from_slice(&cell.factors[2 * at..]);
-                            last.as_ptr()
-                        };
-                        let scales = multiply(factors(raw), step);
-                        let scores = add(dots(sums, 15 * query.sum, query.half_step, scales), base);
-                        if cell.biases.is_empty() {
-                            scores
-                        } else {
-                            let raw = if rows == BLOCK_ROWS {
-                                cell.biases.as_ptr().add(4 * at)
-                            } else {
-                                last[..4 * rows].copy_from_slice(&cell.biases[4 * at..]);
-                                last.as_ptr()
-                            };
-                            add(scores, floats(raw))
-                        }
+                        nibbles(codes, rows, &query.words)
                     };
+                    let scales = scales(cell, at, step);
+                    let scores = add(dots(sums, 15 * query.sum, query.half_step, scales), base);
+                    let scores = biases(cell, at).map_or(scores, |biases| add(scores, biases));
                     let mask = mask & reaching(scores, best.threshold());
                     if mask != 0 {
                         best.offer_block(mask, &store(scores), first);
@@ -116,7 +141,6 @@ macro_rules! kernels {
             let [one, other] = queries;
             let step = splat(cell.step);
             let bases = (splat(bases[0]), splat(bases[1]));
-            let block = BLOCK_ROWS * 2 * one.words.len();
             let mut at = 0;
             while at < cell.rows {
                 let rows = (cell.rows - at).min(BLOCK_ROWS);
@@ -124,37 +148,18 @@ macro_rules! kernels {
                 let present = u16::MAX >> (BLOCK_ROWS - rows);
                 let mask = allowed.map_or(present, |bits| bits.sixteen(first) & present);
                 if mask != 0 {
-                    let from = (at * 2 * one.words.len()).min(ahead.len());
-                    let to = (from + block).min(ahead.len());
-                    for line in (from..to).step_by(super::CHUNK) {
-                        super::prefetch_line(ahead.as_ptr().wrapping_add(line));
-                    }
+                    prefetch_block(ahead, at, BLOCK_ROWS * 2 * one.words.len());
                     // SAFETY: as in `scan`.
-                    let (a, b) = unsafe {
+                    let sums = unsafe {
                         let codes = cell.codes.as_ptr().add(at * 2 * one.words.len());
-                        let sums = nibbles_two(codes, rows, [&one.words, &other.words]);
-                        let mut last = [0u8; 4 * BLOCK_ROWS];
-                        let raw = if rows == BLOCK_ROWS {
-                            cell.factors.as_ptr().add(2 * at)
-                        } else {
-                            last[..2 * rows].copy_from_slice(&cell.factors[2 * at..]);
-                            last.as_ptr()
-                        };
-                        let scales = multiply(factors(raw), step);
-                        let a = add(dots(sums.0, 15 * one.sum, one.half_step, scales), bases.0);
-                        let b = add(dots(sums.1, 15 * other.sum, other.half_step, scales), bases.1);
-                        if cell.biases.is_empty() {
-                            (a, b)
-                        } else {
-                            let raw = if rows == BLOCK_ROWS {
-                                cell.biases.as_ptr().add(4 * at)
-                            } else {
-                                last[..4 * rows].copy_from_slice(&cell.biases[4 * at..]);
-                                last.as_ptr()
-                            };
-                            let biases = floats(raw);
-                            (add(a, biases), add(b, biases))
-                        }
+                        nibbles_two(codes, rows, [&one.words, &other.words])
+                    };
+                    let scales = scales(cell, at, step);
+                    let a = add(dots(sums.0, 15 * one.sum, one.half_step, scales), bases.0);
+                    let b = add(dots(sums.1, 15 * other.sum, other.half_step, scales), bases.1);
+                    let (a, b) = match biases(cell, at) {
+                        Some(biases) => (add(a, biases), add(b, biases)),
+                        None => (a, b),
                     };
                     let of_one = mask & reaching(a, best_of_one.threshold());
                     if of_one != 0 {
