@@ -212,7 +212,9 @@ impl<'a> Dense<'a> {
         for (score, row) in walked.near {
             top.offer(f64::from(score), row);
         }
-        let considered = walked.stopped_after.map_or(self.allowed.count, |met| met.min(self.allowed.count));
+        // Rows that the filter does not allow are met too: a walk that was stopped never accounts for all that are allowed.
+        let stopped = |met: u64| met.min(self.allowed.count.saturating_sub(1));
+        let considered = walked.stopped_after.map_or(self.allowed.count, stopped);
         self.answer(top, considered, Plan::Graph { ef })
     }
 
