@@ -9,6 +9,7 @@ locals {
     "POST /api/v1/search/{name}/{version}",
     "GET /api/v1/indices/{name}/{version}",
     "GET /api/v1/indices/{name}/{version}/points",
+    "GET /api/v1/indices/{name}/{version}/export",
     "GET /api/v1/indices/{name}/{version}/statistics",
     "POST /api/v1/indices/{name}/{version}/sample",
     "POST /api/v1/indices/{name}/{version}/recall",

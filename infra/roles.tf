@@ -102,10 +102,11 @@ locals {
         Sid    = "Write"
         Effect = "Allow"
         Action = local.put
-        Resource = [for path in [
+        Resource = [for path in concat([
           "sources/*/checkpoints/*", "sources/*/checkpoint-data/*",
           "indices/*/manifests/*", "indices/*/segments/*", "indices/*/catalogs/*", "indices/*/builds/*", "indices/*/hint",
-        ] : "${local.store_arn}${path}"]
+          # Tombstones for points whose time is up. Without, they are not found all the same, and stay in the objects.
+        ], var.build.retention ? ["sources/*/timeline/*"] : []) : "${local.store_arn}${path}"]
       },
       local.may_receive["build"],
     ]

@@ -255,7 +255,7 @@ variable "domain" {
 # --- Building -----------------------------------------------------------------------------------------------------------
 
 variable "build" {
-  description = "When the builder runs: `debounce_s` after the first new delta, and on `schedule` whatever happened; `fan_out` tasks of the state machine at once. `large_schedule` starts the state machine. An empty schedule is none. What large splits of indices with HNSW parameters get is `approximate_index`: `cells`, or `both` cells and a graph, from `cells_threshold` rows on, or a `graph` from `graph_threshold` rows on."
+  description = "When the builder runs: `debounce_s` after the first new delta, and on `schedule` whatever happened; `fan_out` tasks of the state machine at once. `large_schedule` starts the state machine. An empty schedule is none. What large splits of indices with HNSW parameters get is `approximate_index`: `cells`, or `both` cells and a graph, from `cells_threshold` rows on, or a `graph` from `graph_threshold` rows on. `retention` lets it append to timelines, which takes expired points out of the objects."
   type = object({
     debounce_s        = optional(number, 60)
     schedule          = optional(string, "rate(15 minutes)")
@@ -264,6 +264,7 @@ variable "build" {
     approximate_index = optional(string, "cells")
     cells_threshold   = optional(number, 20000)
     graph_threshold   = optional(number, 50000)
+    retention         = optional(bool, false)
   })
   default  = {}
   nullable = false

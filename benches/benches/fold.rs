@@ -89,6 +89,7 @@ fn source() -> Result<DataSource, Box<dyn Error + Send + Sync>> {
         attribute_types: BTreeMap::from([("id".to_owned(), AttributeType::Int64)]),
         permanent_attributes: ["id".to_owned()].into(),
         sharders: BTreeMap::new(),
+        policy: Default::default(),
     })
 }
 

@@ -46,6 +46,7 @@ async fn compare(rows: i64) -> Result<(), Failure> {
         attribute_types: BTreeMap::from([("id".to_owned(), AttributeType::Int64)]),
         permanent_attributes: BTreeSet::from(["id".to_owned()]),
         sharders: BTreeMap::new(),
+        policy: Default::default(),
     });
     let index = Index {
         id: IndexId::new("bench", "1")?,

@@ -49,6 +49,7 @@ fn source() -> Arc<DataSource> {
         attribute_types: types.into_iter().map(|(name, t)| (name.to_owned(), t)).collect(),
         permanent_attributes: ["id", "tenant"].map(str::to_owned).into(),
         sharders: Default::default(),
+        policy: Default::default(),
     })
 }
 

@@ -160,6 +160,7 @@ mod tests {
             attribute_types: BTreeMap::from([("id".to_owned(), AttributeType::Int64)]),
             permanent_attributes: ["id".to_owned()].into(),
             sharders: BTreeMap::new(),
+            policy: Default::default(),
         }
     }
 

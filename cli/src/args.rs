@@ -13,7 +13,8 @@ use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use definition::{
-    ImportConfigArgs, IndexCommand, IndexCreateArgs, MetricArg, SourceCommand, SourceCreateArgs,
+    ImportConfigArgs, IndexCommand, IndexCreateArgs, IndexDeletePointsArgs, IndexRecallArgs, IndexSampleArgs,
+    IndexStatisticsArgs, MetricArg, SourceCommand, SourceCreateArgs,
 };
 pub(crate) use operate::{
     BuildArgs, BuilderArgs, CacheArgs, DemoArgs, DropsArgs, GcArgs, InspectCommand, KeysCommand, KeysCreateArgs,

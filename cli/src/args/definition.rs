@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
-use super::values::NameVersion;
+use super::operate::CacheArgs;
+use super::values::{NameVersion, Pair};
 
 /// `tarn source …`
 #[derive(Debug, Subcommand)]
@@ -49,6 +50,15 @@ pub(crate) struct SourceCreateArgs {
     /// The attributes that identify a point
     #[arg(long, value_name = "KEY,…", required = true, value_delimiter = ',')]
     pub(crate) permanent: Vec<String>,
+    /// The datetime attribute that says when a point's life ends (--keep 0) or counts from, or which points are the latest
+    #[arg(long, value_name = "KEY")]
+    pub(crate) retention: Option<String>,
+    /// Points expire so many seconds after their --retention attribute
+    #[arg(long, value_name = "SECONDS", requires = "retention")]
+    pub(crate) keep: Option<u64>,
+    /// Builds keep about so many points, those with the latest --retention attribute
+    #[arg(long, value_name = "N", requires = "retention")]
+    pub(crate) target_n: Option<u64>,
 }
 
 /// `tarn index …`
@@ -66,11 +76,115 @@ pub(crate) enum IndexCommand {
         #[arg(long, default_value_t = 20, value_name = "N")]
         splits: usize,
     },
+    /// What the points are like together: how many, their centre, how far they lie from it
+    Statistics(IndexStatisticsArgs),
+    /// Points drawn at random: each as likely as any other, the same ones for the same seed
+    Sample(IndexSampleArgs),
+    /// How much of what an exact search finds the index finds, over a sample of its points
+    Recall(IndexRecallArgs),
+    /// Delete the points that a filter is true of, from the data source
+    DeletePoints(IndexDeletePointsArgs),
     /// Delete an index; the data source keeps its points
     Delete {
         /// NAME/VERSION
         index: NameVersion,
     },
+}
+
+/// `tarn index statistics`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Builds count as they go; so this reads no point, unless --tail or --exact want it to. With --since, how far the
+points have moved since an earlier generation.")]
+pub(crate) struct IndexStatisticsArgs {
+    /// NAME/VERSION
+    pub(crate) index: NameVersion,
+    /// Only this shard's points
+    #[arg(long, value_name = "SHARD")]
+    pub(crate) shard: Option<String>,
+    /// Also what no build has taken in yet
+    #[arg(long)]
+    pub(crate) tail: bool,
+    /// Read every point, and measure distances from the centre itself
+    #[arg(long)]
+    pub(crate) exact: bool,
+    /// The state that an earlier generation shows
+    #[arg(long, value_name = "GENERATION", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) as_of: Option<u64>,
+    /// An earlier generation to compare with
+    #[arg(long, value_name = "GENERATION", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) since: Option<u64>,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+}
+
+/// `tarn index sample`
+#[derive(Args, Debug)]
+pub(crate) struct IndexSampleArgs {
+    /// NAME/VERSION
+    pub(crate) index: NameVersion,
+    /// How many points, at most 10000; a server streams larger samples
+    #[arg(short, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) n: u64,
+    /// Another seed draws other points
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    pub(crate) seed: u64,
+    /// The state that an earlier generation shows
+    #[arg(long, value_name = "GENERATION", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) as_of: Option<u64>,
+    /// Vectors too, with --json
+    #[arg(long)]
+    pub(crate) vectors: bool,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+}
+
+/// `tarn index recall`
+#[derive(Args, Debug)]
+pub(crate) struct IndexRecallArgs {
+    /// NAME/VERSION
+    pub(crate) index: NameVersion,
+    /// How many points are searched for
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) queries: u32,
+    /// Neighbours of each
+    #[arg(short, default_value_t = 10, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) k: u32,
+    /// Another seed draws other points
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    pub(crate) seed: u64,
+    /// Points that satisfy this filter of the HTTP API are drawn, and searched among
+    #[arg(long, value_name = "JSON")]
+    pub(crate) filter: Option<String>,
+    /// The recall that the searches ask for
+    #[arg(long, value_name = "RECALL")]
+    pub(crate) target_recall: Option<f32>,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+}
+
+/// `tarn index delete-points`
+#[derive(Args, Debug)]
+#[command(
+    group(ArgGroup::new("which").args(["filter", "equal"]).required(true).multiple(true)),
+    after_help = "\
+Points are deleted as they were when the command began: what is written while it runs stays.
+
+Example:
+  tarn index delete-points docs/1.0 --filter '{\"lt\": {\"key\": \"published\", \"value\": \"2020-01-01\"}}' --dry-run"
+)]
+pub(crate) struct IndexDeletePointsArgs {
+    /// NAME/VERSION
+    pub(crate) index: NameVersion,
+    /// Points that satisfy this filter of the HTTP API; {} is every point
+    #[arg(long, value_name = "JSON")]
+    pub(crate) filter: Option<String>,
+    /// Points with this value of an attribute
+    #[arg(long = "where", value_name = "KEY=VALUE")]
+    pub(crate) equal: Vec<Pair>,
+    /// Count them, and delete none
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// The distances, by short names.

@@ -85,6 +85,14 @@ pub(crate) struct ServeArgs {
     /// beside the searches; `off` never does; `manual` leaves it to the API's `warm`
     #[arg(long, env = "TARN_HYDRATION", value_name = "HOW", default_value = "background", help_heading = "Resources")]
     pub(crate) hydration: Hydration,
+    /// Keep answers in so much memory, for example 256MiB, and give them again as long as nothing has changed [default: none]
+    #[arg(long, env = "TARN_QUERY_CACHE", value_name = "BYTES", help_heading = "Resources")]
+    pub(crate) query_cache: Option<ByteSize>,
+    /// Compare this share of the searches, 0 to 1, with exact ones, while no search is under way; metrics and `describe`
+    /// show the recall
+    #[arg(long, env = "TARN_RECALL_SHARE", value_name = "SHARE", default_value_t = 0.0, value_parser = share,
+        help_heading = "Resources")]
+    pub(crate) recall_share: f64,
     #[command(flatten)]
     pub(crate) builder: BuilderArgs,
     #[command(flatten)]
@@ -255,4 +263,9 @@ pub(crate) struct KeysCreateArgs {
     /// What it permits
     #[arg(long = "grant", value_name = "SCOPE:PATTERN", required = true)]
     pub(crate) grants: Vec<String>,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share: Option<f64> = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("'{text}' is not a number from 0 to 1"))
 }

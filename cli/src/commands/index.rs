@@ -1,4 +1,7 @@
-//! `tarn index create|list|describe|delete`.
+//! `tarn index create|list|describe|delete`; the others below.
+
+mod points;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,6 +26,10 @@ pub(super) async fn run(context: &Context, command: IndexCommand) -> Result<Exit
         IndexCommand::Create(args) => create(context, args).await,
         IndexCommand::List => list(context).await,
         IndexCommand::Describe { index, splits } => describe(context, &index.index(), splits).await,
+        IndexCommand::Statistics(args) => points::statistics(context, args).await,
+        IndexCommand::Sample(args) => points::sample(context, args).await,
+        IndexCommand::Recall(args) => upkeep::recall(context, args).await,
+        IndexCommand::DeletePoints(args) => upkeep::delete_points(context, args).await,
         IndexCommand::Delete { index } => delete(context, &index.index()).await,
     }?;
     Ok(ExitCode::SUCCESS)

@@ -23,7 +23,11 @@ const VECTOR_FILE_BYTES: u64 = 512 * 1024 * 1024;
 
 /// An engine on a store, with what the user said about the cache.
 pub(super) fn engine(store: Store, cache: &CacheArgs, hydration: Hydration) -> Result<Engine, CliError> {
-    let mut settings = EngineSettings { hydration, ..EngineSettings::default() };
+    engine_with(store, cache, EngineSettings { hydration, ..EngineSettings::default() })
+}
+
+/// As [`engine`], with more to say.
+pub(super) fn engine_with(store: Store, cache: &CacheArgs, mut settings: EngineSettings) -> Result<Engine, CliError> {
     if let Some(dir) = &cache.cache_dir {
         settings.cache_dir.clone_from(dir);
     }

@@ -18,7 +18,7 @@ use serde::Serialize;
 use tarn_api::{ApiSettings, AppState, AuthMode, KeysSeen, counted};
 use tarn_api_query::{QueryState, serve_router};
 use tarn_presign::BucketPresigner;
-use tarn_search::Engine;
+use tarn_search::{Engine, EngineSettings};
 use tarn_store::{Requests, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -28,7 +28,7 @@ pub(super) use self::builder_loop::{BuilderLoop, LoopSettings};
 use self::drop_loop::DropLoop;
 pub(super) use self::http::{Ended, Server};
 pub(super) use self::watch_uploads::Uploads;
-use super::search::engine;
+use super::search::engine_with;
 use crate::args::ServeArgs;
 use crate::context::{Context, Opening};
 use crate::error::CliError;
@@ -52,7 +52,13 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<ExitCode, 
     let (store, requests) = counted(&store);
     let (stop_sender, stop) = watch::channel(false);
     let uploads = Uploads::default();
-    let engine = engine(store.clone(), &args.cache, args.hydration)?;
+    let settings = EngineSettings {
+        hydration: args.hydration,
+        query_cache_bytes: args.query_cache.map_or(0, |size| usize::try_from(size.0).unwrap_or(usize::MAX)),
+        recall_share: args.recall_share,
+        ..EngineSettings::default()
+    };
+    let engine = engine_with(store.clone(), &args.cache, settings)?;
     let router = router(&store, engine, uploads.clone(), Some(requests), mode(args.listen), Some(seen));
     let drops = if args.no_drops {
         None

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde::Serialize;
-use tarn_model::{AttributeType, Checkpoint, DataSource, DataSourceId, ReadToken, VectorKind};
+use tarn_model::{AttributeType, Checkpoint, DataSource, DataSourceId, ReadToken, Retention, SourcePolicy, VectorKind};
 use tarn_store::{Defined, Store};
 use tarn_timeline::Timeline;
 
@@ -70,6 +70,8 @@ fn definition(args: SourceCreateArgs) -> Result<DataSource, CliError> {
             return Err(CliError::new(format!("attribute '{key}' is given twice")));
         }
     }
+    let retention =
+        args.retention.map(|attribute| Retention { attribute, keep_seconds: args.keep, target_points: args.target_n });
     Ok(DataSource {
         id: args.source.source(),
         vector_dimension: args.dimension,
@@ -77,6 +79,7 @@ fn definition(args: SourceCreateArgs) -> Result<DataSource, CliError> {
         attribute_types,
         permanent_attributes: args.permanent.into_iter().collect(),
         sharders: BTreeMap::new(),
+        policy: SourcePolicy { retention, auto_create: None },
     })
 }
 

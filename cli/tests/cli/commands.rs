@@ -47,6 +47,18 @@ fn a_whole_session_without_a_server() {
     assert_eq!(ids(&json(&store, &["search", "docs/1.0", "--like", "id=c", "-k", "1"])), ["c"]);
     assert!(text(&store, &search).contains("DISTANCE"));
 
+    // What the points are like together, and some of them at random.
+    let statistics = json(&store, &["index", "statistics", "docs/1.0"]);
+    assert_eq!((&statistics["dataPointsCount"], &statistics["pointsRead"]), (&3.into(), &0.into()), "{statistics}");
+    assert_eq!(statistics["centre"][0], (0.5 + 1.0 + 2.0) / 3.0);
+    let since = json(&store, &["index", "statistics", "docs/1.0", "--since", "1", "--exact"]);
+    assert_eq!((&since["drift"]["since"], &since["distances"]["from"]), (&1.into(), &"centre".into()), "{since}");
+    assert!(text(&store, &["index", "statistics", "docs/1.0", "--tail"]).contains("farthest"));
+    let sample = json(&store, &["index", "sample", "docs/1.0", "-n", "2", "--seed", "3", "--vectors"]);
+    assert_eq!((&sample["population"], sample["points"].as_array().unwrap().len()), (&3.into(), 2), "{sample}");
+    assert_eq!(sample, json(&store, &["index", "sample", "docs/1.0", "-n", "2", "--seed", "3", "--vectors"]));
+    assert!(text(&store, &["index", "sample", "docs/1.0"]).contains("3 of 3 points"));
+
     // Everything can be looked at.
     let manifest = json(&store, &["inspect", "manifest", "docs/1.0"]);
     assert_eq!((manifest["hint"].as_str(), manifest["segments"][0]["outline"].as_u64()), (Some("copy"), Some(0)));

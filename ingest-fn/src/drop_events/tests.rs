@@ -58,6 +58,7 @@ async fn folder() -> DropFolder {
         attribute_types: [("id".to_owned(), tarn_model::AttributeType::Int64)].into(),
         permanent_attributes: ["id".to_owned()].into(),
         sharders: std::collections::BTreeMap::new(),
+        policy: Default::default(),
     };
     tarn_store::create_source(&store, &source).await.unwrap();
     DropFolder::new(store, DropSettings::default())

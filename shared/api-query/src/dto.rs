@@ -1,12 +1,18 @@
 //! The shapes of bodies, for the OpenAPI document and for clients written in Rust. Searches are read and answered without
 //! these types (see `search`); tests hold the two together.
 
+mod recall;
 mod receipt;
+mod statistics;
 
-pub use receipt::{Circumstances, DollarsDto, MillisecondsDto, PlanDto, ReceiptDto, RequestsDto, SegmentReceiptDto};
+pub use recall::{ObservedRecallDto, RecallDto, RecallQueryDto};
+pub use receipt::{
+    Circumstances, DollarsDto, MillisecondsDto, PlanDto, RankingDto, ReceiptDto, RequestsDto, SegmentReceiptDto,
+};
+pub use statistics::{DistancesDto, DriftDto, SampleDto, SampleQueryDto, StatisticsDto};
 
 use serde::{Deserialize, Serialize};
-use tarn_api::{AttributeDto, IndexDefinitionDto, NameVersionDto, VectorDto};
+use tarn_api::{AttributeDto, AttributeValueDto, IndexDefinitionDto, NameVersionDto, VectorDto};
 use tarn_search::{IndexDescription, Point, SegmentDescription, ShardDescription, SplitDescription};
 use utoipa::ToSchema;
 
@@ -17,8 +23,9 @@ pub struct SearchQueryDto {
     /// Values of split attributes: points that have others are not searched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split_filter: Option<Vec<AttributeDto>>,
-    /// At least one.
-    #[schema(min_items = 1, max_items = 1000)]
+    /// At least one, unless `queryIds` names points.
+    #[serde(default)]
+    #[schema(max_items = 1000)]
     pub query_vectors: Vec<VectorDto>,
     /// How many neighbours of each.
     #[schema(minimum = 1, maximum = 10000)]
@@ -55,6 +62,77 @@ pub struct SearchQueryDto {
     /// Whether the first result carries a `receipt`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explain: Option<bool>,
+    /// The state that an earlier generation shows, and nothing after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub as_of: Option<u64>,
+    /// What to rank by instead of the index's own distance: `VectorDistance` (L2 with the root), `QuickVectorDistance` (L1),
+    /// `VectorMultiplication` (inner product), `CosineSimilarity` or `AngularDistance` (1 − angle / π). An index serves those
+    /// that follow from its metric; for any other every row is compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<String>,
+    /// Whether more of the score is better; absent: as is usual of it. In the other direction every row is compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub higher_is_better: Option<bool>,
+    /// Groups points by their value of an attribute, and answers the best groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_by: Option<String>,
+    /// Most points of a group; absent: 1. Times `resultLimit` at most 10000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 10000)]
+    pub group_limit: Option<u32>,
+    /// What a group's score is made of, from its points in the answer: `best` (default), `sum`, or `sumOverSquare`, the sum
+    /// over the square of their number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_score: Option<String>,
+    /// Only groups whose value satisfies it: a filter that names no other attribute than `groupBy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub group_filter: Option<serde_json::Value>,
+    /// Most points, or groups, of a result; absent: `k`. They are chosen from the `k` nearest; for groups, from more if need be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 10000)]
+    pub result_limit: Option<u32>,
+    /// Permanent attributes of stored points whose vectors are queries too. The points themselves are not answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query_ids: Option<Vec<Vec<AttributeDto>>>,
+    /// A point counts by the best of its scores by the query vector and by these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<Vec<VectorDto>>,
+    /// `true`: by `context` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prioritize: Option<bool>,
+    /// One result for all query vectors, each point once: by the `best` score, by the `sum` of all, or by `reciprocalRank`, the
+    /// sum of 1 / (60 + place) over the lists of the `k` nearest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub combine: Option<String>,
+    /// A second index that is searched too, with `combine`: for example a sparse one beside a dense one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beside: Option<BesideDto>,
+}
+
+/// The search of a second index. Its data source has the same permanent attributes; points are the same where these are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BesideDto {
+    /// The index.
+    pub index: NameVersionDto,
+    /// At least one.
+    #[schema(min_items = 1, max_items = 1000)]
+    pub query_vectors: Vec<VectorDto>,
+    /// As in a search.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split_filter: Option<Vec<AttributeDto>>,
+    /// As in a search.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub filter: Option<serde_json::Value>,
+    /// As in a search.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<String>,
+    /// As in a search.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub higher_is_better: Option<bool>,
 }
 
 /// The neighbours of one query vector.
@@ -65,10 +143,29 @@ pub struct SearchResultDto {
     pub query_vector: VectorDto,
     /// Nearest first; equal distances by point id.
     pub nearest_data_points: Vec<FoundDataPointDto>,
+    /// The groups, the best one first, if the search groups. The points are theirs, group after group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub groups: Option<Vec<GroupDto>>,
+    /// `false`: there may be more groups, or more points in one, than were looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub groups_complete: Option<bool>,
     /// Of the whole search. In its first result, if `explain` asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub receipt: Option<ReceiptDto>,
+}
+
+/// A group of found points.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct GroupDto {
+    /// What its points have in common.
+    pub value: AttributeValueDto,
+    /// By `groupScore`.
+    pub score: f64,
+    /// How many of the result's points are its own.
+    pub count: u64,
 }
 
 /// A found point.
@@ -80,7 +177,7 @@ pub struct FoundDataPointDto {
     pub vector: Option<VectorDto>,
     /// Id attributes that are not split attributes, split attributes, the rest; each group by key.
     pub attributes: Vec<AttributeDto>,
-    /// In the metric's own unit and direction.
+    /// In the metric's own unit and direction; the score, if the search ranks by one.
     pub distance: f64,
 }
 
@@ -130,6 +227,9 @@ pub struct IndexDescriptionDto {
     pub splits: Vec<SplitDescriptionDto>,
     /// All of them, also when the list is cut short.
     pub splits_count: u64,
+    /// The recall of real searches, if this process compares a share of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub recall: Vec<ObservedRecallDto>,
 }
 
 /// One shard of an index.
@@ -223,6 +323,7 @@ impl From<IndexDescription> for IndexDescriptionDto {
             shards: description.shards.into_iter().map(Into::into).collect(),
             splits: description.splits.into_iter().map(Into::into).collect(),
             splits_count: description.splits_total,
+            recall: description.recall.iter().map(Into::into).collect(),
         }
     }
 }

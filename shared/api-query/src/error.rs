@@ -1,5 +1,6 @@
 //! Failures of the engine as answers.
 
+use axum::http::StatusCode;
 use tarn_api::{ApiError, index_not_found};
 use tarn_search::SearchError;
 
@@ -11,6 +12,12 @@ pub(crate) fn to_api(error: SearchError) -> ApiError {
         SearchError::NotBuilt(_) => ApiError::unavailable(error.to_string()),
         SearchError::Invalid(error) => error.into(),
         SearchError::NotYet { .. } => ApiError::conflict(vec![error.to_string()]),
+        SearchError::NoGeneration { wanted, kept, .. } => match kept {
+            Some((_, newest)) if wanted <= newest => {
+                ApiError::new(StatusCode::GONE, "generationGone", error.to_string())
+            }
+            _ => ApiError::conflict(vec![error.to_string()]),
+        },
         SearchError::Store(error) => error.into(),
         SearchError::Leaf(_) => {
             tracing::warn!(%error, "a leaf is unavailable");

@@ -7,15 +7,20 @@ mod describe;
 mod dto;
 mod error;
 mod openapi;
+mod parameters;
 mod points;
+mod recall;
 mod router;
+mod sample;
 mod search;
 mod state;
+mod statistics;
 
 pub use dto::{
-    Circumstances, DollarsDto, FoundDataPointDto, IndexDescriptionDto, IndexInfoDto, MillisecondsDto, PlanDto,
-    PointDto, PointsDto, ReceiptDto, RequestsDto, SearchQueryDto, SearchResultDto, SegmentDescriptionDto,
-    SegmentReceiptDto, ShardDescriptionDto, SplitDescriptionDto,
+    BesideDto, Circumstances, DistancesDto, DollarsDto, DriftDto, FoundDataPointDto, GroupDto, IndexDescriptionDto,
+    IndexInfoDto, MillisecondsDto, ObservedRecallDto, PlanDto, PointDto, PointsDto, RankingDto, RecallDto,
+    RecallQueryDto, ReceiptDto, RequestsDto, SampleDto, SampleQueryDto, SearchQueryDto, SearchResultDto,
+    SegmentDescriptionDto, SegmentReceiptDto, ShardDescriptionDto, SplitDescriptionDto, StatisticsDto,
 };
 pub use openapi::openapi;
 pub use router::{query_router, serve_router};

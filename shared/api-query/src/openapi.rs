@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use crate::{describe, points, search};
+use crate::{describe, points, recall, sample, search, statistics};
 
 #[derive(OpenApi)]
 #[openapi(paths(
@@ -13,6 +13,10 @@ use crate::{describe, points, search};
     describe::describe,
     describe::warm,
     points::points,
+    recall::recall,
+    sample::sample,
+    sample::export,
+    statistics::statistics,
 ))]
 struct Document;
 

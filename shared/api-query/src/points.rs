@@ -3,13 +3,14 @@
 use axum::Json;
 use axum::extract::{Extension, Path, RawQuery};
 use axum::http::header::HeaderMap;
-use tarn_api::json::{Reader, read_attributes, read_tree};
 use tarn_api::{ApiError, Caller, ErrorDto, Resource, Scope, index_id, pairs};
-use tarn_model::{DataSource, Filter, Index, PointKey, WireSearch, WireVector, check_wire_search, limits};
-use tarn_search::{Consistency, PointsRequest};
+use tarn_model::{DataSource, Index, PointKey, limits};
+use tarn_search::PointsRequest;
 
 use crate::dto::{PointDto, PointsDto};
 use crate::error::to_api;
+use crate::parameters::{Points, flag};
+use crate::search::GENERATION;
 use crate::state::QueryState;
 
 /// Points in a page unless the request says otherwise.
@@ -23,8 +24,14 @@ const DEFAULT_LIMIT: u32 = 100;
         ("splitFilter" = Option<String>, Query, description = "As in a search, as JSON"),
         ("filter" = Option<String>, Query, description = "As in a search, as JSON"),
         ("retrieveVectors" = Option<bool>, Query, description = "false unless given"),
-        ("consistency" = Option<String>, Query, description = "strong (unless given) or eventual")),
-    responses((status = 200, body = PointsDto), (status = 400, body = ErrorDto), (status = 404, body = ErrorDto),
+        ("consistency" = Option<String>, Query, description = "strong (unless given) or eventual"),
+        ("asOf" = Option<u64>, Query, description = "The state that an earlier generation shows", minimum = 1)),
+    responses((status = 200, body = PointsDto,
+            headers(("Tarn-Version" = String, description = "The version that the page shows"),
+                ("Tarn-Generation" = u64, description = "The build that it rests on"))),
+        (status = 400, body = ErrorDto), (status = 404, body = ErrorDto),
+        (status = 409, description = "The generation is not there yet", body = ErrorDto),
+        (status = 410, description = "The generation is gone", body = ErrorDto),
         (status = 429, body = ErrorDto),
         (status = 401, body = ErrorDto), (status = 403, body = ErrorDto), (status = 503, body = ErrorDto)))]
 pub(crate) async fn points(
@@ -41,11 +48,13 @@ pub(crate) async fn points(
     let page = state.engine().points(&id, request).await.map_err(to_api)?;
     let mut headers = HeaderMap::new();
     headers.insert(tarn_api::TARN_VERSION, tarn_api::version_header(&page.version)?);
+    headers.insert(GENERATION, page.generation.into());
     let points = page.points.iter().map(PointDto::from).collect();
     Ok((headers, Json(PointsDto { points, next: page.next.map(|key| hex(&key.0)) })))
 }
 
 fn parse(query: Option<&str>, index: &Index, source: &DataSource) -> Result<PointsRequest, ApiError> {
+    let mut points = Points::default();
     let mut request = PointsRequest { limit: DEFAULT_LIMIT, ..PointsRequest::default() };
     for (name, value) in pairs(query) {
         match name.as_str() {
@@ -59,40 +68,14 @@ fn parse(query: Option<&str>, index: &Index, source: &DataSource) -> Result<Poin
                 let wrong = || ApiError::invalid("after must be the 'next' of the page before");
                 request.after = Some(PointKey(key.ok_or_else(wrong)?));
             }
-            "splitFilter" => {
-                let mut reader = Reader::new(value.as_bytes())?;
-                let split_filter = read_attributes(&mut reader)?;
-                reader.end()?;
-                // Checked as that of a search with one good query vector.
-                let query_vectors = vec![good_vector(source)];
-                let search = WireSearch { split_filter, query_vectors, k: 1 };
-                request.split_filter = check_wire_search(source, index, search)?.split_filter;
+            "retrieveVectors" => request.retrieve_vectors = flag(&name, &value)?,
+            _ => {
+                points.take(&name, &value, index, source)?;
             }
-            "filter" => {
-                let mut reader = Reader::new(value.as_bytes())?;
-                let tree = read_tree(&mut reader)?;
-                reader.end()?;
-                request.filter = Some(Filter::from_json(&tree, source)?);
-            }
-            "retrieveVectors" => {
-                let flag = value.to_ascii_lowercase().parse();
-                request.retrieve_vectors =
-                    flag.map_err(|_| ApiError::invalid("retrieveVectors must be true or false"))?;
-            }
-            "consistency" if value.eq_ignore_ascii_case("strong") => request.consistency = Consistency::Strong,
-            "consistency" if value.eq_ignore_ascii_case("eventual") => request.consistency = Consistency::Eventual,
-            "consistency" => return Err(ApiError::invalid("consistency must be 'strong' or 'eventual'")),
-            _ => {}
         }
     }
-    Ok(request)
-}
-
-fn good_vector(source: &DataSource) -> WireVector {
-    match source.vector_kind {
-        tarn_model::VectorKind::Dense => WireVector::Dense(vec![0.0; source.vector_dimension as usize]),
-        tarn_model::VectorKind::Sparse => WireVector::Sparse { coordinates: vec![0.0], indices: vec![0] },
-    }
+    let Points { split_filter, filter, consistency, as_of } = points;
+    Ok(PointsRequest { split_filter, filter, consistency, as_of, ..request })
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -6,7 +6,7 @@ use axum::routing::{get, post};
 use tarn_api::{AppState, finish, ingest_routes, protected};
 
 use crate::state::QueryState;
-use crate::{describe, points, search};
+use crate::{describe, points, recall, sample, search, statistics};
 
 /// Search alone: what the search function runs.
 pub fn query_router(state: QueryState) -> Router {
@@ -30,6 +30,10 @@ fn query_routes(state: QueryState) -> Router<AppState> {
         .route("/api/v1/probe/{name}/{version}", get(search::probe))
         .route("/api/v1/indices/{name}/{version}", get(describe::describe))
         .route("/api/v1/indices/{name}/{version}/points", get(points::points))
+        .route("/api/v1/indices/{name}/{version}/export", get(sample::export))
+        .route("/api/v1/indices/{name}/{version}/recall", post(recall::recall))
+        .route("/api/v1/indices/{name}/{version}/sample", post(sample::sample))
+        .route("/api/v1/indices/{name}/{version}/statistics", get(statistics::statistics))
         .route("/api/v1/indices/{name}/{version}/warm", post(describe::warm));
     let app = state.app().clone();
     protected(routes.layer(Extension(state)), &app)

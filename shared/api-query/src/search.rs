@@ -2,6 +2,7 @@
 
 mod answer;
 mod request;
+mod shape;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use axum::body::Body;
 use axum::extract::{Extension, Path, RawQuery};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
-use tarn_api::{ApiError, Caller, ErrorDto, MediaType, Resource, Scope, index_id, pairs};
+use tarn_api::{ApiError, Caller, ErrorDto, MediaType, Resource, Scope, index_id, pairs, request_timeout};
 use tarn_model::{DataSource, Index, IndexId, SparseVector, Vector, VectorKind, WireVector, limits};
 use tarn_search::{Consistency, SearchRequest, SearchResponse};
 use tarn_store::Meter;
@@ -21,9 +22,11 @@ use crate::error::to_api;
 use crate::state::QueryState;
 
 const COVERAGE: HeaderName = HeaderName::from_static("tarn-coverage");
-const GENERATION: HeaderName = HeaderName::from_static("tarn-generation");
+pub(crate) const GENERATION: HeaderName = HeaderName::from_static("tarn-generation");
 const REQUESTS: HeaderName = HeaderName::from_static("tarn-requests");
 const BYTES: HeaderName = HeaderName::from_static("tarn-bytes");
+/// What a search with a deadline leaves of the time that its request may take, for the answer.
+const ON_THE_WAY_BACK: Duration = Duration::from_millis(50);
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Finds the nearest points to each query vector.
@@ -41,7 +44,8 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
                 ("Tarn-Bytes" = u64, description = "Bytes that these brought"),
                 ("Server-Timing" = String, description = "Milliseconds by phase"))),
         (status = 400, body = ErrorDto), (status = 401, body = ErrorDto), (status = 403, body = ErrorDto),
-        (status = 404, body = ErrorDto), (status = 409, description = "minVersion is ahead of the timeline", body = ErrorDto),
+        (status = 404, body = ErrorDto), (status = 409, description = "minVersion or asOf is ahead", body = ErrorDto),
+        (status = 410, description = "The generation that asOf names is gone", body = ErrorDto),
         (status = 413, body = ErrorDto), (status = 415, body = ErrorDto), (status = 429, body = ErrorDto),
         (status = 503, body = ErrorDto)))]
 pub(crate) async fn search(
@@ -58,10 +62,32 @@ pub(crate) async fn search(
     let searched = async {
         let (index, source) = state.engine().index(&id).await.map_err(to_api)?;
         let body = state.app().read_body(body).await?;
-        let parsed = body.parse(true, move |body| request::parse(body.bytes(), &index, &source)).await?;
+        let mut parsed = body.parse(true, move |body| request::parse(body.bytes(), &index, &source)).await?;
+        // A search with a deadline answers with what it has; it does not run into the limit of the request, which is an error.
+        let limit = request_timeout(&headers)?;
+        let latest = limit.saturating_sub(ON_THE_WAY_BACK.min(limit / 10));
+        parsed.request.deadline = parsed.request.deadline.map(|deadline| deadline.min(latest));
+        if let Some(tree) = parsed.beside.take() {
+            search_beside(&state, &caller, &tree, &mut parsed.request).await?;
+        }
         run(&state, &id, parsed, began).await
     };
     Meter::new().scope(searched).await
+}
+
+/// Adds the search of a second index to one, if the caller may read that too.
+async fn search_beside(
+    state: &QueryState,
+    caller: &Caller,
+    tree: &serde_json::Value,
+    request: &mut SearchRequest,
+) -> Result<(), ApiError> {
+    let id = shape::beside_index(tree)?;
+    caller.require(Scope::Read, Resource::Index(&id))?;
+    let (index, source) = state.engine().index(&id).await.map_err(to_api)?;
+    let beside = shape::beside(tree, &index, &source, request.k)?;
+    request.shape.get_or_insert_default().beside = Some(beside);
+    check_size(request, &source)
 }
 
 /// Says what an index is and how many points it holds.
@@ -130,9 +156,19 @@ pub(crate) async fn probe(
         let mut request = SearchRequest::new(queries, checked_k);
         request.retrieve_vectors = true;
         check_size(&request, &source)?;
-        run(&state, &id, request::Parsed { request, echo: vec![echo] }, began).await
+        run(&state, &id, request::Parsed { request, echo: vec![echo], beside: None }, began).await
     };
     Meter::new().scope(searched).await
+}
+
+fn wire_vector(vector: &Vector) -> WireVector {
+    match vector {
+        Vector::Dense(values) => WireVector::Dense(values.clone()),
+        Vector::Sparse(sparse) => WireVector::Sparse {
+            coordinates: sparse.values.clone(),
+            indices: sparse.indices.iter().map(|&index| index.into()).collect(),
+        },
+    }
 }
 
 fn zero_vector(source: &DataSource) -> (Vector, WireVector) {
@@ -164,9 +200,13 @@ async fn info_of(state: &QueryState, index: &Arc<Index>, source: &Arc<DataSource
 
 /// Searches, under the meter that has noted what the request cost so far.
 async fn run(state: &QueryState, id: &IndexId, parsed: request::Parsed, began: Duration) -> Result<Response, ApiError> {
-    let request::Parsed { request, echo } = parsed;
+    let request::Parsed { mut request, mut echo, .. } = parsed;
     let explain = request.explain;
+    // It counts from when the request came.
+    let spent = state.now().saturating_sub(began);
+    request.deadline = request.deadline.map(|deadline| deadline.saturating_sub(spent));
     let response = state.engine().search(id, request).await.map_err(to_api)?;
+    echo.extend(response.stored.iter().map(wire_vector));
     for failure in &response.failures {
         // The answer's coverage tells the client; why, is for whoever runs this.
         let (shards, rows, reason) = (&failure.shards, failure.rows, &failure.reason);
@@ -202,13 +242,18 @@ fn headers(response: &SearchResponse, took: Duration, counted: bool) -> Result<H
     Ok(headers)
 }
 
-/// Most found points in one answer: `k` times query vectors.
+/// Most found points in one answer: `k` times vectors, whatever brings them.
 const RESULTS: u64 = 1_000_000;
 /// Most coordinates in one answer that carries the found points' vectors: half a gigabyte, and twice as much as text.
 const COORDINATES: u64 = 1 << 27;
 
 fn check_size(request: &SearchRequest, source: &DataSource) -> Result<(), ApiError> {
-    let results = u64::from(request.k) * request.queries.len() as u64;
+    let shape = request.shape.as_deref();
+    let others = shape.map_or(0, |shape| {
+        let beside = shape.beside.as_ref().map_or(0, |beside| beside.queries.len());
+        shape.query_ids.len() + shape.context.len() + beside
+    });
+    let results = u64::from(request.k) * (request.queries.len() + others) as u64;
     if results > RESULTS {
         return Err(ApiError::invalid(format!(
             "k times the number of query vectors may be at most {RESULTS} (k alone: {}); ask in several searches",

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tarn_api::{AppState, Counter};
-use tarn_search::{Engine, EngineStats, FunctionSize};
+use tarn_api::{AppState, Counter, Series};
+use tarn_search::{Engine, EngineStats, FunctionSize, ObservedRecall};
 
 /// What the handlers that search share: one per process, cheap to clone.
 #[derive(Clone)]
@@ -18,6 +18,8 @@ impl QueryState {
     pub fn new(app: AppState, engine: Engine) -> Self {
         let counting = engine.clone();
         app.metrics().show(move || counters(&counting));
+        let observing = engine.clone();
+        app.metrics().show_series(move || observed_recall(&observing));
         Self { app, engine, function: None }
     }
 
@@ -49,11 +51,48 @@ impl QueryState {
 }
 
 fn counters(engine: &Engine) -> Vec<Counter> {
-    let EngineStats { cold_searches, hydrated_files, hydrated_bytes, .. } = engine.stats();
+    let EngineStats {
+        cold_searches,
+        hydrated_files,
+        hydrated_bytes,
+        query_cache_hits,
+        query_cache_misses,
+        recall_dropped,
+        ..
+    } = engine.stats();
     let counter = |name, help, value| Counter { name, help, value };
     vec![
         counter("tarn_cold_searches_total", "Searches that read ranges of files in the store.", cold_searches),
         counter("tarn_hydrated_files_total", "Files fetched after searches had read ranges of them.", hydrated_files),
         counter("tarn_hydrated_bytes_total", "Bytes of files so fetched.", hydrated_bytes),
+        counter(
+            "tarn_query_cache_hits_total",
+            "Searches answered as before, nothing having changed.",
+            query_cache_hits,
+        ),
+        counter("tarn_query_cache_misses_total", "Searches that were looked for in vain.", query_cache_misses),
+        counter("tarn_recall_dropped_total", "Searches that were to be compared and were not.", recall_dropped),
     ]
+}
+
+fn observed_recall(engine: &Engine) -> Vec<Series> {
+    let observed = engine.all_observed_recall();
+    let series = |name, help, kind, value: fn(&ObservedRecall) -> f64| {
+        observed.iter().map(move |observed| Series {
+            name,
+            help,
+            kind,
+            labels: vec![
+                ("index", format!("{}/{}", observed.index.name, observed.index.version)),
+                ("filter", observed.class.name().to_owned()),
+            ],
+            value: value(observed),
+        })
+    };
+    let mean = series("tarn_recall", "Mean recall of the searches compared.", "gauge", ObservedRecall::recall);
+    let count = |observed: &ObservedRecall| observed.queries as f64;
+    let counted = series("tarn_recall_queries_total", "Query vectors compared with an exact search.", "counter", count);
+    let sum = |observed: &ObservedRecall| observed.sum;
+    let summed = series("tarn_recall_sum", "Their recalls, one added to the other.", "counter", sum);
+    mean.chain(counted).chain(summed).collect()
 }

@@ -7,6 +7,6 @@ mod definition;
 
 pub use data::{AttributeDto, AttributeValueDto, FileDto, InputDataPointDto, VectorDto};
 pub use definition::{
-    DataSourceDefinitionDto, IndexAlgorithmDto, IndexDefinitionDto, NameVersionDto, ShardConditionDto, ShardDto,
-    SharderDto, SubscriptionDto,
+    AutoCreateDto, AutoIndexDto, DataSourceDefinitionDto, IndexAlgorithmDto, IndexDefinitionDto, NameVersionDto,
+    RetentionDto, ShardConditionDto, ShardDto, SharderDto, SubscriptionDto,
 };

@@ -1,4 +1,5 @@
-//! Export: the live points of a data source as a stream, in bounded memory.
+//! Export: the live points of a data source as a stream, in bounded memory. What streams the points of an index ends here,
+//! too: it brings batches of the same columns.
 //!
 //! The first batch is awaited before the answer begins, so that what cannot be read is an error and not a broken stream. A
 //! failure later breaks the connection off: a client never takes a part for the whole.
@@ -9,6 +10,7 @@ mod arrow;
 mod ndjson;
 mod parquet;
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use ::arrow::array::RecordBatch;
@@ -22,7 +24,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use tarn_model::DataSource;
-use tarn_timeline::{INDICES_COLUMN, LiveOptions, TimelineError, VALUES_COLUMN, VECTOR_COLUMN, attribute_column, live};
+use tarn_timeline::{INDICES_COLUMN, LiveOptions, VALUES_COLUMN, VECTOR_COLUMN, attribute_column, live};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::auth::{Caller, Resource, Scope};
 use crate::definitions::source_id;
@@ -62,25 +65,62 @@ pub(crate) async fn export(
 ) -> Result<Response, ApiError> {
     let id = source_id(path)?;
     caller.require(Scope::Read, Resource::DataSource(&id))?;
-    let media = accepted(&headers)?;
-    let permit = state.admit_export()?;
+    let streaming = Streaming::begin(&state, &headers)?;
     let source = state.sources().get(&id).await?.source;
     let live = live(state.store(), Arc::clone(&source), options(&source)).await?;
-    let mut batches = live.batches.fuse();
-    let first = batches.next().await.transpose()?;
-
-    let encoder = encoder(media, source, &live.schema)?;
-    let rest = futures::stream::iter(first.map(Ok)).chain(batches).boxed();
-    // The permit is given back when the client has read the last piece, or has gone away.
-    let pieces = encoded(rest, encoder).map(move |piece| {
-        let _held = &permit;
-        piece
-    });
-    let mut response = Response::new(Body::from_stream(pieces));
-    let (name, value) = (CONTENT_TYPE, HeaderValue::from_static(media));
-    response.headers_mut().insert(name, value);
+    let mut response = streaming.respond(source, &live.schema, live.batches, ApiError::from).await?;
     response.headers_mut().insert(TARN_VERSION, version_header(&live.at)?);
     Ok(response)
+}
+
+/// Whether the request asks for a stream of points by name, where JSON is the answer otherwise.
+pub fn wants_stream(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
+    let mut ranges = accept.split(',').map(|range| range.split(';').next().unwrap_or_default().trim());
+    ranges.any(|range| [NDJSON, "application/ndjson", ARROW, PARQUET].contains(&range))
+}
+
+/// A stream of points that has been admitted: its format, and its place among the exports under way.
+#[derive(Debug)]
+pub struct Streaming {
+    media: &'static str,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Streaming {
+    /// Admits a stream.
+    ///
+    /// # Errors
+    /// 406 when no format is acceptable; 429 when as many are under way as may be.
+    pub fn begin(state: &AppState, headers: &HeaderMap) -> Result<Self, ApiError> {
+        Ok(Self { media: accepted(headers)?, permit: state.admit_export()? })
+    }
+
+    /// Streams batches whose columns are the attributes and the vector of a data source. The first is awaited.
+    ///
+    /// # Errors
+    /// When the first batch cannot be had, as `failed` says.
+    pub async fn respond<E: Display + Send + 'static>(
+        self,
+        source: Arc<DataSource>,
+        schema: &SchemaRef,
+        batches: BoxStream<'static, Result<RecordBatch, E>>,
+        failed: impl FnOnce(E) -> ApiError,
+    ) -> Result<Response, ApiError> {
+        let Self { media, permit } = self;
+        let mut batches = batches.fuse();
+        let first = batches.next().await.transpose().map_err(failed)?;
+        let encoder = encoder(media, source, schema)?;
+        let rest = futures::stream::iter(first.map(Ok)).chain(batches).boxed();
+        // The permit is given back when the client has read the last piece, or has gone away.
+        let pieces = encoded(rest, encoder).map(move |piece| {
+            let _held = &permit;
+            piece
+        });
+        let mut response = Response::new(Body::from_stream(pieces));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
+        Ok(response)
+    }
 }
 
 /// What a user uploaded, and nothing of how it is stored.
@@ -109,8 +149,8 @@ fn encoder(media: &str, source: Arc<DataSource>, schema: &SchemaRef) -> Result<B
 }
 
 /// Encodes batches as they come. An error ends the stream in one.
-fn encoded(
-    batches: BoxStream<'static, Result<RecordBatch, TimelineError>>,
+fn encoded<E: Display + Send + 'static>(
+    batches: BoxStream<'static, Result<RecordBatch, E>>,
     encoder: Box<dyn Encoder>,
 ) -> impl Stream<Item = Result<Bytes, String>> + Send {
     let state = Some((batches, encoder));
@@ -192,6 +232,7 @@ fn text(error: &dyn std::fmt::Display) -> String {
 mod tests {
     use ::arrow::array::{ArrayRef, Int64Array};
     use tarn_model::Corrupt;
+    use tarn_timeline::TimelineError;
 
     use super::*;
 
@@ -212,6 +253,17 @@ mod tests {
         fn end(&mut self) -> Result<Bytes, String> {
             Ok(Bytes::from_static(b"end"))
         }
+    }
+
+    #[test]
+    fn a_stream_is_asked_for_by_name() {
+        let wants =
+            |accept: &'static str| wants_stream(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]));
+        assert!(wants("application/x-ndjson"));
+        assert!(wants("text/html, Application/vnd.apache.parquet;q=0.5"));
+        assert!(!wants("*/*"));
+        assert!(!wants("application/json"));
+        assert!(!wants_stream(&HeaderMap::new()));
     }
 
     #[tokio::test]

@@ -8,8 +8,10 @@
 //! [`ingest_routes`] with [`finish`].
 
 mod auth;
+mod auto_create;
 mod body;
 mod definitions;
+mod delete_by_filter;
 mod docs;
 mod drops;
 mod dto;
@@ -36,13 +38,17 @@ pub use definitions::{
     CheckpointDto, DataSourceDescriptionDto, DataSourceDto, DataSourcesDto, IndexDto, IndicesDto, index_id,
     index_not_found,
 };
+pub use delete_by_filter::{DeleteByFilterDto, DeletedDto};
 pub use drops::{DropDto, DropReportDto, DropsDto, UploadRequestDto, UploadTicketDto};
 pub use dto::{
-    AttributeDto, AttributeValueDto, DataSourceDefinitionDto, FileDto, IndexAlgorithmDto, IndexDefinitionDto,
-    InputDataPointDto, NameVersionDto, ShardConditionDto, ShardDto, SharderDto, SubscriptionDto, VectorDto,
+    AttributeDto, AttributeValueDto, AutoCreateDto, AutoIndexDto, DataSourceDefinitionDto, FileDto, IndexAlgorithmDto,
+    IndexDefinitionDto, InputDataPointDto, NameVersionDto, RetentionDto, ShardConditionDto, ShardDto, SharderDto,
+    SubscriptionDto, VectorDto,
 };
 pub use error::{ApiError, ErrorDto};
-pub use metrics::{Counter, Metrics};
+pub use export::{Streaming, wants_stream};
+pub use metrics::{Counter, Metrics, Series};
+pub use middleware::timeout as request_timeout;
 pub use openapi::{openapi, status_openapi};
 pub use query::pairs;
 pub use router::{finish, ingest_router, ingest_routes, protected};

@@ -24,11 +24,27 @@ pub struct Counter {
     pub value: u64,
 }
 
+/// A value with labels that somebody else keeps. Series of one name stand together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// As Prometheus knows it.
+    pub name: &'static str,
+    /// What it is.
+    pub help: &'static str,
+    /// `counter` or `gauge`.
+    pub kind: &'static str,
+    /// Of a bounded set: whoever keeps the values sees to that.
+    pub labels: Vec<(&'static str, String)>,
+    /// The value.
+    pub value: f64,
+}
+
+type AllSeries = Box<dyn Fn() -> Vec<Series> + Send + Sync>;
 type Counters = Box<dyn Fn() -> Vec<Counter> + Send + Sync>;
 
 /// Parts of the process that keep counters of their own.
 #[derive(Default)]
-struct Others(Mutex<Vec<Counters>>);
+struct Others(Mutex<Vec<Counters>>, Mutex<Vec<AllSeries>>);
 
 impl fmt::Debug for Others {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -94,6 +110,11 @@ impl Metrics {
         self.others.0.lock().push(Box::new(counters));
     }
 
+    /// Adds series that somebody else keeps.
+    pub fn show_series(&self, series: impl Fn() -> Vec<Series> + Send + Sync + 'static) {
+        self.others.1.lock().push(Box::new(series));
+    }
+
     /// A handler panicked.
     pub(crate) fn panicked(&self) {
         self.panics.fetch_add(1, Ordering::Relaxed);
@@ -132,6 +153,16 @@ impl Metrics {
         for Counter { name, help, value } in self.others.0.lock().iter().flat_map(|counters| counters()) {
             counter(&mut text, name, help, value);
         }
+        let mut last = "";
+        for Series { name, help, kind, labels, value } in self.others.1.lock().iter().flat_map(|series| series()) {
+            if name != last {
+                let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+                last = name;
+            }
+            let labels: Vec<String> =
+                labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
+            let _ = writeln!(text, "{name}{{{}}} {value}", labels.join(","));
+        }
         let in_flight = self.in_flight.load(Ordering::Relaxed);
         let _ = writeln!(
             text,
@@ -166,6 +197,11 @@ impl Metrics {
                 writeln!(text, "{name}_sum{{{labels}}} {}\n{name}_count{{{labels}}} {}", stats.seconds, stats.count);
         }
     }
+}
+
+/// A label's value as Prometheus reads it.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// A request in flight.

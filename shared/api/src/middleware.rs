@@ -63,7 +63,10 @@ pub(crate) async fn observe(State(state): State<AppState>, request: Request, nex
 }
 
 /// How long the request may take: `Request-Timeout`, in seconds, up to the default.
-fn timeout(headers: &HeaderMap) -> Result<Duration, ApiError> {
+///
+/// # Errors
+/// 400: it is no number of seconds.
+pub fn timeout(headers: &HeaderMap) -> Result<Duration, ApiError> {
     let most = Duration::from_millis(limits::REQUEST_TIMEOUT_MS);
     let Some(value) = headers.get(REQUEST_TIMEOUT) else { return Ok(most) };
     match value.to_str().ok().and_then(|text| text.trim().parse::<f64>().ok()) {

@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use crate::{definitions, drops, export, status, upload};
+use crate::{definitions, delete_by_filter, drops, export, status, upload};
 
 #[derive(OpenApi)]
 #[openapi(paths(
@@ -18,6 +18,7 @@ use crate::{definitions, drops, export, status, upload};
     definitions::list_indices,
     definitions::put_index,
     definitions::delete_index,
+    delete_by_filter::delete_by_filter,
 ))]
 struct Document;
 

@@ -15,7 +15,7 @@ use utoipa::openapi::OpenApi;
 use crate::auth::authenticate;
 use crate::middleware::observe;
 use crate::state::AppState;
-use crate::{definitions, docs, drops, export, status, upload};
+use crate::{definitions, delete_by_filter, docs, drops, export, status, upload};
 
 /// The routes of ingest and management, without layers, to be joined with others.
 pub fn ingest_routes(state: &AppState) -> Router<AppState> {
@@ -32,7 +32,8 @@ pub fn ingest_routes(state: &AppState) -> Router<AppState> {
         )
         .route("/api/v1/data-sources/{name}/{version}/export", get(export::export))
         .route("/api/v1/indices", get(definitions::list_indices))
-        .route("/api/v1/indices/{name}/{version}", put(definitions::put_index).delete(definitions::delete_index));
+        .route("/api/v1/indices/{name}/{version}", put(definitions::put_index).delete(definitions::delete_index))
+        .route("/api/v1/indices/{name}/{version}/delete-by-filter", post(delete_by_filter::delete_by_filter));
     protected(routes, state)
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -22,6 +23,8 @@ const KEPT: usize = 1_000;
 pub(crate) struct SourceHandle {
     pub(crate) source: Arc<DataSource>,
     pub(crate) committer: GroupCommitter,
+    /// Whether the indices that come with the first upload need no looking after any more.
+    pub(crate) has_indices: Arc<AtomicBool>,
 }
 
 /// See the module.
@@ -65,7 +68,8 @@ impl Sources {
         }
         let timeline = Timeline::open(self.store.clone(), Arc::clone(&source));
         let settings = GroupSettings { queue_bytes: self.queue_bytes, ..GroupSettings::default() };
-        let handle = SourceHandle { source, committer: GroupCommitter::with_settings(timeline, settings) };
+        let committer = GroupCommitter::with_settings(timeline, settings);
+        let handle = SourceHandle { source, committer, has_indices: Arc::default() };
         kept.insert(id.clone(), (handle.clone(), now));
         Ok(handle)
     }

@@ -11,6 +11,7 @@ use tarn_model::{ReadToken, limits};
 use tarn_timeline::{AppendError, AppendOptions, PointBatch, TimelineError};
 
 use crate::auth::{Caller, Resource, Scope};
+use crate::auto_create::{create_indices, source_of_upload};
 use crate::body::{HeldBody, MediaType, Share};
 use crate::definitions::source_id;
 use crate::dto::{FileDto, InputDataPointDto};
@@ -53,12 +54,15 @@ pub(crate) async fn upload(
     caller.require(Scope::Write, Resource::DataSource(&id))?;
     let media = MediaType::of(&headers)?;
     let options = append_options(&headers)?;
-    let handle = state.sources().get(&id).await?;
+    let handle = source_of_upload(&state, &id).await?;
     let body = state.read_body(body).await?;
     let body_bytes = body.bytes().len() as u64;
 
     let (batch, share) = parse(&handle, media, body).await?;
     let (points, tombstones) = counts(&batch);
+    if !batch.is_empty() {
+        create_indices(&state, &handle).await?;
+    }
     let (token, replayed) = if batch.is_empty() {
         (handle.committer.timeline().head().await?, false)
     } else {

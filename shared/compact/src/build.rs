@@ -15,6 +15,7 @@ mod part;
 mod placement;
 mod plan;
 mod shard;
+mod statistics;
 
 use std::sync::Arc;
 

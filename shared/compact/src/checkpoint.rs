@@ -91,6 +91,9 @@ impl FoldPlan {
     async fn new(context: &Context, id: &DataSourceId, up_to: Option<ReadToken>) -> Result<Self, CompactError> {
         let source =
             load_source(&context.store, id).await?.ok_or_else(|| CompactError::NotFound { what: id.to_string() })?;
+        if up_to.is_none() {
+            crate::retention::apply(context, &source).await?;
+        }
         let previous = latest_checkpoint(&context.store, id, None).await?;
         let up_to = match up_to {
             Some(up_to) => up_to,

@@ -3,7 +3,7 @@
 //! Owns `local-bytes-are-verified`: a file is read only after its length and CRC-32C were found to be what the root says,
 //! once per builder.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,8 +12,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tarn_model::{Corrupt, ObjectKey, ObjectRef};
+use tarn_model::{Corrupt, DataSource, DataSourceId, ObjectKey, ObjectRef};
 use tarn_store::{LocalFile, SegmentCache, Store, StoreError};
+use tarn_timeline::RetentionState;
 use tempfile::TempDir;
 use ulid::Ulid;
 
@@ -31,6 +32,8 @@ pub(crate) struct Context {
     scratch: Scratch,
     rng: Mutex<SmallRng>,
     verified: Mutex<HashSet<ObjectRef>>,
+    /// What retention remembers, by data source; each with the definition that it is about.
+    pub(crate) retention: Mutex<HashMap<DataSourceId, (Arc<DataSource>, RetentionState)>>,
 }
 
 /// A file written to scratch space, ready to become an object.
@@ -59,7 +62,8 @@ impl Context {
         let cache = SegmentCache::new(&cache_dir, settings.cache_bytes, store.clone())?;
         let rng = settings.seed.map_or_else(SmallRng::from_os_rng, SmallRng::seed_from_u64);
         let verified = Mutex::new(HashSet::new());
-        Ok(Arc::new(Self { store, settings, progress, cache, scratch, rng: Mutex::new(rng), verified }))
+        let retention = Mutex::default();
+        Ok(Arc::new(Self { store, settings, progress, cache, scratch, rng: Mutex::new(rng), verified, retention }))
     }
 
     /// A unique id whose time part is the store's clock.

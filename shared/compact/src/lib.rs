@@ -22,6 +22,7 @@ mod merge;
 mod outcome;
 mod progress;
 mod publish;
+mod retention;
 mod rows;
 mod scratch;
 mod settings;

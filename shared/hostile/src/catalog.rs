@@ -1,13 +1,14 @@
 //! Catalogs. What decodes must come out of its own bytes unchanged.
 
 use std::io::Cursor;
+use std::sync::Arc;
 
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use roaring::RoaringBitmap;
 use tarn_model::{ObjectRef, SplitKey};
-use tarn_segment::{Catalog, CatalogSegment, SegmentKind, SplitRows};
+use tarn_segment::{Catalog, CatalogSegment, SegmentKind, SplitRows, Statistics};
 
 /// Checksum, version, magic.
 const TRAILER: usize = 16;
@@ -41,6 +42,12 @@ pub(crate) fn seeds() -> Vec<(String, Vec<u8>)> {
         splits: (0..number)
             .map(|i| SplitRows { key: SplitKey(vec![1; i as usize]), rows: 10 * i..10 * i + 10 })
             .collect(),
+        // Of those that are not among the deleted.
+        statistics: (number > 1).then(|| {
+            let mut statistics = Statistics::new([0.5, -1.0].into());
+            (0..8 * number as u16).for_each(|row| statistics.add_dense(&[f32::from(row), 1.0]));
+            Arc::new(statistics)
+        }),
     };
     let kinds = [SegmentKind::Flat, SegmentKind::Graph, SegmentKind::Cells, SegmentKind::Sparse];
     let many = (1..).zip(kinds).map(|(number, kind)| segment(number, kind)).collect();

@@ -75,6 +75,7 @@ pub(crate) fn source(kind: VectorKind) -> Arc<DataSource> {
         attribute_types: types.map(|(name, attribute_type)| (name.to_owned(), attribute_type)).into(),
         permanent_attributes: ["id".to_owned(), "text".to_owned()].into(),
         sharders: BTreeMap::new(),
+        policy: Default::default(),
     })
 }
 

@@ -20,6 +20,7 @@ pub(crate) fn source(attributes: &[(&str, AttributeType)], permanent: &[&str]) -
         attribute_types: attributes.iter().map(|&(name, t)| (name.to_owned(), t)).collect(),
         permanent_attributes: permanent.iter().map(|&name| name.to_owned()).collect(),
         sharders: Default::default(),
+        policy: Default::default(),
     }
 }
 

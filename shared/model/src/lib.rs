@@ -17,6 +17,8 @@ mod layout;
 pub mod limits;
 mod manifest;
 mod point;
+mod policy;
+mod score;
 mod sharding;
 mod source;
 mod token;
@@ -37,6 +39,8 @@ pub use key::{PointKey, SplitKey, decode_value, encode_text, encode_value, key_h
 pub use layout::{DropPath, KeyPrefix, ObjectKey};
 pub use manifest::{Boundary, Checkpoint, CheckpointFile, FORMAT, Manifest, ObjectRef, ShardEntry};
 pub use point::{DataPoint, Update};
+pub use policy::{AutoCreate, IndexTemplate, Retention, SourcePolicy};
+pub use score::Score;
 pub use sharding::shard_hash;
 pub use source::{DataSource, Sharder};
 pub use token::ReadToken;

@@ -48,6 +48,8 @@ pub const SHARDS: usize = 1_024;
 pub const SHARD_VALUES: usize = 65_536;
 /// Largest modulus of sharding by hash, as in Vektonn.
 pub const HASH_SHARDS: u32 = 65_535;
+/// Most indices that uploads to one data source may create.
+pub const AUTO_INDICES: usize = 16;
 /// Longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES: usize = 256;
 /// Largest `Hnsw_M`.

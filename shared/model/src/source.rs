@@ -8,6 +8,7 @@ use crate::attribute::{AttributeType, AttributeValue};
 use crate::error::ValidationError;
 use crate::ids::DataSourceId;
 use crate::limits;
+use crate::policy::SourcePolicy;
 use crate::vector::VectorKind;
 
 /// A named, versioned timeline of updates: what its vectors and attributes are. Immutable after creation.
@@ -27,6 +28,9 @@ pub struct DataSource {
     /// Which values of an attribute the data source accepts. Vektonn's sharders.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sharders: BTreeMap<String, Sharder>,
+    /// What it does by itself.
+    #[serde(default, skip_serializing_if = "SourcePolicy::is_empty")]
+    pub policy: SourcePolicy,
 }
 
 /// How Vektonn's data sources distribute points by one attribute.
@@ -58,6 +62,7 @@ impl DataSource {
         self.check_dimension(&mut messages);
         self.check_attributes(&mut messages);
         self.check_sharders(&mut messages);
+        self.policy.check(self, &mut messages);
         ValidationError::from_messages(messages)
     }
 

@@ -15,6 +15,7 @@ use crate::error::ValidationError;
 use crate::ids::{DataSourceId, IndexId};
 use crate::index::{Index, IndexAlgorithm, Shard, ShardCondition};
 use crate::limits;
+use crate::policy::{AutoCreate, IndexTemplate, Retention, SourcePolicy};
 use crate::source::{DataSource, Sharder};
 use crate::vector::VectorKind;
 use crate::wire::WireAttributeValue;
@@ -36,6 +37,37 @@ pub struct DataSourceDefinition {
     /// How points are distributed.
     #[serde(deserialize_with = "null_is_empty")]
     pub sharders_by_attribute_key: BTreeMap<String, Option<SharderDefinition>>,
+    /// Which points go; Vektonn has nothing like it.
+    pub retention: Option<Retention>,
+    /// What uploads may create; Vektonn has nothing like it.
+    pub auto_create: Option<AutoCreateDefinition>,
+}
+
+/// `autoCreate` of a data source.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AutoCreateDefinition {
+    /// Whether an upload to another version creates it.
+    pub versions: bool,
+    /// Indices that the first upload creates.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub indices: Vec<AutoIndexDefinition>,
+}
+
+/// One of the indices of `autoCreate`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AutoIndexDefinition {
+    /// Its name.
+    pub name: String,
+    /// Metric and graph.
+    pub index_algorithm: AlgorithmDefinition,
+    /// The attributes that identify a point.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub id_attributes: Vec<String>,
+    /// The attributes that a search can be restricted by.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub split_attributes: Vec<String>,
 }
 
 /// One of `shardersByAttributeKey`.
@@ -155,6 +187,13 @@ impl DataSourceDefinition {
                 Err(message) => messages.push(message),
             }
         }
+        let auto_create = match self.auto_create.map(AutoCreateDefinition::into_auto_create).transpose() {
+            Ok(auto_create) => auto_create,
+            Err(error) => {
+                messages.extend(error.messages);
+                None
+            }
+        };
         ValidationError::from_messages(messages)?;
         let source = DataSource {
             id,
@@ -163,9 +202,26 @@ impl DataSourceDefinition {
             attribute_types,
             permanent_attributes: self.permanent_attributes.into_iter().collect(),
             sharders,
+            policy: SourcePolicy { retention: self.retention, auto_create },
         };
         source.validate()?;
         Ok(source)
+    }
+}
+
+impl AutoCreateDefinition {
+    fn into_auto_create(self) -> Result<AutoCreate, ValidationError> {
+        let template = |index: AutoIndexDefinition| {
+            let AlgorithmDefinition { algorithm_type, params } = index.index_algorithm;
+            Ok(IndexTemplate {
+                algorithm: IndexAlgorithm::from_wire(&algorithm_type, &params)?,
+                name: index.name,
+                id_attributes: index.id_attributes.into_iter().collect(),
+                split_attributes: index.split_attributes.into_iter().collect(),
+            })
+        };
+        let indices = self.indices.into_iter().map(template).collect::<Result<_, ValidationError>>()?;
+        Ok(AutoCreate { versions: self.versions, indices })
     }
 }
 

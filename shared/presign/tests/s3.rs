@@ -23,6 +23,7 @@ fn films() -> DataSource {
         attribute_types: [("id".to_owned(), AttributeType::Int64)].into(),
         permanent_attributes: ["id".to_owned()].into(),
         sharders: std::collections::BTreeMap::new(),
+        policy: Default::default(),
     }
 }
 

@@ -13,5 +13,6 @@ pub(crate) fn source(kind: VectorKind) -> DataSource {
         attribute_types: [("id".to_owned(), AttributeType::Int64), ("name".to_owned(), AttributeType::String)].into(),
         permanent_attributes: ["id".to_owned()].into(),
         sharders: BTreeMap::new(),
+        policy: Default::default(),
     }
 }

@@ -126,7 +126,9 @@ impl ColdFile {
         cache: &Arc<FilterCache>,
     ) -> Result<Option<(Arc<RoaringBitmap>, ColumnReads)>, SearchError> {
         let number = base.file.number;
-        if let Some(rows) = cache.find(number, &filter.text) {
+        if filter.lasts
+            && let Some(rows) = cache.find(number, &filter.text)
+        {
             return Ok(Some((rows, ColumnReads::default())));
         }
         let attributes = filter.filter.attributes();
@@ -139,9 +141,11 @@ impl ColdFile {
         let evaluate = move || {
             let (batch, source) = cold.batch(&name, &definition.source, &needed)?;
             let everything = 0..cold.outline.rows();
-            Ok(cache.get_or_compute(number, &filter.text, || {
-                matching_rows(&filter.filter, &batch, &source, std::slice::from_ref(&everything))
-            }))
+            let matching = || matching_rows(&filter.filter, &batch, &source, std::slice::from_ref(&everything));
+            Ok(match filter.lasts {
+                true => cache.get_or_compute(number, &filter.text, matching),
+                false => Arc::new(matching()),
+            })
         };
         let rows = files.pool.run(move |_| evaluate()).await?;
         Ok(Some((rows, reads)))
@@ -297,6 +301,7 @@ mod tests {
             attribute_types: [("id".to_owned(), kind)].into(),
             permanent_attributes: ["id".to_owned()].into(),
             sharders: BTreeMap::new(),
+            policy: Default::default(),
         };
         let index = Index {
             id: IndexId::new("all", "1").unwrap(),

@@ -9,6 +9,7 @@ use tarn_store::Store;
 
 use crate::error::SearchError;
 use crate::plan::{Origin, Unit};
+use crate::recall::ObservedRecall;
 use crate::snapshot::Snapshot;
 
 /// The state of an index.
@@ -38,6 +39,8 @@ pub struct IndexDescription {
     pub splits: Vec<SplitDescription>,
     /// How many splits there are, also when `splits` is cut short.
     pub splits_total: u64,
+    /// The recall of this process's searches, as far as they were compared.
+    pub recall: Vec<ObservedRecall>,
 }
 
 /// One shard of an index.
@@ -111,8 +114,9 @@ pub(crate) fn live_rows(snapshot: &Snapshot, touched: &[(Unit, Option<Arc<Segmen
         }
     }
     for part in snapshot.tail.parts() {
+        let all_dead = snapshot.dead(part);
         for group in part.run.groups() {
-            let dead = part.dead.range_cardinality(group.rows.clone());
+            let dead = all_dead.range_cardinality(group.rows.clone());
             if let Some(live) = shards.get_mut(group.shard as usize) {
                 *live += u64::from(group.rows.end - group.rows.start) - dead;
             }
@@ -180,6 +184,7 @@ pub(crate) fn describe(
         shards,
         splits,
         splits_total,
+        recall: Vec::new(),
     })
 }
 
@@ -207,8 +212,9 @@ fn describe_splits(
         }
     }
     for part in snapshot.tail.parts() {
+        let all_dead = snapshot.dead(part);
         for group in part.run.groups() {
-            let dead = part.dead.range_cardinality(group.rows.clone());
+            let dead = all_dead.range_cardinality(group.rows.clone());
             let (points, _) = places.entry((&group.split, group.shard)).or_default();
             *points += u64::from(group.rows.end - group.rows.start) - dead;
         }

@@ -8,7 +8,10 @@
 mod ahead;
 mod cold;
 mod hydrate;
+mod recall;
+mod rows;
 mod scatter;
+mod shaped;
 
 pub use hydrate::EngineStats;
 
@@ -32,18 +35,20 @@ use crate::cold::ColdFiles;
 use crate::definition::Definition;
 use crate::describe::{self, IndexDescription};
 use crate::error::SearchError;
-use crate::execute::{self, NamedFilter};
+use crate::execute::{self, Asked, NamedFilter};
 use crate::filter::FilterCache;
 use crate::generation::Files;
 use crate::group::groups;
 use crate::leaf::{LeafAnswer, LeafRequest, LeafSearch, LeafWork, merge};
 use crate::open_files::OpenFiles;
-use crate::plan::{Origin, Part, Unit, plan};
+use crate::plan::{Origin, Part, Unit, more_for_its_bytes, plan};
 use crate::points::{self, PointsPage, PointsRequest};
 use crate::pool::{Abandoned, Pool};
-use crate::reader::Reader;
+use crate::query_cache::QueryCache;
+use crate::reader::{Reader, State};
+use crate::recall::Monitor;
 use crate::receipt::{CacheState, SegmentPlan, SegmentReceipt};
-use crate::request::{Consistency, GroupFailure, SearchRequest, SearchResponse, Timings};
+use crate::request::{Consistency, Found, GroupFailure, SearchRequest, SearchResponse, Timings};
 use crate::settings::EngineSettings;
 use crate::snapshot::Snapshot;
 use crate::splits::SplitFilter;
@@ -71,6 +76,8 @@ struct Inner {
     /// Taken by whoever fetches a file in the background.
     hydrations: tokio::sync::Semaphore,
     stats: Stats,
+    queries: QueryCache,
+    monitor: Option<Arc<Monitor>>,
 }
 
 /// A planned unit with its file, when it has one.
@@ -132,8 +139,10 @@ impl Engine {
         let filters = Arc::new(FilterCache::new(settings.filter_cache_bytes));
         let (readers, missed) = (RwLock::default(), Mutex::default());
         let (hydrations, stats) = (tokio::sync::Semaphore::new(BACKGROUND_FILES), Stats::default());
+        let queries = QueryCache::new(settings.query_cache_bytes);
+        let monitor = Monitor::new(settings.recall_share)?.map(Arc::new);
         let settings = Arc::new(settings);
-        let inner = Inner { files, settings, filters, readers, leaves, missed, hydrations, stats };
+        let inner = Inner { files, settings, filters, readers, leaves, missed, hydrations, stats, queries, monitor };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -164,21 +173,43 @@ impl Engine {
         Ok(response)
     }
 
-    async fn search_metered(&self, id: &IndexId, request: SearchRequest) -> Result<SearchResponse, SearchError> {
+    async fn search_metered(&self, id: &IndexId, mut request: SearchRequest) -> Result<SearchResponse, SearchError> {
         let began = self.monotonic();
+        let _searching = self.inner.monitor.as_ref().map(|monitor| monitor.busy.enter());
+        if let Some(shape) = request.shape.take() {
+            return self.search_shaped(id, request, *shape, began).boxed().await;
+        }
         let reader = self.reader(id);
         let definition = self.known(id, reader.definition_for(request.consistency).await)?;
         check_search(&request, &definition)?;
+        if definition.source.policy.retention.is_some() {
+            // One moment for everything that the search reads, also ahead of the snapshot and in leaves.
+            request.alive_at.get_or_insert(self.now_micros());
+        }
+        let key = &self.inner.queries.key(&request);
         let (request, ahead) = (&Arc::new(request), &Ahead::default());
         let deadline = request.deadline.and_then(|deadline| began.checked_add(deadline));
-        let searching = self.on_snapshot(id, request.consistency, request.min_version.as_ref(), |snapshot| {
+        let (consistency, min_version) = (request.consistency, request.min_version.as_ref());
+        let state = State { generation: request.as_of, consistency, min_version };
+        let searching = self.on_state(id, state, |snapshot| {
             let definition = Arc::clone(&definition);
             async move {
                 if !Arc::ptr_eq(&snapshot.definition, &definition) {
                     // Deleted and created anew since the check.
                     check_search(request, &snapshot.definition)?;
                 }
-                self.search_snapshot(&snapshot, request, began, deadline, ahead).await
+                let snapshot = request.alive_at.map_or_else(|| Arc::clone(&snapshot), |now| snapshot.at_time(now));
+                if let Some(kept) = key.as_ref().and_then(|key| self.inner.queries.find(id, &snapshot, key)) {
+                    let timings = Timings { snapshot: self.monotonic().saturating_sub(began), ..Timings::default() };
+                    return Ok(SearchResponse { timings, leaves: LeafWork::default(), ..(*kept).clone() });
+                }
+                let (answer, failures) = self.search_snapshot(&snapshot, request, began, deadline, ahead).await?;
+                let response = respond(&snapshot, request, answer, failures);
+                if let Some(key) = key {
+                    self.inner.queries.put(id, &snapshot, Arc::clone(key), &response);
+                }
+                self.watch(&snapshot, request, &response);
+                Ok(response)
             }
         });
         match select(pin!(searching), pin!(self.read_ahead(&reader, request, deadline, ahead))).await {
@@ -195,12 +226,22 @@ impl Engine {
         min_version: Option<&ReadToken>,
         answer: impl Fn(Arc<Snapshot>) -> F,
     ) -> Result<T, SearchError> {
+        self.on_state(id, State { generation: None, consistency, min_version }, answer).await
+    }
+
+    /// As [`Self::on_snapshot`], from a state that may be an earlier one.
+    async fn on_state<T, F: Future<Output = Result<T, SearchError>>>(
+        &self,
+        id: &IndexId,
+        state: State<'_>,
+        answer: impl Fn(Arc<Snapshot>) -> F,
+    ) -> Result<T, SearchError> {
         let reader = self.reader(id);
         let mut attempt = 1;
         loop {
             let believing = reader.believes();
-            let answered = match self.known(id, reader.snapshot(consistency, min_version).await) {
-                Ok(snapshot) => answer(snapshot).await,
+            let answered = match self.known(id, reader.state(state).await) {
+                Ok(snapshot) => answer(snapshot.at_time(self.now_micros())).await,
                 Err(error) => Err(error),
             };
             match answered {
@@ -226,8 +267,17 @@ impl Engine {
         began: Duration,
         deadline: Option<Duration>,
         ahead: &Ahead,
-    ) -> Result<SearchResponse, SearchError> {
+    ) -> Result<(LeafAnswer, Vec<GroupFailure>), SearchError> {
         let ahead = ahead.end(snapshot);
+        let alive;
+        let request = match snapshot.moment().filter(|_| request.alive_at.is_none()) {
+            // A round of a search in several: what it reads elsewhere must be as of the snapshot's moment too.
+            Some(now) => {
+                alive = Arc::new(SearchRequest { alive_at: Some(now), ..(**request).clone() });
+                &alive
+            }
+            None => request,
+        };
         let units = self.plan(snapshot, Part::Everything, &request.split_filter).await?;
         if let Some(leaves) = &self.inner.leaves {
             let settings = &self.inner.settings;
@@ -236,7 +286,7 @@ impl Engine {
                 let pinned = self.monotonic().saturating_sub(began);
                 let (mut answer, failures) = self.scatter(&**leaves, snapshot, request, cut, deadline).await?;
                 answer.timings.snapshot = pinned;
-                return Ok(respond(snapshot, answer, failures));
+                return Ok((answer, failures));
             }
         }
         let pinned = self.monotonic().saturating_sub(began);
@@ -248,7 +298,7 @@ impl Engine {
             }
         };
         answer.timings.snapshot = pinned;
-        Ok(respond(snapshot, answer, Vec::new()))
+        Ok((answer, Vec::new()))
     }
 
     /// A leaf's part of a search: the files of some shards, in exactly the snapshot that the root has pinned.
@@ -277,6 +327,7 @@ impl Engine {
         let shards = shards.iter().map(position).collect::<Result<BTreeSet<u32>, _>>()?;
         let reader = self.reader(&definition.index.id);
         let snapshot = reader.snapshot_at(definition, &pin, &shards).boxed().await?;
+        let snapshot = search.alive_at.map_or_else(|| Arc::clone(&snapshot), |now| snapshot.at_time(now));
         let search = Arc::new(search);
         let units = self.plan(&snapshot, Part::Files(shards), &search.split_filter).await?;
         let pinned = self.monotonic().saturating_sub(began);
@@ -331,7 +382,8 @@ impl Engine {
         }
         let Snapshot { definition, generation, .. } = &**snapshot;
         self.hydrate_later(definition, generation, files);
-        Ok(merge(definition.index.algorithm.metric, request.k as usize, request.queries.len(), answers))
+        let order = request.order(definition.index.algorithm.metric);
+        Ok(merge(order, request.k as usize, request.results(), answers))
     }
 
     /// Opens what can be there in time and computes.
@@ -375,7 +427,9 @@ impl Engine {
         let describe = async |snapshot| {
             let live = self.live_rows(&snapshot).await?;
             let lag_ms = describe::lag_ms(&self.inner.files.store, &snapshot).await?;
-            self.inner.files.pool.run(move |_| describe::describe(&snapshot, &live, lag_ms, splits)).await
+            let describe = move |_: &Abandoned| describe::describe(&snapshot, &live, lag_ms, splits);
+            let description = self.inner.files.pool.run(describe).await?;
+            Ok(IndexDescription { recall: self.observed_recall(id), ..description })
         };
         self.on_snapshot(id, Consistency::Strong, None, describe).await
     }
@@ -394,7 +448,8 @@ impl Engine {
             let page = move |abandoned: &Abandoned| points::page(&snapshot, units, request, &filters, abandoned);
             self.inner.files.pool.run(page).await
         };
-        self.on_snapshot(id, request.consistency, None, page).await
+        let state = State { generation: request.as_of, consistency: request.consistency, min_version: None };
+        self.on_state(id, state, page).await
     }
 
     /// Fetches and opens every file of the index's newest generation.
@@ -413,6 +468,7 @@ impl Engine {
     pub fn forget(&self, id: &IndexId) {
         self.inner.readers.write().remove(id);
         self.inner.missed.lock().remove(id);
+        self.inner.queries.forget(id);
     }
 
     fn reader(&self, id: &IndexId) -> Arc<Reader> {
@@ -474,8 +530,16 @@ impl Engine {
             return Ok(opened);
         }
         let mut segments: Vec<Option<Arc<Segment>>> = vec![None; closed.len()];
-        let places: Vec<(usize, u32, u32)> =
+        let mut places: Vec<(usize, u32, u32)> =
             (0..).zip(&closed).map(|(place, (_, shard, segment))| (place, *shard, *segment)).collect();
+        if deadline.is_some() {
+            // What has arrived by then is in the answer.
+            let worth = |&(place, shard, segment): &(usize, u32, u32)| {
+                let base = base(shard, segment).ok();
+                base.map_or((0, 1), |base| (base.live_in(&closed[place].0.ranges), base.file.object.bytes))
+            };
+            places.sort_by(|a, b| more_for_its_bytes(worth(a), worth(b)));
+        }
         let opening = futures::stream::iter(places).map(|(place, shard, segment)| async move {
             let segment = base(shard, segment)?.open(&self.inner.files, &snapshot.definition).await?;
             Ok::<_, SearchError>((place, segment))
@@ -518,15 +582,32 @@ impl Engine {
         self.inner.files.pool.run(move |_| Ok(describe::live_rows(&snapshot, &units))).await
     }
 
+    /// In microseconds since 1970.
+    fn now_micros(&self) -> i64 {
+        self.inner.files.store.clock().now_ms().saturating_mul(1000)
+    }
+
     fn monotonic(&self) -> Duration {
         self.inner.files.store.clock().monotonic()
     }
 }
 
-fn respond(snapshot: &Snapshot, answer: LeafAnswer, failures: Vec<GroupFailure>) -> SearchResponse {
+fn respond(
+    snapshot: &Snapshot,
+    request: &SearchRequest,
+    answer: LeafAnswer,
+    failures: Vec<GroupFailure>,
+) -> SearchResponse {
     let LeafAnswer { results, allowed, considered, timings, spent, leaves, segments } = answer;
+    let metric = snapshot.definition.index.algorithm.metric;
+    let ranked = request.ranked(metric);
+    let mut results: Vec<Vec<Found>> =
+        results.into_iter().map(|hits| hits.into_iter().map(|hit| hit.found).collect()).collect();
+    if ranked.score.is_some() {
+        results.iter_mut().flatten().for_each(|found| found.distance = ranked.of_distance(metric, found.distance));
+    }
     SearchResponse {
-        results: results.into_iter().map(|hits| hits.into_iter().map(|hit| hit.found).collect()).collect(),
+        results,
         coverage: if allowed == 0 { 1.0 } else { considered as f64 / allowed as f64 },
         failures,
         version: snapshot.version(),
@@ -535,6 +616,9 @@ fn respond(snapshot: &Snapshot, answer: LeafAnswer, failures: Vec<GroupFailure>)
         spent,
         leaves,
         segments,
+        ranked,
+        groups: None,
+        stored: Vec::new(),
     }
 }
 
@@ -553,14 +637,27 @@ fn answer(
     let began = clock.monotonic();
     let definition = &snapshot.definition;
     let metric = definition.index.algorithm.metric;
-    let queries = request.queries.iter().map(|vector| Query::new(metric, vector)).collect::<Result<Vec<_>, _>>();
-    let queries = queries.map_err(|error| SearchError::Internal(error.to_string()))?;
+    let misfit = |error: tarn_segment::SegmentError| SearchError::Internal(error.to_string());
+    let scan = request.scan(metric).map_err(misfit)?;
+    let queries = match scan {
+        Some(_) => Ok(Vec::new()),
+        None => request.queries.iter().map(|vector| Query::new(metric, vector)).collect::<Result<Vec<_>, _>>(),
+    };
+    let queries = queries.map_err(misfit)?;
+    let asked = match &scan {
+        Some(scan) => Asked::Scan(scan),
+        None => Asked::Index(&queries, execute::effort(request, &definition.index)),
+    };
     let filter = request.filter.clone().map(NamedFilter::new);
-    let units = execute::prepare(snapshot, units, filter.as_ref(), &inner.filters)?;
-    let effort = execute::effort(request, &definition.index);
-    let threads = inner.files.pool.threads();
-    let merged = execute::search(&units, &queries, request.k as usize, effort, threads, stop)?;
-    let allowed = merged.allowed + late_rows * queries.len() as u64;
+    let threads = match request.deadline.is_some() && inner.files.pool.is_shared() {
+        // A thread that waits for a part of this search may begin another search, and is back only when that is done: after the
+        // deadline. So others have their threads, and this one has its own.
+        true => 1,
+        false => inner.files.pool.threads(),
+    };
+    let units = execute::prepare_by(snapshot, units, filter.as_ref(), &inner.filters, threads)?;
+    let merged = execute::search(&units, asked, request.order(metric), request.k as usize, threads, stop)?;
+    let allowed = merged.allowed + late_rows * asked.results() as u64;
     for (segment, plan) in segments.iter_mut().zip(&merged.plans) {
         segment.plan = plan.map_or(SegmentPlan::None, SegmentPlan::from);
     }

@@ -35,6 +35,16 @@ pub enum SearchError {
         /// The version asked for.
         want: ReadToken,
     },
+    /// The request wants a generation that is gone, 410; or that is not there yet, 409.
+    #[error("{}", no_generation(index, *wanted, *kept))]
+    NoGeneration {
+        /// The index.
+        index: IndexId,
+        /// The generation asked for.
+        wanted: u64,
+        /// The oldest and the newest that there are, if any.
+        kept: Option<(u64, u64)>,
+    },
     /// The object store failed. 503 when retryable.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -47,6 +57,21 @@ pub enum SearchError {
     /// The engine itself failed: its thread pool could not start, or a computation panicked. 500.
     #[error("the search engine failed: {0}")]
     Internal(String),
+}
+
+fn no_generation(index: &IndexId, wanted: u64, kept: Option<(u64, u64)>) -> String {
+    match kept {
+        None => format!("Index {index} has not been built yet: there is no generation {wanted}; leave asOf out"),
+        Some((_, newest)) if wanted > newest => {
+            format!(
+                "Index {index} has no generation {wanted} yet, the newest is {newest}; leave asOf out for the newest state"
+            )
+        }
+        Some((oldest, newest)) => format!(
+            "generation {wanted} of index {index} is gone, there are {oldest} to {newest}; name one of these, and have gc retain more \
+             generations if older ones are needed"
+        ),
+    }
 }
 
 impl SearchError {

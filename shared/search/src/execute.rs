@@ -8,13 +8,14 @@ use std::sync::Arc;
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use roaring::RoaringBitmap;
 use tarn_model::{AttributeValue, Filter, Index};
-use tarn_segment::{Answer, Column, Effort, Plan, Query, Rows, Segment, SegmentKind, compare_hits};
+use tarn_segment::{Answer, Column, Effort, Plan, Query, Rows, Scan, Segment, SegmentKind};
 
 use crate::error::SearchError;
 use crate::filter::{FilterCache, matching_rows};
 use crate::generation::{BaseSegment, segment_error};
 use crate::leaf::LeafHit;
 use crate::plan::{Origin, Unit};
+use crate::ranking::Order;
 use crate::request::{Found, SearchRequest};
 use crate::snapshot::Snapshot;
 use crate::tail::Run;
@@ -50,13 +51,20 @@ pub(crate) struct NamedFilter {
     pub(crate) filter: Arc<Filter>,
     /// What it is called in the cache.
     pub(crate) text: Arc<str>,
+    /// Whether its bitmaps are of use to later searches.
+    pub(crate) lasts: bool,
 }
 
 impl NamedFilter {
     /// The text is the debug form, which shows every value in full.
     pub(crate) fn new(filter: Filter) -> Self {
         let text = format!("{filter:?}").into();
-        Self { filter: Arc::new(filter), text }
+        Self { filter: Arc::new(filter), text, lasts: true }
+    }
+
+    /// A filter that is about this moment, and no later search will have.
+    pub(crate) fn of_now(filter: Filter) -> Self {
+        Self { lasts: false, ..Self::new(filter) }
     }
 }
 
@@ -67,7 +75,7 @@ pub(crate) struct Candidate {
     pub(crate) unit: usize,
     /// The row.
     pub(crate) row: u32,
-    /// In the metric's own direction.
+    /// In the order of the search.
     pub(crate) distance: f64,
 }
 
@@ -102,6 +110,20 @@ pub(crate) fn prepare(
     filter: Option<&NamedFilter>,
     cache: &FilterCache,
 ) -> Result<Vec<Prepared>, SearchError> {
+    prepare_by(snapshot, units, filter, cache, usize::MAX)
+}
+
+/// As [`prepare`]; by this thread alone, if that is all there are.
+///
+/// # Errors
+/// See [`prepare`].
+pub(crate) fn prepare_by(
+    snapshot: &Arc<Snapshot>,
+    units: Vec<(Unit, Option<Arc<Segment>>)>,
+    filter: Option<&NamedFilter>,
+    cache: &FilterCache,
+    threads: usize,
+) -> Result<Vec<Prepared>, SearchError> {
     let one = |(unit, segment): &(Unit, Option<Arc<Segment>>)| {
         let mut prepared = match (unit.origin, segment) {
             (Origin::Base { shard, segment: position }, Some(segment)) => Prepared {
@@ -116,7 +138,7 @@ pub(crate) fn prepare(
                 let part = part.ok_or_else(|| SearchError::Internal(format!("the tail has no part {position}")))?;
                 Prepared {
                     snapshot: Arc::clone(snapshot),
-                    holder: Holder::Run { run: Arc::clone(&part.run), dead: Arc::clone(&part.dead) },
+                    holder: Holder::Run { run: Arc::clone(&part.run), dead: snapshot.dead(part) },
                     ranges: unit.ranges.clone(),
                     superseded: None,
                     matches: None,
@@ -129,7 +151,10 @@ pub(crate) fn prepare(
         }
         Ok(prepared)
     };
-    if units.len() == 1 { units.iter().map(one).collect() } else { units.par_iter().map(one).collect() }
+    match units.len() == 1 || threads == 1 {
+        true => units.iter().map(one).collect(),
+        false => units.par_iter().map(one).collect(),
+    }
 }
 
 fn base(snapshot: &Snapshot, shard: u32, segment: u32) -> Result<&BaseSegment, SearchError> {
@@ -199,16 +224,20 @@ impl Prepared {
 
     fn search(
         &self,
-        queries: &[Query],
+        asked: Asked<'_>,
+        queries: Range<usize>,
         k: usize,
         ranges: &[Range<u32>],
-        effort: Effort,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<Answer>, SearchError> {
         let segment = self.segment()?;
-        let answers = self.with_rows(ranges, |rows| match queries {
-            [query] => segment.search(query, k, rows, effort, stop).map(|answer| vec![answer]),
-            queries => segment.search_many(queries, k, rows, effort, stop),
+        let answers = self.with_rows(ranges, |rows| match asked {
+            // One pass gives the answers to all queries.
+            Asked::Scan(scan) => segment.scan(scan, k, rows, stop),
+            Asked::Index(all, effort) => match &all[queries] {
+                [query] => segment.search(query, k, rows, effort, stop).map(|answer| vec![answer]),
+                queries => segment.search_many(queries, k, rows, effort, stop),
+            },
         });
         answers.map_err(|error| segment_error(&self.name(), error))
     }
@@ -221,6 +250,34 @@ impl Prepared {
             Holder::Run { .. } => None,
         };
         base.map_or_else(|| format!("the tail of {}", definition.index.id), |base| base.file.name(definition))
+    }
+}
+
+/// How the units are asked.
+#[derive(Clone, Copy)]
+pub(crate) enum Asked<'a> {
+    /// For the nearest, with some effort.
+    Index(&'a [Query], Effort),
+    /// For the best by a scan.
+    Scan(&'a Scan),
+}
+
+impl Asked<'_> {
+    /// How many answers there are.
+    pub(crate) fn results(&self) -> usize {
+        match self {
+            Self::Index(queries, _) => queries.len(),
+            Self::Scan(scan) => scan.queries(),
+        }
+    }
+
+    /// Whether every allowed row of a segment of this kind is compared.
+    fn compares_all(&self, kind: SegmentKind) -> bool {
+        match (self, kind) {
+            (Self::Scan(_), _) | (_, SegmentKind::Flat) => true,
+            (Self::Index(_, effort), SegmentKind::Graph | SegmentKind::Cells) => *effort == Effort::Exact,
+            (Self::Index(..), SegmentKind::Sparse) => false,
+        }
     }
 }
 
@@ -237,21 +294,24 @@ struct Pass {
 /// A segment's own failure: an answer is whole or it is an error.
 pub(crate) fn search(
     units: &[Prepared],
-    queries: &[Query],
+    asked: Asked<'_>,
+    order: Order,
     k: usize,
-    effort: Effort,
     threads: usize,
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<Merged, SearchError> {
-    let passes = passes(units, queries.len(), effort, threads)?;
-    let run = |pass: &Pass| units[pass.unit].search(&queries[pass.queries.clone()], k, &pass.ranges, effort, stop);
-    let answers: Vec<Vec<Answer>> = if passes.len() == 1 {
+    let mut passes = passes(units, asked, threads)?;
+    if threads == 1 {
+        in_visiting_order(units, asked, &mut passes)?;
+    }
+    let run = |pass: &Pass| units[pass.unit].search(asked, pass.queries.clone(), k, &pass.ranges, stop);
+    let answers: Vec<Vec<Answer>> = if passes.len() == 1 || threads == 1 {
         passes.iter().map(run).collect::<Result<_, _>>()?
     } else {
         passes.par_iter().map(run).collect::<Result<_, _>>()?
     };
     let mut merged = Merged {
-        candidates: vec![Vec::new(); queries.len()],
+        candidates: vec![Vec::new(); asked.results()],
         allowed: 0,
         considered: 0,
         plans: vec![None; units.len()],
@@ -270,23 +330,42 @@ pub(crate) fn search(
         }
     }
     if passes.len() > 1 {
-        merged.candidates.iter_mut().try_for_each(|candidates| keep_nearest(units, candidates, k))?;
+        merged.candidates.iter_mut().try_for_each(|candidates| keep_nearest(units, candidates, order, k))?;
     }
     Ok(merged)
 }
 
+/// Sorts passes so that what is done when the time is up is worth most: the tail first, which is small and new; then what accounts for
+/// many rows in little time, which cells, graphs and postings do; then what compares every row, the smallest first.
+fn in_visiting_order(units: &[Prepared], asked: Asked<'_>, passes: &mut [Pass]) -> Result<(), SearchError> {
+    let places = units.iter().map(|unit| {
+        let compares_all = asked.compares_all(unit.segment()?.kind());
+        let rows: u64 = unit.ranges.iter().map(|range| u64::from(range.end - range.start)).sum();
+        let class = match (&unit.holder, compares_all) {
+            (Holder::Run { .. }, _) => 0,
+            (Holder::File { .. }, false) => 1,
+            (Holder::File { .. }, true) => 2,
+        };
+        Ok((class, rows))
+    });
+    let places: Vec<(u8, u64)> = places.collect::<Result<_, SearchError>>()?;
+    // Stable: the passes of one unit stay in their order.
+    passes.sort_by_key(|pass| places[pass.unit]);
+    Ok(())
+}
+
 /// Cuts the work so that every thread has some: queries first, then the rows of large scans.
-fn passes(units: &[Prepared], queries: usize, effort: Effort, threads: usize) -> Result<Vec<Pass>, SearchError> {
-    let per_pass = queries.div_ceil(threads.max(1)).clamp(1, QUERIES_PER_PASS);
+fn passes(units: &[Prepared], asked: Asked<'_>, threads: usize) -> Result<Vec<Pass>, SearchError> {
+    let queries = asked.results();
+    let per_pass = match asked {
+        Asked::Index(..) => queries.div_ceil(threads.max(1)).clamp(1, QUERIES_PER_PASS),
+        Asked::Scan(_) => queries.max(1),
+    };
     let per_unit = queries.div_ceil(per_pass);
     let mut passes = Vec::with_capacity(units.len() * per_unit);
     for (prepared, unit) in units.iter().zip(0usize..) {
         let rows: u64 = prepared.ranges.iter().map(|range| u64::from(range.end - range.start)).sum();
-        let scans = match prepared.segment()?.kind() {
-            SegmentKind::Flat => true,
-            SegmentKind::Graph | SegmentKind::Cells => effort == Effort::Exact,
-            SegmentKind::Sparse => false,
-        };
+        let scans = asked.compares_all(prepared.segment()?.kind());
         let pieces = if scans && units.len() * per_unit < threads && rows >= PARALLEL_ROWS { threads } else { 1 };
         for ranges in cut(&prepared.ranges, rows, pieces) {
             passes.extend((0..queries).step_by(per_pass).map(|first| Pass {
@@ -325,13 +404,19 @@ fn cut(ranges: &[Range<u32>], rows: u64, pieces: usize) -> Vec<Vec<Range<u32>>> 
     lists
 }
 
-/// Sorts by distance, then key, and drops all but the first k.
-fn keep_nearest(units: &[Prepared], candidates: &mut Vec<Candidate>, k: usize) -> Result<(), SearchError> {
+/// Sorts, by key where distances are equal, and drops all but the first k.
+fn keep_nearest(
+    units: &[Prepared],
+    candidates: &mut Vec<Candidate>,
+    order: Order,
+    k: usize,
+) -> Result<(), SearchError> {
     let segments = units.iter().map(Prepared::segment).collect::<Result<Vec<_>, _>>()?;
-    let Some(metric) = segments.first().map(|segment| segment.metric()) else { return Ok(()) };
     let nearer = |a: &Candidate, b: &Candidate| -> Ordering {
-        let key = |c: &Candidate| segments[c.unit].key(c.row);
-        compare_hits(metric, (a.distance, key(a)), (b.distance, key(b)))
+        fn key<'s>(segments: &[&'s Segment], candidate: &Candidate) -> &'s [u8] {
+            segments[candidate.unit].key(candidate.row)
+        }
+        order.compare((a.distance, key(&segments, a)), (b.distance, key(&segments, b)))
     };
     keep_first(candidates, k, nearer);
     Ok(())

@@ -14,7 +14,7 @@ use futures::future::try_join_all;
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 use tarn_model::{Corrupt, IndexId, Manifest, ObjectKey, ObjectRef, ReadToken};
-use tarn_segment::{Catalog, CatalogSegment, Outline, Segment, SegmentError, SegmentKind};
+use tarn_segment::{Catalog, CatalogSegment, Outline, Segment, SegmentError, SegmentKind, Statistics};
 use tarn_store::{LocalFile, Meter, SegmentCache, Store, StoreError};
 use ulid::Ulid;
 
@@ -22,6 +22,7 @@ use crate::cold::{ColdFile, ColdFiles, check_outline};
 use crate::column::check_columns;
 use crate::definition::Definition;
 use crate::error::SearchError;
+use crate::expiry::Expiry;
 use crate::open_files::{OpenFiles, Space};
 use crate::pool::Pool;
 use crate::splits::{Directory, SplitEntry};
@@ -77,6 +78,8 @@ pub(crate) struct BaseSegment {
     pub(crate) rows: u32,
     /// Rows that the catalog says are dead.
     pub(crate) deleted: RoaringBitmap,
+    /// What the others are like, if the builder has counted.
+    pub(crate) statistics: Option<Arc<Statistics>>,
     /// The file, shared among the generations that name it.
     pub(crate) file: Arc<SegmentFile>,
 }
@@ -104,6 +107,8 @@ pub(crate) struct SegmentFile {
     last_use: AtomicU64,
     /// Whether a local copy that had gone bad was already thrown away.
     fetched_again: AtomicBool,
+    /// Which rows have expired.
+    pub(crate) expiry: Expiry,
 }
 
 #[derive(Debug)]
@@ -267,7 +272,7 @@ impl ShardCatalog {
         let mut entries = Vec::with_capacity(catalog.segments.iter().map(|s| s.splits.len()).sum());
         let mut segments = Vec::with_capacity(catalog.segments.len());
         for (segment, number) in catalog.segments.into_iter().zip(0u32..) {
-            let CatalogSegment { object, kind, outline, rows, deleted, splits } = segment;
+            let CatalogSegment { object, kind, outline, rows, deleted, splits, statistics } = segment;
             entries.extend(splits.into_iter().map(|split| SplitEntry {
                 key: split.key.0.into(),
                 segment: number,
@@ -292,9 +297,10 @@ impl ShardCatalog {
                     said_too_large: AtomicBool::new(false),
                     last_use: AtomicU64::new(0),
                     fetched_again: AtomicBool::new(false),
+                    expiry: Expiry::default(),
                 }),
             };
-            segments.push(BaseSegment { kind, rows, deleted, file });
+            segments.push(BaseSegment { kind, rows, deleted, statistics, file });
         }
         Ok(Self { object, segments, directory: Directory::new(entries) })
     }

@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use tarn_model::{Corrupt, DataSource, Index, Metric, ReadToken, ValidationError};
-use tarn_segment::compare_hits;
+use tarn_model::{Corrupt, DataSource, Index, ReadToken, ValidationError};
 use tarn_store::{Spent, StoreError};
 use ulid::Ulid;
 
@@ -21,6 +20,7 @@ use crate::definition::Definition;
 use crate::engine::Engine;
 use crate::error::SearchError;
 use crate::execute::keep_first;
+use crate::ranking::Order;
 use crate::receipt::SegmentReceipt;
 use crate::request::{Found, SearchRequest, Timings};
 
@@ -189,7 +189,7 @@ pub(crate) fn check_answer(
     definition: &Definition,
 ) -> Result<(), SearchError> {
     let wrong = |what: String| Err(SearchError::Internal(format!("a leaf's answer does not fit its request: {what}")));
-    let (results, queries) = (answer.results.len(), request.queries.len());
+    let (results, queries) = (answer.results.len(), request.results());
     if results != queries {
         return wrong(format!("{results} results of {queries} queries"));
     }
@@ -214,8 +214,8 @@ pub(crate) fn check_answer(
 }
 
 /// Puts answers about different rows together.
-pub(crate) fn merge(metric: Metric, k: usize, queries: usize, answers: Vec<LeafAnswer>) -> LeafAnswer {
-    let mut merged = LeafAnswer { results: vec![Vec::new(); queries], ..LeafAnswer::default() };
+pub(crate) fn merge(order: Order, k: usize, results: usize, answers: Vec<LeafAnswer>) -> LeafAnswer {
+    let mut merged = LeafAnswer { results: vec![Vec::new(); results], ..LeafAnswer::default() };
     for answer in answers {
         merged.allowed = merged.allowed.saturating_add(answer.allowed);
         merged.considered = merged.considered.saturating_add(answer.considered);
@@ -228,7 +228,7 @@ pub(crate) fn merge(metric: Metric, k: usize, queries: usize, answers: Vec<LeafA
         }
     }
     for hits in &mut merged.results {
-        keep_first(hits, k, |a, b| compare_hits(metric, (a.found.distance, &a.key), (b.found.distance, &b.key)));
+        keep_first(hits, k, |a, b| order.compare((a.found.distance, &a.key), (b.found.distance, &b.key)));
     }
     merged
 }

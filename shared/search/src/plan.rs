@@ -3,6 +3,7 @@
 //! Shards that the split filter rules out are pruned; then a full or prefix split filter becomes row ranges by binary search
 //! in the catalogs' directories. What is planned is exactly the rows in question: nothing is filtered by split later.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -88,4 +89,22 @@ pub(crate) fn plan(snapshot: &Snapshot, part: &Part, split_filter: &Attributes, 
         }
     }
     units
+}
+
+/// Orders files by what they add to an answer while they arrive: more rows for its bytes first. Both are (rows, bytes).
+pub(crate) fn more_for_its_bytes(a: (u64, u64), b: (u64, u64)) -> Ordering {
+    let (a, b) = (u128::from(a.0) * u128::from(b.1), u128::from(b.0) * u128::from(a.1));
+    b.cmp(&a)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_with_more_rows_for_their_bytes_come_first() {
+        let mut files = [(10, 1000), (10, 10), (0, 5), (500, 1000)];
+        files.sort_by(|a, b| more_for_its_bytes(*a, *b));
+        assert_eq!(files, [(10, 10), (500, 1000), (10, 1000), (0, 5)]);
+    }
 }

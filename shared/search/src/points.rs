@@ -32,6 +32,8 @@ pub struct PointsRequest {
     pub retrieve_vectors: bool,
     /// How fresh.
     pub consistency: Consistency,
+    /// The state that an earlier generation shows.
+    pub as_of: Option<u64>,
 }
 
 /// Points, and where the next page begins.
@@ -43,6 +45,8 @@ pub struct PointsPage {
     pub next: Option<PointKey>,
     /// The version that the page shows.
     pub version: ReadToken,
+    /// The generation that it rests on; 0 before the first build.
+    pub generation: u64,
 }
 
 /// A live point.
@@ -54,6 +58,20 @@ pub struct Point {
     pub attributes: Vec<(String, AttributeValue)>,
     /// The vector, when the request wanted it.
     pub vector: Option<Vector>,
+}
+
+impl Point {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// See [`execute::row_attributes`].
+    pub(crate) fn read(snapshot: &Snapshot, segment: &Segment, row: u32, vector: bool) -> Result<Self, SearchError> {
+        Ok(Self {
+            key: PointKey(segment.key(row).to_vec()),
+            attributes: execute::row_attributes(snapshot, segment, row, &snapshot.definition.wire_order)?,
+            vector: vector.then(|| segment.vector(row)),
+        })
+    }
 }
 
 /// The rows of one page, by key. Stops early, with whatever it has, when the caller has gone away.
@@ -94,15 +112,10 @@ pub(crate) fn page(
     let mut rows = smallest.into_sorted_vec();
     let more = rows.len() > limit;
     rows.truncate(limit);
-    let points = rows.into_iter().map(|(key, unit, row)| {
-        let segment = units[unit].segment()?;
-        Ok(Point {
-            key: PointKey(key.to_vec()),
-            attributes: execute::row_attributes(snapshot, segment, row, &snapshot.definition.wire_order)?,
-            vector: request.retrieve_vectors.then(|| segment.vector(row)),
-        })
-    });
+    let points = rows
+        .into_iter()
+        .map(|(_, unit, row)| Point::read(snapshot, units[unit].segment()?, row, request.retrieve_vectors));
     let points = points.collect::<Result<Vec<Point>, SearchError>>()?;
     let next = if more { points.last().map(|point| point.key.clone()) } else { None };
-    Ok(PointsPage { points, next, version: snapshot.version() })
+    Ok(PointsPage { points, next, version: snapshot.version(), generation: snapshot.generation.number() })
 }

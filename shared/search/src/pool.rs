@@ -61,6 +61,11 @@ impl Pool {
         self.threads.current_num_threads()
     }
 
+    /// Whether more than one job is under way.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.turns.available_permits() + 1 < self.threads() * JOBS_PER_THREAD
+    }
+
     /// Runs `job` on the pool and waits for it without blocking a thread.
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 //! written *and* collected since the reader last looked. Garbage collection spares objects younger than its grace period,
 //! so the reader lists again once its last look is older than [`crate::EngineSettings::trust_absence`], which must be shorter.
 
+mod history;
 mod opening;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +38,8 @@ use crate::settings::EngineSettings;
 use crate::snapshot::Snapshot;
 use crate::tail::{DeltaRows, Tail};
 use opening::{Newest, Opening};
+
+pub(crate) use history::State;
 
 /// The only lane there is. With more, each would have a tail of its own.
 const LANE: u16 = 0;
@@ -82,6 +85,8 @@ pub(crate) struct Reader {
     /// The last snapshot that a root has pinned; held by whoever is fetching the next. Not what this process's own searches
     /// see: a root's may be older or newer.
     pinned_by_root: tokio::sync::Mutex<Option<Arc<Snapshot>>>,
+    /// The earlier generations that were asked for last.
+    earlier: tokio::sync::Mutex<Vec<Arc<Snapshot>>>,
 }
 
 type Likely = (Arc<Definition>, Arc<Generation>);
@@ -111,6 +116,7 @@ impl Reader {
             turn: tokio::sync::Mutex::default(),
             waiting: Mutex::default(),
             pinned_by_root: tokio::sync::Mutex::default(),
+            earlier: tokio::sync::Mutex::default(),
         }
     }
 

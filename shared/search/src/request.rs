@@ -7,7 +7,9 @@ use tarn_model::{AttributeValue, Attributes, Filter, ReadToken, Vector};
 use tarn_store::Spent;
 
 use crate::leaf::LeafWork;
+use crate::ranking::{Ranked, Ranking};
 use crate::receipt::SegmentReceipt;
+use crate::shape::{FoundGroups, Shape};
 use crate::wire;
 
 /// How fresh an answer must be.
@@ -57,6 +59,20 @@ pub struct SearchRequest {
     /// Whether the answer says how it came about.
     #[serde(default)]
     pub explain: bool,
+    /// The state that an earlier generation shows, and nothing after it; `None`: the newest state. The root's business.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<u64>,
+    /// What to rank by; `None`: the index's own distance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranking: Option<Ranking>,
+    /// What becomes of the neighbours of several vectors. The root's business: it asks leaves plain searches, and no leaf
+    /// ever sees it.
+    #[serde(skip)]
+    pub shape: Option<Box<Shape>>,
+    /// Points that have expired by then, in microseconds since 1970, are not found. The engine sets it, once for all leaves, if the
+    /// data source's points expire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alive_at: Option<i64>,
 }
 
 impl SearchRequest {
@@ -79,6 +95,10 @@ impl SearchRequest {
             deadline: None,
             attributes: None,
             explain: false,
+            as_of: None,
+            ranking: None,
+            shape: None,
+            alive_at: None,
         }
     }
 }
@@ -104,8 +124,14 @@ pub struct SearchResponse {
     pub spent: Spent,
     /// What leaves did.
     pub leaves: LeafWork,
-    /// How each segment was searched, if the search wants to be told.
+    /// How each segment was searched, if the search wants to be told. Of a search in several rounds, round by round.
     pub segments: Vec<SegmentReceipt>,
+    /// What the results are ranked by.
+    pub ranked: Ranked,
+    /// Of a grouped search: for each result, its groups.
+    pub groups: Option<Vec<FoundGroups>>,
+    /// The vectors of [`Shape::query_ids`], in their order.
+    pub stored: Vec<Vector>,
 }
 
 /// Some shards whose leaf gave no answer.
@@ -126,7 +152,7 @@ pub struct Found {
     pub attributes: Vec<(String, AttributeValue)>,
     /// The vector, when the request wanted it.
     pub vector: Option<Vector>,
-    /// In the metric's own unit and direction.
+    /// In the metric's own unit and direction; or the score, if the search ranks by one.
     pub distance: f64,
 }
 

@@ -26,6 +26,10 @@ pub struct EngineSettings {
     pub definition_max_age: Duration,
     /// Memory bound of cached filter bitmaps, in bytes.
     pub filter_cache_bytes: usize,
+    /// Memory bound of kept answers, in bytes; 0 keeps none.
+    pub query_cache_bytes: usize,
+    /// The share of the real searches, 0 to 1, that are compared with exact ones, beside them. 0: none.
+    pub recall_share: f64,
     /// Searching files of a remote store where they are.
     pub cold: ColdSettings,
     /// How files that were searched where they are come into the cache.
@@ -47,6 +51,8 @@ impl Default for EngineSettings {
             trust_absence: Duration::from_secs(60),
             definition_max_age: Duration::from_secs(10),
             filter_cache_bytes: 64 << 20,
+            query_cache_bytes: 0,
+            recall_share: 0.0,
             cold: ColdSettings::default(),
             hydration: Hydration::Background,
             leaf_bytes: 1 << 30,

@@ -11,8 +11,9 @@ use tarn_model::ReadToken;
 use tarn_segment::Segment;
 
 use crate::definition::Definition;
+use crate::expiry::Gone;
 use crate::generation::{BaseSegment, Generation};
-use crate::tail::Tail;
+use crate::tail::{Part, Tail};
 
 /// One manifest and the tail after its watermark.
 #[derive(Debug)]
@@ -24,7 +25,9 @@ pub(crate) struct Snapshot {
     /// The timeline's part.
     pub(crate) tail: Arc<Tail>,
     /// By segment of the generation: the rows that the tail replaces or removes.
-    superseded: Vec<Mask>,
+    superseded: Arc<[Mask]>,
+    /// What has expired, as of the moment for which the snapshot was taken.
+    gone: Option<Gone>,
 }
 
 /// Rows of one segment that the tail replaces or removes: found when a query first needs them, from what an earlier
@@ -40,7 +43,7 @@ impl Snapshot {
     /// A snapshot without history.
     pub(crate) fn new(definition: Arc<Definition>, generation: Arc<Generation>, tail: Arc<Tail>) -> Self {
         let superseded = (0..generation.segment_count()).map(|_| Mask::default()).collect();
-        Self { definition, generation, tail, superseded }
+        Self { definition, generation, tail, superseded, gone: None }
     }
 
     /// What is known of a snapshot when its tail is not.
@@ -60,6 +63,35 @@ impl Snapshot {
             generation: Arc::clone(&self.generation),
             tail,
             superseded: superseded.collect(),
+            gone: self.gone,
+        }
+    }
+
+    /// The same, without what has expired at `now`, in microseconds since 1970. Shares everything with this one.
+    pub(crate) fn at_time(self: &Arc<Self>, now: i64) -> Arc<Self> {
+        let gone = Gone::at(&self.definition, now);
+        if gone == self.gone {
+            return Arc::clone(self);
+        }
+        Arc::new(Self {
+            definition: Arc::clone(&self.definition),
+            generation: Arc::clone(&self.generation),
+            tail: Arc::clone(&self.tail),
+            superseded: Arc::clone(&self.superseded),
+            gone,
+        })
+    }
+
+    /// The moment as of which expired rows are left out; `None`: rows do not expire.
+    pub(crate) fn moment(&self) -> Option<i64> {
+        self.gone.map(|gone| gone.now)
+    }
+
+    /// The rows of a part of the tail that are not live.
+    pub(crate) fn dead(&self, part: &Part) -> Arc<RoaringBitmap> {
+        match (self.gone, part.run.segment()) {
+            (Some(gone), Some(segment)) => both(Arc::clone(&part.dead), part.run.expiry.rows(segment, gone)),
+            _ => Arc::clone(&part.dead),
         }
     }
 
@@ -68,8 +100,17 @@ impl Snapshot {
         ReadToken::single(self.tail.head())
     }
 
-    /// The rows of a segment that the tail replaces or removes. `segment`: the open segment at that position.
+    /// The rows of a segment that the tail replaces or removes, and those that have expired. `segment`: the open segment at that
+    /// position.
     pub(crate) fn superseded(&self, shard: u32, position: u32, segment: &Segment) -> Arc<RoaringBitmap> {
+        let replaced = self.replaced(shard, position, segment);
+        match (self.gone, self.base(shard, position)) {
+            (Some(gone), Some(base)) => both(replaced, base.file.expiry.rows(segment, gone)),
+            _ => replaced,
+        }
+    }
+
+    fn replaced(&self, shard: u32, position: u32, segment: &Segment) -> Arc<RoaringBitmap> {
         let Some(mask) = self.superseded.get(self.generation.segment_index(shard, position)) else {
             return Arc::default();
         };
@@ -88,8 +129,17 @@ impl Snapshot {
         }))
     }
 
-    /// The segments that hold a split which the tail touches, by shard and position. Nothing in the others is superseded.
+    /// The segments that hold a split which the tail touches, by shard and position; all of them, where rows expire. Nothing in the
+    /// others is superseded.
     pub(crate) fn touched(&self) -> BTreeSet<(u32, u32)> {
+        if self.gone.is_some() {
+            let shards = self.generation.shards.iter().zip(0u32..);
+            let segments = shards.flat_map(|(shard, number)| {
+                let segments = shard.iter().flat_map(|shard| &shard.segments).zip(0u32..);
+                segments.filter(|(base, _)| base.rows > 0).map(move |(_, segment)| (number, segment))
+            });
+            return segments.collect();
+        }
         let groups = self.tail.parts().iter().flat_map(|part| part.run.groups());
         groups
             .flat_map(|group| {
@@ -108,5 +158,13 @@ impl Snapshot {
     fn holds(&self, shard: u32, position: u32, split: &[u8]) -> bool {
         let catalog = self.generation.shards.get(shard as usize).and_then(Option::as_ref);
         catalog.is_some_and(|catalog| catalog.directory.split(split).iter().any(|entry| entry.segment == position))
+    }
+}
+
+fn both(some: Arc<RoaringBitmap>, others: Arc<RoaringBitmap>) -> Arc<RoaringBitmap> {
+    match (some.is_empty(), others.is_empty()) {
+        (_, true) => some,
+        (true, _) => others,
+        _ => Arc::new(&*some | &*others),
     }
 }

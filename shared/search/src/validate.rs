@@ -9,7 +9,9 @@ use tarn_model::{
 
 use crate::definition::Definition;
 use crate::points::PointsRequest;
+use crate::ranking;
 use crate::request::SearchRequest;
+use crate::sample::SampleRequest;
 
 /// Everything about a search that does not depend on the data.
 ///
@@ -23,6 +25,7 @@ pub(crate) fn check_search(request: &SearchRequest, definition: &Definition) -> 
     if let Some(filter) = &request.filter {
         check_filter(filter, source, &mut messages);
     }
+    ranking::check(request, definition, &mut messages);
     if request.target_recall.is_some_and(|recall| !(recall > 0.0 && recall <= 1.0)) {
         messages.push("targetRecall must be above 0 and at most 1".to_owned());
     }
@@ -54,6 +57,41 @@ pub(crate) fn check_points(request: &PointsRequest, definition: &Definition) -> 
     ValidationError::from_messages(messages)
 }
 
+/// Which points are read.
+///
+/// # Errors
+/// Every message that applies.
+pub(crate) fn check_scope(
+    split_filter: &Attributes,
+    filter: Option<&Filter>,
+    shard: Option<&str>,
+    definition: &Definition,
+) -> Result<(), ValidationError> {
+    let mut messages = Vec::new();
+    check_split_filter(split_filter, definition, &mut messages);
+    if let Some(filter) = filter {
+        check_filter(filter, &definition.source, &mut messages);
+    }
+    if let Some(shard) = shard.filter(|shard| definition.shard_position(shard).is_none()) {
+        messages.push(format!("the index has no shard '{}'", shorten(shard)));
+    }
+    ValidationError::from_messages(messages)
+}
+
+/// A sample that is answered as a whole.
+///
+/// # Errors
+/// [`ValidationError`] when it is empty or too large.
+pub(crate) fn check_sample(request: &SampleRequest) -> Result<(), ValidationError> {
+    if request.sample.n == 0 || request.sample.n > u64::from(limits::K) {
+        return Err(ValidationError::one(format!(
+            "n must be 1 to {}; a larger sample is streamed: ask for NDJSON, Arrow or Parquet",
+            limits::K
+        )));
+    }
+    Ok(())
+}
+
 /// The split filter's checks are those of a search; the vector and the k that they also want are made up.
 fn check_split_filter(filter: &Attributes, definition: &Definition, messages: &mut Vec<String>) {
     let zero = zero_vector(&definition.source);
@@ -62,7 +100,7 @@ fn check_split_filter(filter: &Attributes, definition: &Definition, messages: &m
     }
 }
 
-fn zero_vector(source: &DataSource) -> Vector {
+pub(crate) fn zero_vector(source: &DataSource) -> Vector {
     match source.vector_kind {
         VectorKind::Dense => Vector::Dense(vec![0.0; source.vector_dimension as usize]),
         // One coordinate, because a sparse vector must have some.
@@ -71,7 +109,7 @@ fn zero_vector(source: &DataSource) -> Vector {
 }
 
 /// `Filter::from_json` builds no other; a filter built in code may be anything.
-fn check_filter(filter: &Filter, source: &DataSource, messages: &mut Vec<String>) {
+pub(crate) fn check_filter(filter: &Filter, source: &DataSource, messages: &mut Vec<String>) {
     let mut nodes = vec![(filter, 1)];
     let mut seen = 0;
     while let Some((node, depth)) = nodes.pop() {
@@ -125,6 +163,6 @@ fn check_typed(attribute: &str, source: &DataSource, values: &[AttributeValue], 
 }
 
 /// Enough of a user's text to recognise it.
-fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     text.chars().take(64).collect()
 }

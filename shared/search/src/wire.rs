@@ -321,6 +321,7 @@ mod tests {
     use tarn_model::Attributes;
 
     use super::*;
+    use crate::ranking::Ranking;
     use crate::receipt::{CacheState, ColdPlan, SegmentPlan};
     use crate::request::SearchRequest;
 
@@ -393,6 +394,11 @@ mod tests {
             deadline: Some(Duration::from_nanos(1_000_000_001)),
             explain: true,
             attributes: Some(vec!["f".into()]),
+            ranking: Some(Ranking {
+                score: Some(tarn_model::Score::QuickVectorDistance),
+                higher_is_better: Some(true),
+                sum: Some(vec![vec![0], vec![0, 0]]),
+            }),
             ..SearchRequest::new(vec![Vector::Dense(vec![0.1, f32::MAX])], 3)
         };
         assert_eq!(again(&request), request);

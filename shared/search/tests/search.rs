@@ -18,10 +18,18 @@ mod gate;
 mod hints;
 #[path = "search/leaves.rs"]
 mod leaves;
+#[path = "search/query_cache.rs"]
+mod query_cache;
+#[path = "search/recall.rs"]
+mod recall;
 #[path = "search/receipts.rs"]
 mod receipts;
+#[path = "search/retention.rs"]
+mod retention;
 #[path = "search/selectivity.rs"]
 mod selectivity;
+#[path = "search/shapes.rs"]
+mod shapes;
 #[path = "search/upsert.rs"]
 mod upsert;
 #[path = "search/world.rs"]

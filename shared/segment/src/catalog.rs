@@ -4,12 +4,13 @@
 //! trailer with its checksum, which Arrow readers ignore. docs/formats/catalog.md describes it.
 //!
 //! Owns `splits-cover-their-segment`: the splits of a segment are disjoint, adjacent and cover all rows, each split once;
-//! `deleted-rows-exist`; and `outline-is-in-its-segment`.
+//! `deleted-rows-exist`; `outline-is-in-its-segment`; and `statistics-count-live-rows`.
 
 mod codec;
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use roaring::RoaringBitmap;
@@ -17,6 +18,7 @@ use tarn_model::{Corrupt, ObjectRef, SplitKey};
 
 use crate::error::SegmentError;
 use crate::kind::SegmentKind;
+use crate::statistics::Statistics;
 
 /// The segments of one shard.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +45,8 @@ pub struct CatalogSegment {
     pub deleted: RoaringBitmap,
     /// The splits' row ranges: ascending by row, adjacent, covering all rows.
     pub splits: Vec<SplitRows>,
+    /// What the rows that are not deleted are like, if the builder has counted.
+    pub statistics: Option<Arc<Statistics>>,
 }
 
 /// The rows of one split in a segment.
@@ -92,7 +96,7 @@ impl CatalogSegment {
         u64::from(self.rows) - self.deleted.len()
     }
 
-    /// All three invariants. The id of the one that does not hold, and what was found instead.
+    /// All four invariants. The id of the one that does not hold, and what was found instead.
     fn check(&self) -> Result<(), (&'static str, String)> {
         let mut end = 0;
         let mut keys = HashSet::with_capacity(self.splits.len());
@@ -112,8 +116,14 @@ impl CatalogSegment {
             let found = format!("an outline of {} bytes in a file of {}", self.outline, self.object.bytes);
             return Err(("outline-is-in-its-segment", found));
         }
-        match self.deleted.max() {
-            Some(row) if row >= self.rows => Err(("deleted-rows-exist", format!("row {row} of {}", self.rows))),
+        if let Some(row) = self.deleted.max().filter(|&row| row >= self.rows) {
+            return Err(("deleted-rows-exist", format!("row {row} of {}", self.rows)));
+        }
+        match &self.statistics {
+            Some(statistics) if statistics.rows() != self.live_rows() => Err((
+                "statistics-count-live-rows",
+                format!("statistics of {} rows, and {} are live", statistics.rows(), self.live_rows()),
+            )),
             _ => Ok(()),
         }
     }

@@ -53,6 +53,12 @@ pub(crate) fn l2_rows(query: &[f32], rows: &[f32], stride: usize, out: &mut [f32
     l2_rows_with(isa(), query, rows, stride, out);
 }
 
+/// Sums of the absolute differences of `query` to each of the `out.len()` adjacent `rows`, which begin `stride` coordinates
+/// apart.
+pub(crate) fn l1_rows(query: &[f32], rows: &[f32], stride: usize, out: &mut [f32]) {
+    l1_rows_with(isa(), query, rows, stride, out);
+}
+
 fn dot_rows_with(isa: Isa, query: &[f32], rows: &[f32], stride: usize, out: &mut [f32]) {
     check(query, rows, stride, out);
     match isa {
@@ -76,6 +82,19 @@ fn l2_rows_with(isa: Isa, query: &[f32], rows: &[f32], stride: usize, out: &mut 
         // SAFETY: `isa` says that the processor has AVX2 and FMA; `check` has compared the lengths.
         Isa::Avx2 => unsafe { avx2::l2_rows(query, rows, stride, out) },
         Isa::Portable => portable::l2_rows(query, rows, stride, out),
+    }
+}
+
+fn l1_rows_with(isa: Isa, query: &[f32], rows: &[f32], stride: usize, out: &mut [f32]) {
+    check(query, rows, stride, out);
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `isa` says that the processor has AVX-512F; `check` has compared the lengths.
+        Isa::Avx512 => unsafe { avx512::l1_rows(query, rows, stride, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `isa` says that the processor has AVX2 and FMA; `check` has compared the lengths.
+        Isa::Avx2 => unsafe { avx2::l1_rows(query, rows, stride, out) },
+        Isa::Portable => portable::l1_rows(query, rows, stride, out),
     }
 }
 
@@ -130,14 +149,17 @@ mod tests {
             let query: Vec<f32> = (0..dimension).map(|_| rng.random_range(-1.0..1.0)).collect();
             let rows: Vec<f32> = (0..dimension * 3).map(|_| rng.random_range(-1.0..1.0)).collect();
             for isa in available() {
-                let (mut dot, mut l2) = ([0.0f32; 3], [0.0f32; 3]);
+                let (mut dot, mut l2, mut l1) = ([0.0f32; 3], [0.0f32; 3], [0.0f32; 3]);
                 dot_rows_with(isa, &query, &rows, dimension, &mut dot);
                 l2_rows_with(isa, &query, &rows, dimension, &mut l2);
-                for (row, (dot, l2)) in rows.chunks(dimension).zip(dot.iter().zip(&l2)) {
+                l1_rows_with(isa, &query, &rows, dimension, &mut l1);
+                for (row, ((dot, l2), l1)) in rows.chunks(dimension).zip(dot.iter().zip(&l2).zip(&l1)) {
                     let want: f64 = query.iter().zip(row).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
                     assert!((f64::from(*dot) - want).abs() < 1e-4, "{isa:?} dot at {dimension}: {dot} for {want}");
                     let want: f64 = query.iter().zip(row).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
                     assert!((f64::from(*l2) - want).abs() < 1e-3, "{isa:?} l2 at {dimension}: {l2} for {want}");
+                    let want: f64 = query.iter().zip(row).map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs()).sum();
+                    assert!((f64::from(*l1) - want).abs() < 1e-3, "{isa:?} l1 at {dimension}: {l1} for {want}");
                 }
             }
         }
@@ -164,6 +186,9 @@ mod tests {
                 l2_rows_with(*isa, &query, &rows, dimension, &mut l2);
                 l2_rows_with(fused[0], &query, &rows, dimension, &mut first);
                 assert_eq!(l2.map(f32::to_bits), first.map(f32::to_bits), "{isa:?} at {dimension}");
+                l1_rows_with(*isa, &query, &rows, dimension, &mut l2);
+                l1_rows_with(fused[0], &query, &rows, dimension, &mut first);
+                assert_eq!(l2.map(f32::to_bits), first.map(f32::to_bits), "{isa:?} l1 at {dimension}");
             }
         }
     }

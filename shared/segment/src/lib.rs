@@ -37,10 +37,12 @@ mod query;
 mod read;
 mod record;
 mod rows;
+mod scan;
 mod search;
 mod segment;
 mod slots;
 mod sparse;
+mod statistics;
 mod topk;
 mod write;
 
@@ -57,7 +59,9 @@ pub use input::{SegmentInput, Vectors};
 pub use kind::{Build, SegmentKind, SegmentSettings};
 pub use query::Query;
 pub use rows::Rows;
+pub use scan::Scan;
 pub use segment::Segment;
+pub use statistics::{Distances, STATISTICS_BINS, Statistics};
 pub use write::{ProgressFn, SegmentSummary, write_segment, write_segment_to};
 
 #[cfg(target_endian = "big")]

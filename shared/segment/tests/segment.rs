@@ -20,6 +20,8 @@ mod graph;
 mod keys;
 #[path = "segment/links.rs"]
 mod links;
+#[path = "segment/scan.rs"]
+mod scan;
 #[path = "segment/sparse.rs"]
 mod sparse;
 #[path = "segment/support.rs"]

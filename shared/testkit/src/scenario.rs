@@ -196,6 +196,7 @@ fn source(vector_kind: VectorKind, vector_dimension: u32) -> Arc<DataSource> {
         attribute_types: types.map(|(key, attribute_type)| (key.to_owned(), attribute_type)).into(),
         permanent_attributes: ["id", "split", "region"].map(str::to_owned).into(),
         sharders: BTreeMap::new(),
+        policy: Default::default(),
     })
 }
 

@@ -34,7 +34,7 @@ use crate::timeline::{Knowledge, LANE, Timeline};
 const DELETED_CHECK_EVERY: Duration = Duration::from_secs(30);
 /// Lost races in a row after which the head is looked up rather than walked to.
 const WALK: u32 = 2;
-const CONFLICTS: BackoffPolicy =
+pub(crate) const CONFLICTS: BackoffPolicy =
     BackoffPolicy { initial: Duration::from_millis(5), max: Duration::from_millis(400), retries: 60 };
 
 /// How to append.
@@ -228,7 +228,12 @@ impl Timeline {
     }
 
     /// Tries to create the delta of one sequence.
-    async fn try_sequence(&self, sequence: u64, group: &[&Member], known: Knowledge) -> Result<Won, AppendError> {
+    pub(crate) async fn try_sequence(
+        &self,
+        sequence: u64,
+        group: &[&Member],
+        known: Knowledge,
+    ) -> Result<Won, AppendError> {
         let infos: Vec<BatchInfo> =
             group.iter().map(|member| BatchInfo { id: member.id, rows: member.batch.rows() as u64 }).collect();
         let bytes = self.encode(sequence, infos.clone(), group).await?;
@@ -341,14 +346,14 @@ impl Timeline {
         Ok(ids)
     }
 
-    async fn known_or_find(&self) -> Result<Knowledge, AppendError> {
+    pub(crate) async fn known_or_find(&self) -> Result<Knowledge, AppendError> {
         match self.known_fresh() {
             Some(known) => Ok(known),
             None => self.find_head().await.map_err(not_applied),
         }
     }
 
-    async fn refuse_deleted(&self) -> Result<(), AppendError> {
+    pub(crate) async fn refuse_deleted(&self) -> Result<(), AppendError> {
         let now = self.now();
         let recent = |at: Duration| now.saturating_sub(at) < DELETED_CHECK_EVERY;
         if self.inner.existed_at.lock().is_some_and(recent) {
@@ -362,14 +367,14 @@ impl Timeline {
         Ok(())
     }
 
-    fn new_id(&self) -> Ulid {
+    pub(crate) fn new_id(&self) -> Ulid {
         let now = u64::try_from(self.store().clock().now_ms()).unwrap_or(0);
         Ulid::from_parts(now, rand::random())
     }
 }
 
 /// Who has a sequence after a try.
-enum Won {
+pub(crate) enum Won {
     Ours,
     Other,
     /// It is below the boundary and counts for nobody.

@@ -8,7 +8,7 @@
 //! believed and for how long, `append` for the writers' half. A query's tail, kept between searches, is `tarn-search`'s.
 //!
 //! Owns `timeline-is-gapless`, `batch-is-atomic`, `nothing-commits-into-the-past`, `key-commits-once`,
-//! `sealed-bytes-are-unchanged`, `delta-matches-source`, `live-set-is-the-fold`.
+//! `sealed-bytes-are-unchanged`, `delta-matches-source`, `live-set-is-the-fold`, `a-sweep-removes-what-it-counts`.
 //! Links neither DataFusion nor usearch, and deletes nothing: garbage collection is the compactor's.
 
 mod append;
@@ -27,9 +27,11 @@ mod live;
 mod parquet_footer;
 mod parquet_pages;
 mod receipt;
+mod retention;
 mod rows;
 mod schema;
 mod seal;
+mod sweep;
 mod thrift;
 mod timeline;
 
@@ -44,9 +46,11 @@ pub use group::{GroupCommitter, GroupSettings};
 pub use live::{Live, LiveOptions, live};
 pub use parquet_footer::check_parquet_footer;
 pub use parquet_pages::{BoundedPages, PageRead};
+pub use retention::RetentionState;
 pub use rows::{row_attributes, row_vector};
 pub use schema::{
     DELETED_COLUMN, INDICES_COLUMN, KEY_COLUMN, MAX_DELTA_ROWS, VALUES_COLUMN, VECTOR_COLUMN, VERSION_COLUMN,
     attribute_column, checkpoint_schema, delta_schema, pack_version, unpack_version, writer_properties,
 };
+pub use sweep::{Question, SweepError, SweepOptions, Swept};
 pub use timeline::{KNOWLEDGE_MAX_AGE, MIN_COLLECTION_GRACE, Timeline};

@@ -127,6 +127,7 @@ fn definitions() -> (Arc<DataSource>, Index) {
         attribute_types: ["writer", "n", "serial"].map(|key| (key.to_owned(), AttributeType::Int64)).into(),
         permanent_attributes: keys.map(str::to_owned).into(),
         sharders: BTreeMap::new(),
+        policy: Default::default(),
     };
     let index = Index {
         id: IndexId::new("all", "1").expect("an id"),

@@ -2,6 +2,7 @@
 
 mod concurrency;
 mod model;
+mod points;
 mod recall;
 mod requests;
 mod s3;

@@ -56,6 +56,7 @@ fn definitions(metric: Metric, hnsw: Option<HnswParams>) -> (Arc<DataSource>, In
         attribute_types: [("id".to_owned(), AttributeType::Int64)].into(),
         permanent_attributes: ["id".to_owned()].into(),
         sharders: Default::default(),
+        policy: Default::default(),
     };
     let index = Index {
         id: IndexId { name: "neighbours".into(), version: "1".into() },

@@ -20,6 +20,7 @@ async fn committer(latency: Duration) -> (GroupCommitter, Requests, Arc<DataSour
         attribute_types: BTreeMap::from([("id".to_owned(), AttributeType::Int64)]),
         permanent_attributes: BTreeSet::from(["id".to_owned()]),
         sharders: BTreeMap::new(),
+        policy: Default::default(),
     });
     let far = Store::memory().layer(|inner| Arc::new(LatencyStore::new(inner, Arc::new(SystemClock), latency)));
     create_source(&far, &source).await.expect("a data source");

@@ -47,6 +47,7 @@ pub(crate) async fn fill(store: &Store, data: &Data, index: &Index, temporary: &
         ]),
         permanent_attributes: BTreeSet::from(["id".to_owned()]),
         sharders: BTreeMap::new(),
+        policy: Default::default(),
     });
     create_source(store, &source).await?;
     create_index(store, index).await?;

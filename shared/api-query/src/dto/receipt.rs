@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tarn_search::{
-    CacheState, ColdPlan, FunctionSize, SearchResponse, SegmentPlan, SegmentReceipt, function_dollars, request_dollars,
+    CacheState, ColdPlan, FunctionSize, Ranked, SearchResponse, SegmentPlan, SegmentReceipt, function_dollars,
+    request_dollars,
 };
 use utoipa::ToSchema;
 
@@ -30,6 +31,38 @@ pub struct ReceiptDto {
     pub generation: u64,
     /// An estimate, by list prices.
     pub dollars: DollarsDto,
+    /// What the answer is ranked by, unless it is the index's own distance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub ranking: Option<RankingDto>,
+}
+
+/// What an answer is ranked by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RankingDto {
+    /// The score's name; absent for the index's own distance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub score: Option<String>,
+    /// Whether more of it is better.
+    pub higher_is_better: bool,
+    /// `index`: the index served it. `scan`: every row was compared.
+    pub by: String,
+}
+
+impl RankingDto {
+    /// `None` for a search that asks for nothing but its index's own distance.
+    fn new(ranked: Ranked) -> Option<Self> {
+        let Ranked { score, higher_is_better, by_index } = ranked;
+        let by = if by_index { "index" } else { "scan" };
+        let says_more = score.is_some() || !by_index;
+        says_more.then(|| Self {
+            score: score.map(|score| score.name().to_owned()),
+            higher_is_better,
+            by: by.to_owned(),
+        })
+    }
 }
 
 /// How one segment was searched.
@@ -177,6 +210,7 @@ impl ReceiptDto {
             version: response.version.to_string(),
             generation: response.generation,
             dollars: DollarsDto { requests, compute, total: requests + compute },
+            ranking: RankingDto::new(response.ranked),
         }
     }
 }

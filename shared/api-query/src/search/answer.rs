@@ -8,7 +8,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use tarn_api::ApiError;
 use tarn_api::json::Wire;
 use tarn_model::WireVector;
-use tarn_search::{Found, SearchResponse};
+use tarn_search::{Found, FoundGroup, FoundGroups, SearchResponse};
 
 use crate::dto::ReceiptDto;
 
@@ -19,6 +19,7 @@ const WRITE_INLINE_POINTS: usize = 2_000;
 struct ResultOf<'a> {
     query_vector: &'a WireVector,
     nearest: &'a [Found],
+    groups: Option<&'a FoundGroups>,
     receipt: Option<&'a ReceiptDto>,
 }
 
@@ -27,9 +28,33 @@ impl Serialize for ResultOf<'_> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("queryVector", &Wire(self.query_vector))?;
         map.serialize_entry("nearestDataPoints", &Points(self.nearest))?;
+        if let Some(FoundGroups { groups, complete }) = self.groups {
+            map.serialize_entry("groups", &Groups(groups))?;
+            map.serialize_entry("groupsComplete", complete)?;
+        }
         if let Some(receipt) = self.receipt {
             map.serialize_entry("receipt", receipt)?;
         }
+        map.end()
+    }
+}
+
+struct Groups<'a>(&'a [FoundGroup]);
+
+impl Serialize for Groups<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(Group))
+    }
+}
+
+struct Group<'a>(&'a FoundGroup);
+
+impl Serialize for Group<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("value", &Wire(&self.0.value))?;
+        map.serialize_entry("score", &self.0.score)?;
+        map.serialize_entry("count", &self.0.points)?;
         map.end()
     }
 }
@@ -89,9 +114,13 @@ fn write(response: &SearchResponse, echo: &[WireVector], receipt: Option<&Receip
     }
     // The receipt is of all results; the first one carries it, so that the answer stays a list of results.
     let receipts = std::iter::once(receipt).chain(std::iter::repeat(None));
-    let results = echo.iter().zip(&response.results).zip(receipts);
-    let results: Vec<ResultOf<'_>> =
-        results.map(|((query_vector, nearest), receipt)| ResultOf { query_vector, nearest, receipt }).collect();
+    let groups = response.groups.iter().flatten().map(Some).chain(std::iter::repeat(None));
+    let results = echo.iter().zip(&response.results).zip(groups).zip(receipts);
+    let result = |(((query_vector, nearest), groups), receipt)| {
+        let nearest: &Vec<Found> = nearest;
+        ResultOf { query_vector, nearest, groups, receipt }
+    };
+    let results: Vec<ResultOf<'_>> = results.map(result).collect();
     serde_json::to_vec(&results).map_err(|error| {
         tracing::error!(%error, "cannot write an answer as JSON");
         ApiError::internal()

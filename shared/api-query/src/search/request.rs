@@ -12,9 +12,11 @@ use tarn_model::{
 };
 use tarn_search::{Consistency, SearchRequest};
 
+use super::shape::ShapeFields;
+use crate::sample::read_generation;
+
 /// Specified, but not served.
-const NOT_SERVED: [&str; 9] =
-    ["asOf", "groupBy", "groupLimit", "queryIds", "context", "prioritize", "combine", "nprobe", "seed"];
+const NOT_SERVED: &[&str] = &["nprobe", "seed"];
 
 /// A search that fits its index.
 pub(super) struct Parsed {
@@ -22,6 +24,16 @@ pub(super) struct Parsed {
     pub(super) request: SearchRequest,
     /// The query vectors as they came.
     pub(super) echo: Vec<WireVector>,
+    /// The search of another index beside this one, if there is to be one.
+    pub(super) beside: Option<serde_json::Value>,
+}
+
+/// What the vectors of a data source are.
+#[derive(Clone, Copy)]
+pub(super) struct Kind {
+    pub(super) dense: bool,
+    /// Of dense ones.
+    pub(super) dimension: usize,
 }
 
 #[derive(Default)]
@@ -36,14 +48,28 @@ struct Extras {
     attributes: Option<Vec<String>>,
     retrieve_vectors: Option<bool>,
     explain: bool,
+    as_of: Option<u64>,
+    shape: ShapeFields,
 }
 
 /// Parses and checks a search.
 pub(super) fn parse(bytes: &[u8], index: &Index, source: &DataSource) -> Result<Parsed, ApiError> {
-    let (search, extras) = read(bytes, source)?;
-    let echo = search.query_vectors.clone();
-    let CheckedSearch { split_filter, queries, k } = check_wire_search(source, index, search)?;
+    let (mut search, extras) = read(bytes, source)?;
+    let mut echo = search.query_vectors.clone();
+    let by_ids = echo.is_empty() && extras.shape.has_ids();
+    if by_ids {
+        // The check wants a vector; the stored points bring theirs.
+        search.query_vectors.push(super::zero_vector(source).1);
+    }
+    let CheckedSearch { split_filter, mut queries, k } = check_wire_search(source, index, search)?;
+    if by_ids {
+        queries.clear();
+        echo.clear();
+    }
     let mut request = SearchRequest::new(queries, k);
+    request.ranking = extras.shape.ranking()?;
+    let (shape, beside) = extras.shape.shape(source)?;
+    request.shape = shape;
     request.split_filter = split_filter;
     request.filter = extras.filter.map(|json| Filter::from_json(&json, source)).transpose()?;
     // Absent means true: Vektonn's own client leaves it out when it is true.
@@ -81,7 +107,8 @@ pub(super) fn parse(bytes: &[u8], index: &Index, source: &DataSource) -> Result<
     }
     request.attributes = extras.attributes;
     request.explain = extras.explain;
-    Ok(Parsed { request, echo })
+    request.as_of = extras.as_of;
+    Ok(Parsed { request, echo, beside })
 }
 
 /// In seconds.
@@ -90,6 +117,7 @@ const LONGEST_DEADLINE: f64 = limits::REQUEST_TIMEOUT_MS as f64 / 1e3;
 fn read(bytes: &[u8], source: &DataSource) -> Result<(WireSearch, Extras), JsonError> {
     let dense = source.vector_kind == VectorKind::Dense;
     let dimension = if dense { source.vector_dimension as usize } else { 0 };
+    let kind = Kind { dense, dimension };
     let mut reader = Reader::new(bytes)?;
     let (mut search, mut extras) = (WireSearch::default(), Extras::default());
     reader.object::<JsonError>("a search", |r, name| {
@@ -129,12 +157,14 @@ fn read(bytes: &[u8], source: &DataSource) -> Result<(WireSearch, Extras), JsonE
             extras.attributes = optional(r, read_keys)?;
         } else if is("explain") {
             extras.explain = optional(r, |r| r.boolean("explain"))?.unwrap_or_default();
+        } else if is("asOf") {
+            extras.as_of = read_generation(r)?;
         } else if NOT_SERVED.iter().any(|field| is(field)) {
             let start = r.position();
             if !r.null()? {
                 return Err(r.error_at(start, format!("'{name}' is not served by this server; leave it out")));
             }
-        } else {
+        } else if !extras.shape.read(name, r, kind)? {
             r.skip()?;
         }
         Ok(())
@@ -143,7 +173,16 @@ fn read(bytes: &[u8], source: &DataSource) -> Result<(WireSearch, Extras), JsonE
     Ok((search, extras))
 }
 
-fn optional<'a, T>(
+/// Reads the search of an index beside: what it has of vectors and filters, and what it is ranked by.
+pub(super) fn read_beside(
+    bytes: &[u8],
+    source: &DataSource,
+) -> Result<(WireSearch, ShapeFields, Option<serde_json::Value>), JsonError> {
+    let (search, extras) = read(bytes, source)?;
+    Ok((search, extras.shape, extras.filter))
+}
+
+pub(super) fn optional<'a, T>(
     reader: &mut Reader<'a>,
     read: impl FnOnce(&mut Reader<'a>) -> Result<T, JsonError>,
 ) -> Result<Option<T>, JsonError> {

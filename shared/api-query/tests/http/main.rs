@@ -6,4 +6,7 @@
 mod definitions;
 mod layer_one;
 mod layer_two;
+mod reading;
+mod recall;
 mod server;
+mod shapes;

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use tarn_model::Retention;
 use tarn_model::vektonn::{
-    AlgorithmDefinition, ConditionDefinition, DataSourceDefinition, IdDefinition, IndexDefinition, ShardDefinition,
-    SharderDefinition, SubscriptionDefinition,
+    AlgorithmDefinition, AutoCreateDefinition, AutoIndexDefinition, ConditionDefinition, DataSourceDefinition,
+    IdDefinition, IndexDefinition, ShardDefinition, SharderDefinition, SubscriptionDefinition,
 };
 
 use crate::json::{JsonError, Kind, Reader};
@@ -19,6 +20,7 @@ pub(super) fn data_source(bytes: &[u8]) -> Read<DataSourceDefinition> {
     let mut reader = Reader::new(bytes)?;
     let (mut dimension, mut sparse, mut types, mut permanent) = (None, false, None, None);
     let mut sharders = BTreeMap::new();
+    let (mut kept, mut created) = (None, None);
     reader.object("a data source", |r, name| match canonical(name, &DATA_SOURCE) {
         Some("vectorDimension") => optional(r, |r| r.integer("vectorDimension")).map(|v| dimension = v),
         Some("vectorsAreSparse") => {
@@ -30,6 +32,8 @@ pub(super) fn data_source(bytes: &[u8]) -> Read<DataSourceDefinition> {
         Some("permanentAttributes") => optional(r, |r| texts(r, "permanentAttributes")).map(|v| permanent = v),
         Some("shardersByAttributeKey") => optional(r, |r| map(r, "shardersByAttributeKey", |r| optional(r, sharder)))
             .map(|v| sharders = v.unwrap_or_default()),
+        Some("retention") => optional(r, retention).map(|v| kept = v),
+        Some("autoCreate") => optional(r, auto_create).map(|v| created = v),
         _ => Err(unknown(r, name, &DATA_SOURCE)),
     })?;
     reader.end()?;
@@ -39,6 +43,8 @@ pub(super) fn data_source(bytes: &[u8]) -> Read<DataSourceDefinition> {
         attribute_value_types: required(&reader, "attributeValueTypes", types)?,
         permanent_attributes: required(&reader, "permanentAttributes", permanent)?,
         sharders_by_attribute_key: sharders,
+        retention: kept,
+        auto_create: created,
     })
 }
 
@@ -67,8 +73,18 @@ pub(super) fn index(bytes: &[u8]) -> Read<IndexDefinition> {
     })
 }
 
-const DATA_SOURCE: [&str; 5] =
-    ["vectorDimension", "vectorsAreSparse", "attributeValueTypes", "permanentAttributes", "shardersByAttributeKey"];
+const DATA_SOURCE: [&str; 7] = [
+    "vectorDimension",
+    "vectorsAreSparse",
+    "attributeValueTypes",
+    "permanentAttributes",
+    "shardersByAttributeKey",
+    "retention",
+    "autoCreate",
+];
+const RETENTION: [&str; 3] = ["attribute", "keepSeconds", "targetN"];
+const AUTO_CREATE: [&str; 2] = ["versions", "indices"];
+const AUTO_INDEX: [&str; 4] = ["name", "indexAlgorithm", "idAttributes", "splitAttributes"];
 const SHARDER: [&str; 2] = ["numberOfShards", "possibleValues"];
 const INDEX: [&str; 5] = ["dataSourceId", "indexAlgorithm", "idAttributes", "splitAttributes", "shardsById"];
 const NAME_VERSION: [&str; 2] = ["name", "version"];
@@ -88,6 +104,44 @@ fn sharder(reader: &mut Reader<'_>) -> Read<SharderDefinition> {
         _ => Err(unknown(r, name, &SHARDER)),
     })?;
     Ok(dto)
+}
+
+fn retention(reader: &mut Reader<'_>) -> Read<Retention> {
+    let (mut attribute, mut keep_seconds, mut target_points) = (None, None, None);
+    reader.object("retention", |r, name| match canonical(name, &RETENTION) {
+        Some("attribute") => optional(r, |r| text(r, "attribute")).map(|v| attribute = v),
+        Some("keepSeconds") => optional(r, |r| r.integer("keepSeconds")).map(|v| keep_seconds = v),
+        Some("targetN") => optional(r, |r| r.integer("targetN")).map(|v| target_points = v),
+        _ => Err(unknown(r, name, &RETENTION)),
+    })?;
+    Ok(Retention { attribute: required(reader, "attribute", attribute)?, keep_seconds, target_points })
+}
+
+fn auto_create(reader: &mut Reader<'_>) -> Read<AutoCreateDefinition> {
+    let mut dto = AutoCreateDefinition::default();
+    reader.object("autoCreate", |r, name| match canonical(name, &AUTO_CREATE) {
+        Some("versions") => optional(r, |r| r.boolean("versions")).map(|v| dto.versions = v.unwrap_or_default()),
+        Some("indices") => optional(r, |r| list(r, "indices", auto_index)).map(|v| dto.indices = v.unwrap_or_default()),
+        _ => Err(unknown(r, name, &AUTO_CREATE)),
+    })?;
+    Ok(dto)
+}
+
+fn auto_index(reader: &mut Reader<'_>) -> Read<AutoIndexDefinition> {
+    let (mut own, mut index_algorithm, mut ids, mut splits) = (None, None, None, Vec::new());
+    reader.object("an index of autoCreate", |r, name| match canonical(name, &AUTO_INDEX) {
+        Some("name") => optional(r, |r| text(r, "name")).map(|v| own = v),
+        Some("indexAlgorithm") => optional(r, algorithm).map(|v| index_algorithm = v),
+        Some("idAttributes") => optional(r, |r| texts(r, "idAttributes")).map(|v| ids = v),
+        Some("splitAttributes") => optional(r, |r| texts(r, "splitAttributes")).map(|v| splits = v.unwrap_or_default()),
+        _ => Err(unknown(r, name, &AUTO_INDEX)),
+    })?;
+    Ok(AutoIndexDefinition {
+        name: required(reader, "name", own)?,
+        index_algorithm: required(reader, "indexAlgorithm", index_algorithm)?,
+        id_attributes: required(reader, "idAttributes", ids)?,
+        split_attributes: splits,
+    })
 }
 
 fn name_version(reader: &mut Reader<'_>) -> Read<IdDefinition> {

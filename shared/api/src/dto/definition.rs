@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tarn_model::{AttributeValue, DataSource, Index, Shard, ShardCondition, Sharder, VectorKind};
+use tarn_model::{
+    AttributeValue, AutoCreate, DataSource, Index, IndexAlgorithm, IndexTemplate, Shard, ShardCondition, Sharder,
+    VectorKind,
+};
 use utoipa::ToSchema;
 
 /// A name and a version. Versions are text: `1.10` is not `1.1`.
@@ -37,6 +40,57 @@ pub struct DataSourceDefinitionDto {
     /// Which values of an attribute the data source accepts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sharders_by_attribute_key: BTreeMap<String, SharderDto>,
+    /// Which points go by themselves, and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub retention: Option<RetentionDto>,
+    /// What an upload creates when it is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub auto_create: Option<AutoCreateDto>,
+}
+
+/// Which points go, and when; `keepSeconds` or `targetN` or both.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RetentionDto {
+    /// A DateTime attribute.
+    pub attribute: String,
+    /// A point expires this long after its date-time, and is not found from then on. 0: the attribute says when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub keep_seconds: Option<u64>,
+    /// Each build leaves about this many points, those with the latest date-times.
+    #[serde(default, rename = "targetN", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, minimum = 1)]
+    pub target_points: Option<u64>,
+}
+
+/// What an upload creates when it is not there. Whoever may upload may create it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AutoCreateDto {
+    /// An upload to a version of the data source that does not exist creates it, with this definition.
+    pub versions: bool,
+    /// Indices that an upload creates, in the data source's version.
+    #[schema(max_items = 16)]
+    pub indices: Vec<AutoIndexDto>,
+}
+
+/// An index with a single shard that takes every point.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AutoIndexDto {
+    /// Its name.
+    #[schema(min_length = 1)]
+    pub name: String,
+    /// Metric and parameters.
+    pub index_algorithm: IndexAlgorithmDto,
+    /// The attributes that identify a found point.
+    pub id_attributes: Vec<String>,
+    /// The attributes whose values partition the points, for split filters.
+    #[serde(default)]
+    pub split_attributes: Vec<String>,
 }
 
 /// Which values are accepted: all of them, hashed to `numberOfShards`, or those of `possibleValues`.
@@ -137,7 +191,31 @@ impl From<&DataSource> for DataSourceDefinitionDto {
                 .iter()
                 .map(|(key, sharder)| (key.clone(), sharder.into()))
                 .collect(),
+            retention: source.policy.retention.as_ref().map(|retention| RetentionDto {
+                attribute: retention.attribute.clone(),
+                keep_seconds: retention.keep_seconds,
+                target_points: retention.target_points,
+            }),
+            auto_create: source.policy.auto_create.as_ref().map(Into::into),
         }
+    }
+}
+
+impl From<&AutoCreate> for AutoCreateDto {
+    fn from(auto_create: &AutoCreate) -> Self {
+        let index = |template: &IndexTemplate| AutoIndexDto {
+            name: template.name.clone(),
+            index_algorithm: (&template.algorithm).into(),
+            id_attributes: template.id_attributes.iter().cloned().collect(),
+            split_attributes: template.split_attributes.iter().cloned().collect(),
+        };
+        Self { versions: auto_create.versions, indices: auto_create.indices.iter().map(index).collect() }
+    }
+}
+
+impl From<&IndexAlgorithm> for IndexAlgorithmDto {
+    fn from(algorithm: &IndexAlgorithm) -> Self {
+        Self { algorithm_type: algorithm.metric.algorithm_type().to_owned(), params: algorithm.wire_params() }
     }
 }
 
@@ -165,10 +243,7 @@ impl From<&Index> for IndexDefinitionDto {
                 name: index.data_source.name.clone(),
                 version: index.data_source.version.clone(),
             },
-            index_algorithm: IndexAlgorithmDto {
-                algorithm_type: index.algorithm.metric.algorithm_type().to_owned(),
-                params: index.algorithm.wire_params(),
-            },
+            index_algorithm: (&index.algorithm).into(),
             id_attributes: index.id_attributes.iter().cloned().collect(),
             split_attributes: index.split_attributes.iter().cloned().collect(),
             shards_by_id: index.shards.iter().map(shard).collect(),

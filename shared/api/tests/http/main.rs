@@ -4,6 +4,7 @@
 
 mod auth;
 mod definitions;
+mod delete_by_filter;
 mod drops;
 mod export;
 mod openapi;

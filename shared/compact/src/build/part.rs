@@ -23,6 +23,7 @@ use super::gather::{Rows, gather};
 use super::order::PartResult;
 use super::plan::{Bin, PlanPolicy, ShardPlan, bin_of, plan_shard};
 use super::shard::{ShardState, segment_key};
+use super::statistics::Centre;
 use super::{Placement, Step};
 use crate::checkpoint::{LoadedFile, data_key, file_rows, load_files, row_bytes};
 use crate::context::{Context, Written, blocking};
@@ -109,6 +110,13 @@ impl Part<'_> {
                 }
             })
             .collect();
+        let mut centre = match (&changes, base) {
+            (Changes::Checkpoint(files), _) => Centre::of_checkpoint(self.context, self.source, files).await?,
+            (Changes::Fold(..), Some(manifest)) => {
+                Centre::of_index(self.context, self.source, &self.index.id, manifest, &shards).await?
+            }
+            (Changes::Fold(..), None) => Centre::default(),
+        };
         let mut buckets = self.distribute(changes, &plans).await?;
 
         let mut first_bin = 0;
@@ -121,17 +129,18 @@ impl Part<'_> {
                 result.shards.push(entry);
                 continue;
             }
-            let mut segments: Vec<CatalogSegment> = plan
-                .keep
-                .iter()
-                .map(|(number, deleted)| CatalogSegment { deleted: deleted.clone(), ..shard.segments[*number].clone() })
-                .collect();
+            let mut segments: Vec<CatalogSegment> = Vec::with_capacity(plan.keep.len() + plan.bins.len());
+            for (number, deleted) in &plan.keep {
+                let mut kept = CatalogSegment { deleted: deleted.clone(), ..shard.segments[*number].clone() };
+                centre.renew(self.context, &self.index.id, shard, *number, &mut kept).await?;
+                segments.push(kept);
+            }
             result.segments_carried += segments.len() as u64;
             for (number, bin) in plan.bins.iter().enumerate() {
                 let batches = buckets.take(first_bin + number)?;
                 let rows = self.rows_of(shard, &plan, number, batches).await?;
                 self.context.report(self.subject, Stage::Index, done, total);
-                if let Some(segment) = self.write(*bin, rows, done, total).await? {
+                if let Some(segment) = self.write(*bin, rows, &mut centre, done, total).await? {
                     segments.push(segment);
                     result.segments_written += 1;
                 }
@@ -310,6 +319,7 @@ impl Part<'_> {
         &self,
         bin: Bin,
         rows: Vec<Rows>,
+        centre: &mut Centre,
         done: u64,
         total: u64,
     ) -> Result<Option<CatalogSegment>, CompactError> {
@@ -335,20 +345,25 @@ impl Part<'_> {
         }
         let (source, placement) = (Arc::clone(self.source), Arc::clone(&self.placement));
         let (context, subject) = (Arc::clone(self.context), self.subject.to_owned());
-        let (summary, splits, path) = blocking(move || {
+        let mut counting = centre.clone();
+        let (summary, splits, path, counted) = blocking(move || {
             let (input, splits) = gather(&source, &placement, algorithm.metric, rows)?;
             if input.rows() == 0 {
-                return Ok((None, splits, path));
+                return Ok((None, splits, path, (counting, None)));
             }
+            let statistics = counting.count(&source, &input);
             let progress = |rows: u64, _: u64| context.report(&subject, Stage::Index, done + rows, total);
             let summary = write_segment(&input, build, &settings, &path, &progress)?;
-            Ok((Some(summary), splits, path))
+            Ok((Some(summary), splits, path, (counting, statistics)))
         })
         .await?;
+        let (counting, statistics) = counted;
+        *centre = counting;
         let Some(summary) = summary else { return Ok(None) };
         let file = Written { path, bytes: summary.bytes, crc32c: summary.crc32c };
         let object = self.context.put_file(segment_key(&self.index.id), &file).await?;
         let SegmentSummary { kind, outline, rows, .. } = summary;
-        Ok(Some(CatalogSegment { object, kind, outline, rows, deleted: roaring::RoaringBitmap::new(), splits }))
+        let deleted = roaring::RoaringBitmap::new();
+        Ok(Some(CatalogSegment { object, kind, outline, rows, deleted, splits, statistics }))
     }
 }

@@ -205,6 +205,16 @@ impl IndexOf<'_> {
                     digest.add(0, point, &attributes, Some(&open.vector(row)));
                 }
             }
+            if let Some(counted) = &segment.statistics {
+                let live = (0..segment.rows).filter(|row| !segment.deleted.contains(*row));
+                let found = open.statistics(live, counted.reference())?;
+                if !counted.agrees(&found) {
+                    let (expected, found) = (counted.distances(), found.distances());
+                    let (object, part) = (key.render(), "statistics-count-live-rows".to_owned());
+                    let (expected, found) = (format!("{expected:?}, as its catalog says"), format!("{found:?}"));
+                    return Err(Corrupt { object, part, expected, found }.into());
+                }
+            }
             Ok(digest)
         })
         .await

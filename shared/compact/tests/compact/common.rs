@@ -79,6 +79,7 @@ pub(crate) fn source(kind: VectorKind) -> DataSource {
         attribute_types: types.map(|(name, t)| (name.to_owned(), t)).into(),
         permanent_attributes: ["id", "group"].map(str::to_owned).into(),
         sharders: BTreeMap::new(),
+        policy: Default::default(),
     }
 }
 

@@ -7,5 +7,6 @@ mod fold;
 mod gc;
 mod hint;
 mod races;
+mod retention;
 mod tasks;
 mod verify;

@@ -38,6 +38,7 @@ pub(crate) fn films() -> DataSource {
         attribute_types: [("id".to_owned(), AttributeType::Int64), ("title".to_owned(), AttributeType::String)].into(),
         permanent_attributes: ["id".to_owned()].into(),
         sharders: BTreeMap::new(),
+        policy: Default::default(),
     }
 }
 

@@ -94,7 +94,8 @@ impl Engine {
         deadline: Option<Duration>,
         ahead: &Ahead,
     ) -> Infallible {
-        if self.inner.leaves.is_some() || !self.may_read_ranges(request) {
+        // What is likely is the newest generation.
+        if self.inner.leaves.is_some() || request.as_of.is_some() || !self.may_read_ranges(request) {
             return pending().await;
         }
         let (definition, generation) = reader.likely().await;

@@ -23,6 +23,7 @@ use crate::cold::{ColdFile, ColumnReads};
 use crate::definition::Definition;
 use crate::error::SearchError;
 use crate::execute::{self, NamedFilter};
+use crate::expiry::cold_filter;
 use crate::generation::{BaseSegment, Generation, segment_error};
 use crate::leaf::{LeafAnswer, LeafHit, merge};
 use crate::plan::{Origin, Unit};
@@ -109,7 +110,8 @@ impl Engine {
         units: Vec<Unit>,
     ) -> (Vec<Unit>, Vec<Unit>) {
         let settings = &self.inner.settings.cold;
-        if definition.index.algorithm.is_exact() || !self.may_read_ranges(request) {
+        let algorithm = &definition.index.algorithm;
+        if algorithm.is_exact() || !self.may_read_ranges(request) || !request.ranked(algorithm.metric).by_index {
             return (Vec::new(), units);
         }
         let bytes = |unit: &Unit| base_of(generation, unit).map_or(0, |base| base.file.object.bytes);
@@ -141,13 +143,14 @@ impl Engine {
         }
         let metric = definition.index.algorithm.metric;
         let queries = request.queries.iter().map(|vector| Query::new(metric, vector)).collect::<Result<Vec<_>, _>>();
+        let filter = cold_filter(definition, request);
         let reading = &Arc::new(Reading {
             definition: Arc::clone(definition),
             generation: Arc::clone(generation),
             request: Arc::clone(request),
             queries: Arc::new(queries.map_err(|error| SearchError::Internal(error.to_string()))?),
-            filter: request.filter.clone().map(NamedFilter::new),
-            budget: self.inner.settings.cold.budget(request.filter.is_some()),
+            budget: self.inner.settings.cold.budget(filter.is_some()),
+            filter,
         });
         let mut read: Vec<Option<Outcome>> = units.iter().map(|_| None).collect();
         let reads = futures::stream::iter(units.clone().into_iter().enumerate());
@@ -270,8 +273,8 @@ impl Engine {
                 Err(unit) => whole.push(unit),
             }
         }
-        let metric = snapshot.definition.index.algorithm.metric;
-        Ok((merge(metric, request.k as usize, queries, answers), whole))
+        let order = request.order(snapshot.definition.index.algorithm.metric);
+        Ok((merge(order, request.k as usize, queries, answers), whole))
     }
 
     /// `None`: the file has to be fetched whole.

@@ -37,6 +37,12 @@ pub struct EngineStats {
     pub hydrated_files: u64,
     /// Bytes of these.
     pub hydrated_bytes: u64,
+    /// Searches that were answered as the same search was before, because nothing had changed.
+    pub query_cache_hits: u64,
+    /// Searches that might have been, and were not.
+    pub query_cache_misses: u64,
+    /// Searches that were to be compared with an exact one, and were not: too many waited, or a file was not at hand.
+    pub recall_dropped: u64,
 }
 
 /// The same, counting.
@@ -68,10 +74,14 @@ impl Engine {
     pub fn stats(&self) -> EngineStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let Stats { cold_searches, hydrated_files, hydrated_bytes } = &self.inner.stats;
+        let (hits, misses) = self.inner.queries.counts();
         EngineStats {
             cold_searches: read(cold_searches),
             hydrated_files: read(hydrated_files),
             hydrated_bytes: read(hydrated_bytes),
+            query_cache_hits: hits,
+            query_cache_misses: misses,
+            recall_dropped: self.inner.monitor.as_ref().map_or(0, |monitor| monitor.dropped()),
         }
     }
 

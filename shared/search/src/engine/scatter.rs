@@ -53,19 +53,19 @@ impl Engine {
         let asking = Meter::mark();
         let asked = groups.iter().map(|group| self.ask(leaves, snapshot, request, pin, group, deadline));
         let (outcomes, rest) = try_join(try_join_all(asked), self.compute(snapshot, request, rest, deadline)).await?;
-        let queries = request.queries.len();
+        let (results, order) = (request.results(), request.order(snapshot.definition.index.algorithm.metric));
         let (mut answers, mut failures, mut lost) = (vec![rest], Vec::new(), 0);
         for (group, outcome) in groups.iter().zip(outcomes) {
             match outcome {
                 Outcome::Answered(answer) => answers.push(*answer),
                 Outcome::LeftOut(reason) => {
-                    lost += group.rows * queries as u64;
+                    lost += group.rows * results as u64;
                     failures.push(GroupFailure { shards: ids(snapshot, group), rows: group.rows, reason });
                 }
             }
         }
-        let (metric, k) = (snapshot.definition.index.algorithm.metric, request.k as usize);
-        let merging = move |_: &_| Ok(merge(metric, k, queries, answers));
+        let k = request.k as usize;
+        let merging = move |_: &_| Ok(merge(order, k, results, answers));
         let mut merged = self.inner.files.pool.run(merging).await?;
         asking.add(&merged.spent);
         merged.allowed = merged.allowed.saturating_add(lost);

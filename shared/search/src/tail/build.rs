@@ -16,6 +16,7 @@ use tarn_segment::{Segment, SegmentError, SegmentInput, Vectors};
 use super::run::{Group, Run, Stored};
 use crate::column::check_columns;
 use crate::definition::{Definition, Place};
+use crate::expiry::Expiry;
 use crate::splits::{Directory, SplitEntry};
 
 /// One delta's rows, with the name that errors give it.
@@ -264,6 +265,7 @@ fn build(
         sequences: kept.iter().map(|entry| entry.sequence).collect(),
         groups,
         directories: splits.into_iter().map(Directory::new).collect(),
+        expiry: Expiry::default(),
     })
 }
 

@@ -9,6 +9,7 @@ use roaring::RoaringBitmap;
 use tarn_segment::{Segment, SegmentInput, Vectors};
 
 use crate::definition::Place;
+use crate::expiry::Expiry;
 use crate::splits::Directory;
 
 /// Some consecutive deltas, reduced to the last update of each key. Immutable.
@@ -27,6 +28,8 @@ pub(crate) struct Run {
     pub(super) groups: Vec<Group>,
     /// For each shard of the index, its splits among the rows; `segment` is 0 in all entries.
     pub(super) directories: Vec<Directory>,
+    /// Which rows have expired.
+    pub(crate) expiry: Expiry,
 }
 
 /// The upserts of a run.

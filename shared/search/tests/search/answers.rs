@@ -12,7 +12,7 @@ use tarn_testkit::{Operation, Scenario, Scope};
 use crate::leaves::Leaves;
 use crate::world::World;
 
-fn some_filter(world: &mut World) -> Filter {
+pub(crate) fn some_filter(world: &mut World) -> Filter {
     let compare = |world: &mut World| {
         let keys: Vec<String> = world.scenario.source.attribute_types.keys().cloned().collect();
         let attribute = keys.choose(&mut world.rng).unwrap().clone();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use tarn_model::{
-    AttributeValue, Attributes, CompareOp, Filter, Index, KeyPrefix, ObjectKey, ReadToken, Update, Vector,
+    AttributeValue, Attributes, CompareOp, Filter, Index, KeyPrefix, ObjectKey, ReadToken, Retention, Update, Vector,
 };
 use tarn_search::{
     CacheState, ColdPlan, ColdSettings, Consistency, Engine, EngineSettings, Hydration, LeafRequest, Pin, SearchError,
@@ -35,8 +35,12 @@ impl Cold {
     }
 
     async fn over(store: Store, index: &str, points: usize, seed: u64) -> Self {
+        Self::of(store, Scenario::dense_large(), index, points, seed).await
+    }
+
+    async fn of(store: Store, scenario: Scenario, index: &str, points: usize, seed: u64) -> Self {
         let gate = Gate::default();
-        let mut world = World::over(store.layer(|objects| gate.over(objects)), Scenario::dense_large(), seed).await;
+        let mut world = World::over(store.layer(|objects| gate.over(objects)), scenario, seed).await;
         world.cells = true;
         // A clock that jumps would have every slow read asked for again at once.
         world.store = world.store.with_clock(Arc::new(SystemClock));
@@ -605,4 +609,25 @@ async fn records_that_do_not_fit_their_slots_are_read_too() {
         let response = cold.world.check(&engine, &index, request).await;
         assert_eq!(plans(&response).len(), 1);
     }
+}
+
+#[tokio::test]
+async fn expired_points_are_not_found_in_files_that_stay_where_they_are() {
+    let mut scenario = Scenario::dense_large();
+    // Points of yesterday and before, as the scenario counts, have expired; those of tomorrow have not.
+    let keep = tarn_store::Clock::now_ms(&SystemClock).unsigned_abs() / 1000;
+    let retention = Retention { attribute: "at".into(), keep_seconds: Some(keep), target_points: None };
+    Arc::make_mut(&mut scenario.source).policy.retention = Some(retention);
+    let mut cold = Cold::of(Store::memory(), scenario, "graph-l2", 2_000, 71).await;
+    cold.upload(40).await;
+    let engine = cold.engine();
+    let alive =
+        Filter::Compare { attribute: "at".into(), op: CompareOp::Gt, value: AttributeValue::DateTime(3_600_000_000) };
+    for _ in 0..5 {
+        let request = cold.thorough();
+        let response = cold.search(&engine, &request).await;
+        let within = SearchRequest { filter: Some(alive.clone()), ..request };
+        assert_eq!(cold.recall(&within, &response), 1.0);
+    }
+    assert_eq!(engine.stats().cold_searches, 5);
 }

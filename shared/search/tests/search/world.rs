@@ -236,11 +236,22 @@ impl World {
 
     /// Searches exactly and holds the answer against the reference at the version that the answer shows.
     pub(crate) async fn check(&self, engine: &Engine, index: &Index, request: SearchRequest) -> SearchResponse {
+        let scope = Scope { split_filter: request.split_filter.clone(), filter: request.filter.clone() };
+        self.check_within(engine, index, request, scope).await
+    }
+
+    /// As [`Self::check`], when what is found is more narrow than what the request says.
+    pub(crate) async fn check_within(
+        &self,
+        engine: &Engine,
+        index: &Index,
+        request: SearchRequest,
+        scope: Scope,
+    ) -> SearchResponse {
         let response = engine.search(&index.id, request.clone()).await.unwrap();
         let version = response.version.sequence(0);
         assert_eq!(response.coverage, 1.0);
         assert_eq!(response.results.len(), request.queries.len());
-        let scope = Scope { split_filter: request.split_filter.clone(), filter: request.filter.clone() };
         let question = Question {
             index,
             source: &self.scenario.source,
@@ -313,7 +324,8 @@ async fn write(store: &Store, source: &DataSource, index: &Index, mut rows: Vec<
     let key = ObjectKey::Segment { index: index.id.clone(), id: object.id };
     store.put_unique(&key, bytes.into()).await.unwrap();
     let (outline, rows_in_all) = (summary.outline, summary.rows);
-    let catalog = CatalogSegment { object, kind, outline, rows: rows_in_all, deleted: RoaringBitmap::new(), splits };
+    let deleted = RoaringBitmap::new();
+    let catalog = CatalogSegment { object, kind, outline, rows: rows_in_all, deleted, splits, statistics: None };
     BuiltSegment { catalog, rows: rows.into_iter().map(|(_, key, point)| (key, point)).collect() }
 }
 

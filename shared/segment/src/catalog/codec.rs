@@ -21,6 +21,7 @@ use tarn_model::{Corrupt, ObjectRef, SplitKey};
 use super::{Catalog, CatalogSegment, SplitRows};
 use crate::ipc::{check_stream, fenced};
 use crate::kind::SegmentKind;
+use crate::statistics::Statistics;
 
 /// Last bytes of a catalog.
 const MAGIC: [u8; 8] = *b"TARN-CAT";
@@ -51,6 +52,7 @@ fn schema(shard: &str) -> Schema {
         Field::new("rows", DataType::UInt32, false),
         Field::new("deleted", DataType::Binary, false),
         Field::new("splits", DataType::List(Arc::new(splits)), false),
+        Field::new("statistics", DataType::Binary, false),
     ];
     Schema::new_with_metadata(fields, HashMap::from([(SHARD.to_owned(), shard.to_owned())]))
 }
@@ -102,6 +104,9 @@ pub(super) fn encode(catalog: &Catalog, most: u64) -> Result<Bytes, ArrowError> 
         Arc::new(UInt32Array::from_iter_values(segments.iter().map(|segment| segment.rows))),
         Arc::new(deleted.finish()),
         Arc::new(ListArray::try_new(split_field, offsets, Arc::new(struct_array), None)?),
+        Arc::new(BinaryArray::from_iter_values(
+            segments.iter().map(|segment| segment.statistics.as_ref().map(|s| s.encode()).unwrap_or_default()),
+        )),
     ];
     let options = RecordBatchOptions::new().with_row_count(Some(segments.len()));
     let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options)?;
@@ -193,5 +198,9 @@ fn segment(batch: &RecordBatch, row: usize) -> Result<CatalogSegment, String> {
         .collect();
     let outline = batch.column(4).as_primitive::<UInt64Type>().value(row);
     let rows = batch.column(5).as_primitive::<UInt32Type>().value(row);
-    Ok(CatalogSegment { object, kind, outline, rows, deleted, splits })
+    let statistics = match batch.column(8).as_binary::<i32>().value(row) {
+        [] => None,
+        bytes => Some(Arc::new(Statistics::decode(bytes)?)),
+    };
+    Ok(CatalogSegment { object, kind, outline, rows, deleted, splits, statistics })
 }

@@ -10,6 +10,7 @@ fn segment(number: u32, rows: u32, splits: Vec<SplitRows>) -> CatalogSegment {
         rows,
         deleted: RoaringBitmap::new(),
         splits,
+        statistics: None,
     }
 }
 
@@ -17,10 +18,17 @@ fn split(key: impl Into<Vec<u8>>, rows: Range<u32>) -> SplitRows {
     SplitRows { key: SplitKey(key.into()), rows }
 }
 
+fn statistics(rows: u8) -> Statistics {
+    let mut statistics = Statistics::new([0.5, -1.0].into());
+    (0..rows).for_each(|row| statistics.add_dense(&[f32::from(row), 1.0]));
+    statistics
+}
+
 fn small() -> Catalog {
     let mut first = segment(1, 10, vec![split("a", 0..4), split("b", 4..10)]);
     first.deleted.extend([0, 3, 9]);
-    let second = segment(2, 5, vec![split("", 0..5)]);
+    let mut second = segment(2, 5, vec![split("", 0..5)]);
+    second.statistics = Some(Arc::new(statistics(5)));
     Catalog { shard: "shard ü".to_owned(), segments: vec![first, second] }
 }
 
@@ -93,6 +101,17 @@ fn outline_is_in_its_segment() {
     assert!(catalog.encode().is_ok());
     catalog.segments[1].outline += 1;
     assert!(catalog.encode().unwrap_err().to_string().contains("outline-is-in-its-segment"));
+}
+
+#[test]
+fn statistics_count_live_rows() {
+    let mut catalog = small();
+    catalog.segments[1].deleted.insert(2);
+    assert!(catalog.encode().unwrap_err().to_string().contains("statistics-count-live-rows"));
+    let error = Catalog::decode("c", &codec::encode(&catalog, codec::TABLE_BYTES).unwrap()).unwrap_err();
+    assert_eq!(error.expected, "statistics-count-live-rows");
+    catalog.segments[1].statistics = Some(Arc::new(statistics(4)));
+    assert!(catalog.encode().is_ok());
 }
 
 #[test]

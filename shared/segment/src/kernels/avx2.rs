@@ -2,8 +2,8 @@
 
 use std::arch::x86_64::{
     __m256, __m256i, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps, _mm256_add_ps,
-    _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps as load, _mm256_loadu_si256,
-    _mm256_maskload_ps as load_masked, _mm256_setzero_ps as zero, _mm256_sub_ps,
+    _mm256_andnot_ps, _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps as load,
+    _mm256_loadu_si256, _mm256_maskload_ps as load_masked, _mm256_set1_ps, _mm256_setzero_ps as zero, _mm256_sub_ps,
 };
 
 use super::scan::scan;
@@ -35,4 +35,9 @@ scan!("avx2,fma", dot_rows, |a, b, sum| _mm256_fmadd_ps(a, b, *sum));
 scan!("avx2,fma", l2_rows, |a, b, sum| {
     let difference = _mm256_sub_ps(a, b);
     _mm256_fmadd_ps(difference, difference, *sum)
+});
+scan!("avx2,fma", l1_rows, |a, b, sum| {
+    // Without its sign.
+    let difference = _mm256_andnot_ps(_mm256_set1_ps(-0.0), _mm256_sub_ps(a, b));
+    _mm256_add_ps(*sum, difference)
 });

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::{
     __m512, __mmask16, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps, _mm256_add_ps,
-    _mm256_castpd_ps, _mm256_castps256_ps128, _mm256_extractf128_ps, _mm512_add_ps, _mm512_castps_pd,
+    _mm256_castpd_ps, _mm256_castps256_ps128, _mm256_extractf128_ps, _mm512_abs_ps, _mm512_add_ps, _mm512_castps_pd,
     _mm512_castps512_ps256, _mm512_extractf64x4_pd, _mm512_fmadd_ps, _mm512_loadu_ps as load, _mm512_maskz_loadu_ps,
     _mm512_setzero_ps as zero, _mm512_sub_ps,
 };
@@ -42,3 +42,4 @@ scan!("avx512f", l2_rows, |a, b, sum| {
     let difference = _mm512_sub_ps(a, b);
     _mm512_fmadd_ps(difference, difference, *sum)
 });
+scan!("avx512f", l1_rows, |a, b, sum| _mm512_add_ps(*sum, _mm512_abs_ps(_mm512_sub_ps(a, b))));

@@ -37,3 +37,9 @@ pub(super) fn l2_rows(query: &[f32], rows: &[f32], stride: usize, out: &mut [f32
         *out = fold(query, &row[..query.len()], |a, b, sum| multiply_add(a - b, a - b, sum));
     }
 }
+
+pub(super) fn l1_rows(query: &[f32], rows: &[f32], stride: usize, out: &mut [f32]) {
+    for (row, out) in rows.chunks(stride).zip(out) {
+        *out = fold(query, &row[..query.len()], |a, b, sum| sum + (a - b).abs());
+    }
+}

@@ -4,11 +4,12 @@
 //! file that exists is never written again.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use roaring::RoaringBitmap;
 use tarn_model::{HnswParams, Metric, ObjectRef, SplitKey, Vector};
-use tarn_segment::{Build, Catalog, CatalogSegment, Effort, Query, Segment, SegmentKind, SplitRows};
+use tarn_segment::{Build, Catalog, CatalogSegment, Effort, Query, Segment, SegmentKind, SplitRows, Statistics};
 
 use crate::support::{Fixture, Mask, sparse};
 
@@ -48,7 +49,10 @@ fn catalog() -> Catalog {
     let split = |key: &str, rows| SplitRows { key: SplitKey(key.into()), rows };
     let splits = vec![split("a", 0..3), split("b", 3..9)];
     let deleted = RoaringBitmap::from_iter([1, 2, 8]);
-    let segment = CatalogSegment { object, kind: SegmentKind::Cells, outline: 1024, rows: 9, deleted, splits };
+    let mut statistics = Statistics::new([0.5, -1.0].into());
+    (0..6_u8).for_each(|row| statistics.add_dense(&[f32::from(row), 1.0]));
+    let (kind, statistics) = (SegmentKind::Cells, Some(Arc::new(statistics)));
+    let segment = CatalogSegment { object, kind, outline: 1024, rows: 9, deleted, splits, statistics };
     Catalog { shard: "0".to_owned(), segments: vec![segment] }
 }
 

@@ -22,6 +22,7 @@ fn definition(name: &str, dimension: u32) -> DataSource {
         attribute_types: BTreeMap::from([("id".to_owned(), AttributeType::Int64)]),
         permanent_attributes: BTreeSet::from(["id".to_owned()]),
         sharders: BTreeMap::new(),
+        policy: Default::default(),
     }
 }
 

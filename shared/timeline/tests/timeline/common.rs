@@ -34,6 +34,7 @@ pub(crate) fn source(
         attribute_types: attributes.iter().map(|&(name, t)| (name.to_owned(), t)).collect(),
         permanent_attributes: permanent.iter().map(|&name| name.to_owned()).collect(),
         sharders: BTreeMap::new(),
+        policy: Default::default(),
     };
     source.validate().expect("valid source");
     Arc::new(source)
@@ -120,6 +121,7 @@ pub(crate) fn any_source() -> impl Strategy<Value = Arc<DataSource>> {
             attribute_types: attributes,
             permanent_attributes: permanent,
             sharders: BTreeMap::new(),
+            policy: Default::default(),
         })
     })
 }

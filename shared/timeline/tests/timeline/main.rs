@@ -7,3 +7,4 @@ mod common;
 mod golden;
 mod group;
 mod live;
+mod sweep;

@@ -32,6 +32,7 @@ fn segment(kind: SegmentKind, splits: &[(&str, u32)], dead: &[u32]) -> CatalogSe
         rows: at,
         deleted: dead.iter().copied().collect::<RoaringBitmap>(),
         splits,
+        statistics: None,
     }
 }
 
