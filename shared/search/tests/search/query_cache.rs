@@ -58,7 +58,7 @@ async fn what_differs_in_anything_is_another_search() {
     let others = [
         SearchRequest { k: 8, ..request.clone() },
         SearchRequest { retrieve_vectors: false, ..request.clone() },
-        SearchRequest { attributes: Some(vec!["id".into(), "region".into()]), ..request.clone() },
+        SearchRequest { attributes: Some(["id", "split", "region"].map(Into::into).into()), ..request.clone() },
         other,
     ];
     let index = world.index("exact-l2");
