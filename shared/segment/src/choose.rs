@@ -46,9 +46,10 @@ pub(crate) struct CellsWay<'a> {
 impl Ways<'_> {
     /// `share`: of the rows of the cells that hold any allowed ones, how many are allowed.
     pub(crate) fn choose(&self, effort: Effort, k: usize, share: f64, allowed: &Allowed) -> Way {
-        let graph = self.graph.and_then(|way| Some((way, way.effort(effort, k)?)));
+        // An effort in candidates is the graph's where there is one, and one in cells is the cells'.
+        let is_for_cells = self.cells.is_some() && matches!(effort, Effort::Cells { .. });
+        let graph = self.graph.filter(|_| !is_for_cells).and_then(|way| Some((way, way.effort(effort, k)?)));
         let graph = graph.filter(|(way, ef)| cost::graph_is_cheaper(allowed, self.rows, self.dimension, way.cost, *ef));
-        // An effort in candidates is the graph's where there is one.
         let is_for_graph = self.graph.is_some() && matches!(effort, Effort::Ef(_));
         let cells = self.cells.filter(|_| !is_for_graph);
         let cells = cells.and_then(|way| Some((way, way.probe(effort, k, share)?)));
@@ -71,8 +72,9 @@ impl GraphWay<'_> {
     /// How many candidates to keep; `None` when the graph is not to be asked.
     fn effort(&self, effort: Effort, k: usize) -> Option<u32> {
         let ef = match effort {
-            Effort::Exact | Effort::Cells { .. } => return None,
-            Effort::Ef(ef) => ef,
+            Effort::Exact => return None,
+            Effort::Ef(ef) | Effort::Each { ef, .. } => ef,
+            Effort::Cells { nprobe, .. } => nprobe,
             Effort::Recall(recall) => self.calibration?.effort(recall, k)?,
         };
         Some(ef.max(self.params.ef_search).max(u32::try_from(k).unwrap_or(u32::MAX)))
@@ -86,7 +88,7 @@ impl CellsWay<'_> {
             Effort::Exact => return None,
             // As many rows beyond `k` as the best ones by code need at most, as a rule.
             Effort::Ef(ef) => (ef, ef.saturating_add(16)),
-            Effort::Cells { nprobe, rescored } => (nprobe, rescored),
+            Effort::Cells { nprobe, rescored } | Effort::Each { nprobe, rescored, .. } => (nprobe, rescored),
             Effort::Recall(recall) => self.calibration?.effort_among(recall, k, share)?,
         };
         let all = u32::try_from(self.count).unwrap_or(u32::MAX);
@@ -174,12 +176,19 @@ mod tests {
         assert_eq!(choose(both, cells), probe(300));
         assert_eq!(choose(both, Effort::Exact), Way::Exact);
         let graph_alone = Ways { cells: None, ..both };
-        assert_eq!(choose(graph_alone, cells), Way::Exact);
+        assert_eq!(choose(graph_alone, cells), Way::Graph(300));
         assert_eq!(choose(graph_alone, Effort::Ef(3)), Way::Graph(24));
         let cells_alone = Ways { graph: None, ..both };
         assert_eq!(choose(cells_alone, Effort::Ef(300)), Way::Cells(Probe { nprobe: 300, rescored: 316 }));
         let neither = Ways { cells: None, ..graph_alone };
-        assert_eq!(choose(Ways { graph: None, ..neither }, Effort::Ef(300)), Way::Exact);
+        let neither = Ways { graph: None, ..neither };
+        assert_eq!(choose(neither, Effort::Ef(300)), Way::Exact);
+        assert_eq!(choose(neither, cells), Way::Exact);
+        let each = |ef, nprobe| Effort::Each { ef, nprobe, rescored: 5 };
+        assert_eq!(choose(graph_alone, each(40, 300)), Way::Graph(40));
+        assert_eq!(choose(cells_alone, each(40, 300)), probe(300));
+        assert_eq!(choose(both, each(24, 4000)), Way::Graph(24), "it costs less");
+        assert_eq!(choose(both, each(4000, 24)), probe(24), "they cost less");
     }
 
     #[test]

@@ -56,8 +56,18 @@ pub enum Effort {
     Recall(f32),
     /// Keep this many candidates in the graph, at least. Of a segment with cells and no graph, probe this many cells.
     Ef(u32),
-    /// Probe this many cells, and rescore at least this many rows. A segment without cells answers exactly.
+    /// Probe this many cells, and rescore at least this many rows. Of a segment with a graph and no cells, keep so many candidates
+    /// as cells would be probed.
     Cells {
+        /// Cells probed.
+        nprobe: u32,
+        /// Rows rescored with full precision.
+        rescored: u32,
+    },
+    /// [`Effort::Ef`] of a graph, [`Effort::Cells`] of cells; where a segment has both, what costs less.
+    Each {
+        /// Candidates kept in a graph.
+        ef: u32,
         /// Cells probed.
         nprobe: u32,
         /// Rows rescored with full precision.

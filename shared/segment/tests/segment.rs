@@ -26,3 +26,5 @@ mod scan;
 mod sparse;
 #[path = "segment/support.rs"]
 mod support;
+#[path = "segment/unseen.rs"]
+mod unseen;

@@ -32,6 +32,18 @@ impl World {
         Self::with(metric, rows, &SegmentSettings { rows_per_cell: 20, ..SegmentSettings::default() })
     }
 
+    fn surface<'a>(&'a self, nprobes: &'a [u32], rescored: [(usize, &'a [u32]); 2]) -> super::calibrate::Surface<'a> {
+        super::calibrate::Surface {
+            cells: &self.cells,
+            rows: &self.dense,
+            metric: self.metric,
+            keys: &self.keys,
+            order: &self.built.order,
+            nprobes,
+            rescored,
+        }
+    }
+
     fn with(metric: Metric, rows: &[Vec<f32>], settings: &SegmentSettings) -> Self {
         let dimension = rows.first().map_or(3, Vec::len);
         let dense = DenseRows::new(metric, dimension, rows.concat().into());
@@ -293,15 +305,7 @@ fn each_step_finds_what_was_measured_for_it() {
             top.into_hits(false).iter().map(|hit| hit.distance).collect()
         };
         let rescored = [(10, &[16, 40][..]), (100, &[120, 400][..])];
-        let surface = super::calibrate::Surface {
-            cells: &world.cells,
-            rows: &world.dense,
-            metric,
-            keys: &world.keys,
-            order: &world.built.order,
-            nprobes: &[4, 30, 200],
-            rescored,
-        };
+        let surface = world.surface(&[4, 30, 200], rescored);
         let all: Vec<u32> = (0..6000).filter(|&row| allowed(row)).collect();
         for (query, measured) in queries.iter().zip(surface.measure(&queries, &allowing)) {
             for (nprobe, recalls) in [4, 30, 200].into_iter().zip(measured.recalls) {
@@ -333,15 +337,7 @@ fn what_recall_is_measured_against_is_what_a_scan_finds() {
             let world = World::new(metric, &rows);
             let everything = std::iter::once(0..5000).collect();
             let allowed = Allowed::from_runs(everything);
-            let surface = super::calibrate::Surface {
-                cells: &world.cells,
-                rows: &world.dense,
-                metric,
-                keys: &world.keys,
-                order: &world.built.order,
-                nprobes: &[],
-                rescored: [(10, &[16]), (100, &[400])],
-            };
+            let surface = world.surface(&[], [(10, &[16]), (100, &[400])]);
             let queries: Vec<DenseQuery> = queries.iter().map(|query| DenseQuery::new(metric, query)).collect();
             let borrowed: Vec<&DenseQuery> = queries.iter().collect();
             let (tops, _) = crate::flat::scan(&world.dense, metric, &borrowed, &allowed, 100, &world.keys, &|| false);

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use roaring::RoaringBitmap;
-use tarn_model::{Metric, Vector};
+use tarn_model::Metric;
 use tarn_segment::{Answer, Build, Effort, Plan, Query, Segment, SegmentKind, SegmentSettings};
 
 use crate::clustered::clustered;
 use crate::support::{Fixture, Mask};
+use crate::unseen::Built;
 
 const ROWS: usize = 24_000;
 const DIMENSION: usize = 24;
@@ -19,20 +20,8 @@ fn settings() -> SegmentSettings {
     SegmentSettings { rows_per_cell: 40, ..SegmentSettings::default() }
 }
 
-/// A fixture whose rows stand as they do in its file, so that masks and answers mean the same rows.
-struct Built {
-    fixture: Fixture,
-    segment: Segment,
-    unseen: Vec<Vec<f32>>,
-}
-
 fn built(metric: Metric) -> Built {
-    let mut rows = clustered(ROWS + 100, DIMENSION, 91);
-    let unseen = rows.split_off(ROWS);
-    let mut fixture = Fixture::dense(metric, rows);
-    let segment = Segment::from_bytes("cells.seg", fixture.file_with(Build::Cells, &settings()).0).unwrap();
-    fixture.rows = (0..segment.rows()).map(|row| (segment.key(row).to_vec(), segment.vector(row))).collect();
-    Built { fixture, segment, unseen }
+    Built::new(metric, (ROWS, DIMENSION, 91), Build::Cells, &settings())
 }
 
 fn cosine() -> &'static Built {
@@ -40,19 +29,8 @@ fn cosine() -> &'static Built {
     BUILT.get_or_init(|| built(Metric::Cosine))
 }
 
-/// Mean recall@k over the unseen queries, and how many were answered by cells.
-fn recall(built: &Built, k: usize, mask: &Mask, effort: Effort) -> (f64, usize) {
-    let (mut found, mut by_cells) = (0, 0);
-    for query in &built.unseen {
-        let prepared = Query::dense(built.fixture.metric, query).unwrap();
-        let answer = built.segment.search(&prepared, k, &mask.rows(), effort, &|| false).unwrap();
-        let want = built.fixture.naive(&Vector::Dense(query.clone()), k, mask);
-        assert_eq!((answer.hits.len(), answer.considered), (want.len(), answer.allowed));
-        assert!(answer.hits.iter().all(|hit| mask.allows(hit.row)));
-        found += answer.hits.iter().filter(|hit| want.iter().any(|(row, _)| *row == hit.row)).count();
-        by_cells += usize::from(matches!(answer.plan, Plan::Cells { .. }));
-    }
-    (found as f64 / (k * built.unseen.len()) as f64, by_cells)
+fn by_cells(plans: &[Plan]) -> usize {
+    plans.iter().filter(|plan| matches!(plan, Plan::Cells { .. })).count()
 }
 
 #[test]
@@ -80,9 +58,9 @@ fn the_recall_that_was_asked_for_is_reached_by_cells() {
         let built = built(metric);
         let mask = Mask::all(ROWS);
         for asked in [0.8, 0.95] {
-            let (recall, by_cells) = recall(&built, 10, &mask, Effort::Recall(asked));
+            let (recall, plans) = built.recall(10, &mask, Effort::Recall(asked));
             assert!(recall > f64::from(asked) - 0.01, "{metric:?}: {recall} for {asked}");
-            assert_eq!(by_cells, 100, "{metric:?} at {asked}");
+            assert_eq!(by_cells(&plans), 100, "{metric:?} at {asked}");
         }
     }
 }
@@ -110,10 +88,10 @@ fn a_filter_costs_no_recall() {
         let matches: RoaringBitmap = (0..ROWS as u32).filter(|_| rng.random_bool(share)).collect();
         let deleted: RoaringBitmap = (0..ROWS as u32).filter(|_| rng.random_bool(0.1)).collect();
         let mask = Mask { matches: Some(matches), deleted: Some(deleted), ..Mask::all(ROWS) };
-        let (recall, by_cells) = recall(built, 10, &mask, Effort::Recall(0.95));
+        let (recall, plans) = built.recall(10, &mask, Effort::Recall(0.95));
         assert!(recall > 0.94, "{recall} at {share}");
         // Few rows are scanned one by one.
-        assert_eq!(by_cells, if share > 0.2 { 100 } else { 0 }, "at {share}");
+        assert_eq!(by_cells(&plans), if share > 0.2 { 100 } else { 0 }, "at {share}");
     }
 }
 

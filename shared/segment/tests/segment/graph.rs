@@ -5,50 +5,24 @@ use std::sync::OnceLock;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use roaring::RoaringBitmap;
-use tarn_model::{HnswParams, Metric, Vector};
+use tarn_model::{HnswParams, Metric};
 use tarn_segment::{Build, Effort, Plan, Query, Segment, SegmentSettings};
 
 use crate::clustered::clustered;
 use crate::support::{Fixture, Mask};
+use crate::unseen::Built;
 
 const PARAMS: HnswParams = HnswParams { m: 16, ef_construction: 100, ef_search: 16 };
 const ROWS: usize = 12_000;
 const DIMENSION: usize = 32;
 
-struct Built {
-    fixture: Fixture,
-    segment: Segment,
-    /// Rows of the same origin that the segment does not have.
-    unseen: Vec<Vec<f32>>,
-}
-
 fn built(metric: Metric) -> Built {
-    let mut rows = clustered(ROWS + 100, DIMENSION, 11);
-    let unseen = rows.split_off(ROWS);
-    let fixture = Fixture::dense(metric, rows);
-    let segment = fixture.open(Build::Graph(PARAMS));
-    Built { fixture, segment, unseen }
+    Built::new(metric, (ROWS, DIMENSION, 11), Build::Graph(PARAMS), &SegmentSettings::default())
 }
 
 fn cosine() -> &'static Built {
     static BUILT: OnceLock<Built> = OnceLock::new();
     BUILT.get_or_init(|| built(Metric::Cosine))
-}
-
-/// Mean recall@k over the unseen queries, and the plans that were used.
-fn recall(built: &Built, k: usize, mask: &Mask, effort: Effort) -> (f64, Vec<Plan>) {
-    let mut found = 0;
-    let mut plans = Vec::new();
-    for query in &built.unseen {
-        let prepared = Query::dense(built.fixture.metric, query).unwrap();
-        let answer = built.segment.search(&prepared, k, &mask.rows(), effort, &|| false).unwrap();
-        let want = built.fixture.naive(&Vector::Dense(query.clone()), k, mask);
-        assert_eq!(answer.hits.len(), want.len());
-        assert!(answer.hits.iter().all(|hit| mask.allows(hit.row)));
-        found += answer.hits.iter().filter(|hit| want.iter().any(|(row, _)| *row == hit.row)).count();
-        plans.push(answer.plan);
-    }
-    (found as f64 / (built.unseen.len() * k) as f64, plans)
 }
 
 fn uses_the_graph(plans: &[Plan]) -> bool {
@@ -59,13 +33,13 @@ fn uses_the_graph(plans: &[Plan]) -> bool {
 fn unseen_queries_get_the_recall_they_ask_for() {
     for metric in [Metric::L2, Metric::InnerProduct] {
         let built = built(metric);
-        let (recall, _) = recall(&built, 10, &Mask::all(ROWS), Effort::Recall(0.95));
+        let (recall, _) = built.recall(10, &Mask::all(ROWS), Effort::Recall(0.95));
         assert!(recall >= 0.95, "{metric:?}: {recall}, {:?}", built.segment.calibration());
     }
-    let (at_10, plans) = recall(cosine(), 10, &Mask::all(ROWS), Effort::Recall(0.95));
+    let (at_10, plans) = cosine().recall(10, &Mask::all(ROWS), Effort::Recall(0.95));
     assert!(at_10 >= 0.95, "{at_10}, {:?}", cosine().segment.calibration());
     assert!(uses_the_graph(&plans));
-    let (at_50, _) = recall(cosine(), 50, &Mask::all(ROWS), Effort::Recall(0.95));
+    let (at_50, _) = cosine().recall(50, &Mask::all(ROWS), Effort::Recall(0.95));
     assert!(at_50 >= 0.95, "{at_50}");
 }
 
@@ -74,7 +48,7 @@ fn calibration_ascends_and_an_unreachable_recall_means_an_exact_search() {
     let calibration = cosine().segment.calibration().unwrap();
     assert_eq!(calibration.queries, 200);
     assert!(calibration.points.is_sorted_by(|a, b| a.ef < b.ef && a.at_100.mean <= b.at_100.mean + 0.01));
-    let (recall, plans) = recall(cosine(), 10, &Mask::all(ROWS), Effort::Recall(1.1));
+    let (recall, plans) = cosine().recall(10, &Mask::all(ROWS), Effort::Recall(1.1));
     assert!((recall - 1.0).abs() < 1e-9);
     assert!(plans.iter().all(|plan| *plan == Plan::Exact));
 }
@@ -97,7 +71,7 @@ fn masks_hold_at_every_selectivity_and_few_rows_are_scanned() {
         let deleted: RoaringBitmap = (0..ROWS as u32).filter(|row| row % 17 == 0).collect();
         let mask = Mask { matches: Some(matches), deleted: Some(deleted), ..Mask::all(ROWS) };
         let k = 10.min((0..ROWS as u32).filter(|&row| mask.allows(row)).count());
-        let (recall, plans) = recall(cosine(), k, &mask, Effort::Recall(0.95));
+        let (recall, plans) = cosine().recall(k, &mask, Effort::Recall(0.95));
         assert!(recall >= 0.95, "{recall} of {share}");
         if graph || share < 0.3 {
             assert_eq!(uses_the_graph(&plans), graph, "{share}");
@@ -152,7 +126,7 @@ fn a_build_by_several_threads_finds_as_much() {
     let settings = SegmentSettings { threads: 2, parallel_rows: 1000, ..SegmentSettings::default() };
     let (bytes, _) = built.fixture.file_with(Build::Graph(PARAMS), &settings);
     built.segment = Segment::from_bytes("parallel.seg", bytes).unwrap();
-    let (recall, _) = recall(&built, 10, &Mask::all(ROWS), Effort::Recall(0.95));
+    let (recall, _) = built.recall(10, &Mask::all(ROWS), Effort::Recall(0.95));
     assert!(recall >= 0.95, "{recall}");
 }
 

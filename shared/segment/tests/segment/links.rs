@@ -7,11 +7,12 @@ use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use roaring::RoaringBitmap;
-use tarn_model::{HnswParams, Metric, ObjectRef, Vector};
+use tarn_model::{HnswParams, Metric, ObjectRef};
 use tarn_segment::{Build, Effort, Outline, Plan, Query, Segment, SegmentKind, SegmentSettings};
 
 use crate::clustered::clustered;
 use crate::support::{Fixture, Mask};
+use crate::unseen::Built;
 
 const PARAMS: HnswParams = HnswParams { m: 12, ef_construction: 64, ef_search: 16 };
 const METRICS: [Metric; 3] = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
@@ -22,41 +23,13 @@ fn settings() -> SegmentSettings {
     SegmentSettings { rows_per_cell: 40, ..SegmentSettings::default() }
 }
 
-/// A fixture whose rows stand as they do in its file, so that masks and answers mean the same rows.
-struct Built {
-    fixture: Fixture,
-    segment: Segment,
-    unseen: Vec<Vec<f32>>,
-}
-
 fn built(metric: Metric) -> Built {
-    let mut rows = clustered(ROWS + 100, DIMENSION, 96);
-    let unseen = rows.split_off(ROWS);
-    let mut fixture = Fixture::dense(metric, rows);
-    let bytes = fixture.file_with(Build::CellsAndGraph(PARAMS), &settings()).0;
-    let segment = Segment::from_bytes("both.seg", bytes).unwrap();
-    fixture.rows = (0..segment.rows()).map(|row| (segment.key(row).to_vec(), segment.vector(row))).collect();
-    Built { fixture, segment, unseen }
+    Built::new(metric, (ROWS, DIMENSION, 96), Build::CellsAndGraph(PARAMS), &settings())
 }
 
 fn cosine() -> &'static Built {
     static BUILT: OnceLock<Built> = OnceLock::new();
     BUILT.get_or_init(|| built(Metric::Cosine))
-}
-
-/// Mean recall@k over the unseen queries, and the plans that were used.
-fn recall(built: &Built, k: usize, mask: &Mask, effort: Effort) -> (f64, Vec<Plan>) {
-    let (mut found, mut plans) = (0, Vec::new());
-    for query in &built.unseen {
-        let prepared = Query::dense(built.fixture.metric, query).unwrap();
-        let answer = built.segment.search(&prepared, k, &mask.rows(), effort, &|| false).unwrap();
-        let want = built.fixture.naive(&Vector::Dense(query.clone()), k, mask);
-        assert_eq!((answer.hits.len(), answer.considered), (want.len(), answer.allowed));
-        assert!(answer.hits.iter().all(|hit| mask.allows(hit.row)));
-        found += answer.hits.iter().filter(|hit| want.iter().any(|(row, _)| *row == hit.row)).count();
-        plans.push(answer.plan);
-    }
-    (found as f64 / (k * built.unseen.len()) as f64, plans)
 }
 
 #[test]
@@ -84,19 +57,19 @@ fn both_find_the_neighbours_and_the_promise_is_kept() {
     for metric in METRICS {
         let built = built(metric);
         let mask = Mask::all(ROWS);
-        let (by_graph, plans) = recall(&built, 10, &mask, Effort::Ef(96));
+        let (by_graph, plans) = built.recall(10, &mask, Effort::Ef(96));
         assert!(by_graph > 0.97, "{metric:?}: {by_graph}, {:?}", built.segment.calibration());
         assert!(plans.iter().all(|plan| *plan == Plan::Graph { ef: 96 }), "{metric:?}");
-        let (by_cells, plans) = recall(&built, 10, &mask, Effort::Cells { nprobe: 100, rescored: 32 });
+        let (by_cells, plans) = built.recall(10, &mask, Effort::Cells { nprobe: 100, rescored: 32 });
         assert!(by_cells > 0.97, "{metric:?}: {by_cells}");
         assert!(plans.iter().all(|plan| matches!(plan, Plan::Cells { .. })), "{metric:?}");
         for asked in [0.8, 0.95] {
-            let (recall, _) = recall(&built, 10, &mask, Effort::Recall(asked));
+            let (recall, _) = built.recall(10, &mask, Effort::Recall(asked));
             assert!(recall > f64::from(asked) - 0.01, "{metric:?}: {recall} for {asked}");
         }
         // Of the graph's own promise, whichever way a search would go.
         let ef = built.segment.calibration().unwrap().effort(0.9, 10).unwrap();
-        let (recall, _) = recall(&built, 10, &mask, Effort::Ef(ef));
+        let (recall, _) = built.recall(10, &mask, Effort::Ef(ef));
         assert!(recall > 0.89, "{metric:?}: {recall} for .9 with {ef}");
     }
 }
@@ -128,7 +101,7 @@ fn masks_hold_on_a_walk_and_rows_that_are_not_allowed_lead_on() {
         let matches: RoaringBitmap = (0..ROWS as u32).filter(|_| rng.random_bool(share)).collect();
         let deleted: RoaringBitmap = (0..ROWS as u32).filter(|row| row % 17 == 0).collect();
         let mask = Mask { matches: Some(matches), deleted: Some(deleted), ..Mask::all(ROWS) };
-        let (recall, plans) = recall(built, 10, &mask, Effort::Ef(48));
+        let (recall, plans) = built.recall(10, &mask, Effort::Ef(48));
         assert!(recall >= 0.95, "{recall} of {share}");
         assert!(plans.iter().all(|plan| matches!(plan, Plan::Graph { .. })), "{share}: {:?}", plans[0]);
     }
@@ -137,7 +110,7 @@ fn masks_hold_on_a_walk_and_rows_that_are_not_allowed_lead_on() {
         let mut rng = SmallRng::seed_from_u64(99);
         let matches: RoaringBitmap = (0..ROWS as u32).filter(|_| rng.random_bool(share)).collect();
         let mask = Mask { matches: Some(matches), ..Mask::all(ROWS) };
-        let (recall, _) = recall(built, 5, &mask, Effort::Recall(0.95));
+        let (recall, _) = built.recall(5, &mask, Effort::Recall(0.95));
         assert!(recall >= 0.94, "{recall} of {share}");
     }
 }
