@@ -174,19 +174,24 @@ def directory():
 
 
 @pytest.fixture(scope="session")
-def server(request, directory):
+def place(request, directory):
+    """Gives a store of its own for a name, and the environment that reaches it."""
     if request.config.getoption("--store") == "s3":
         weed = SeaweedFs(directory)
         try:
-            tarn = TarnServer(f"s3://{SeaweedFs.bucket}/e2e", directory, weed.environment, ["--build-interval", "1s"])
-            yield tarn
-            tarn.stop()
+            yield lambda name: (f"s3://{SeaweedFs.bucket}/{name}", weed.environment)
         finally:
             weed.stop()
     else:
-        tarn = TarnServer(str(directory / "store"), directory, {}, ["--build-interval", "1s"])
-        yield tarn
-        tarn.stop()
+        yield lambda name: (str(directory / name), {})
+
+
+@pytest.fixture(scope="session")
+def server(place, directory):
+    store, environment = place("store")
+    tarn = TarnServer(store, directory, environment, ["--build-interval", "1s"])
+    yield tarn
+    tarn.stop()
 
 
 @pytest.fixture(scope="session")
