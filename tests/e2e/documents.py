@@ -61,7 +61,7 @@ class Document:
         self.path = path
         self.rows: "list[Row]" = []
         self.examples: "list[Example]" = []
-        section, fence, block, header = Example("", "", []), None, [], True
+        section, fence, block, lines_of_table = Example("", "", []), None, [], 0
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if fence is not None:
                 if line == "```":
@@ -77,11 +77,14 @@ class Document:
                 self.examples.append(section)
             elif line.startswith("|"):
                 cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-                if not header and not set("".join(cells)) <= set("-: "):
+                lines_of_table += 1
+                if lines_of_table == 2:
+                    assert set("".join(cells)) <= set("-:"), f"{path.name}:{number}: a table that has no head"
+                elif lines_of_table > 2:
                     self.rows.append(Row(cells[0], re.findall(r"\]\(([^)]+)\)", cells[-1]), number))
-                header = False
             if not line.startswith("|"):
-                header = True
+                assert lines_of_table != 1, f"{path.name}:{number}: a table that has no head"
+                lines_of_table = 0
         assert fence is None, f"{path.name}: the last block has no end"
         self.examples = [example for example in self.examples if example.steps]
 

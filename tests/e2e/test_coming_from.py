@@ -108,3 +108,8 @@ def test_rows_and_examples_are_what_a_document_says(tmp_path):
 def test_blocks_that_would_not_be_run_are_refused(tmp_path, text):
     with pytest.raises(AssertionError):
         parsed(tmp_path, f"### A\n{text}")
+
+
+def test_rows_that_are_in_no_table_are_refused(tmp_path):
+    with pytest.raises(AssertionError):
+        parsed(tmp_path, "| a | b |\n|---|---|\n| c | d |\n\n| e | f |\n\ntext\n")
