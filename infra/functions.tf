@@ -24,6 +24,8 @@ locals {
         # Without it the function shares out no search. Its leaves are invocations of itself.
         { for bytes in var.search.leaf_bytes[*] : "TARN_LEAF_BYTES" => tostring(bytes) },
         { for leaves in var.search.leaves_max[*] : "TARN_LEAVES_MAX" => tostring(leaves) },
+        { for bytes in [var.search.query_cache_bytes] : "TARN_QUERY_CACHE" => tostring(bytes) if bytes > 0 },
+        { for share in [var.search.recall_share] : "TARN_RECALL_SHARE" => tostring(share) if share > 0 },
       )
     }
     builder = {
@@ -52,6 +54,8 @@ locals {
       TARN_BUILDER_APPROXIMATE_INDEX = var.build.approximate_index
       TARN_BUILDER_CELLS_THRESHOLD   = tostring(var.build.cells_threshold)
       TARN_BUILDER_GRAPH_THRESHOLD   = tostring(var.build.graph_threshold)
+      # Its role permits it then, and not otherwise.
+      TARN_BUILDER_RETENTION = tostring(var.build.retention)
     }
   }
 }

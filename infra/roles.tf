@@ -40,10 +40,13 @@ locals {
     ingest_drop = [
       local.may_list,
       {
-        Sid      = "Read"
-        Effect   = "Allow"
-        Action   = ["s3:GetObject"]
-        Resource = [for path in ["sources/*", "drop/*", "drop-status/*", "drop-refused/*"] : "${local.store_arn}${path}"]
+        Sid    = "Read"
+        Effect = "Allow"
+        Action = ["s3:GetObject"]
+        Resource = [for path in concat(
+          ["sources/*", "drop/*", "drop-status/*", "drop-refused/*"],
+          var.drop.auto_create ? ["indices/*/index.json", "indices/*/deleted.json"] : [],
+        ) : "${local.store_arn}${path}"]
       },
       {
         # An event names one version of a file; a newer one must not be read in its place.
@@ -56,9 +59,11 @@ locals {
         Sid    = "Write"
         Effect = "Allow"
         Action = local.put
-        Resource = [for path in [
-          "sources/*/timeline/*", "drop-status/*", "drop-refused/*",
-        ] : "${local.store_arn}${path}"]
+        Resource = [for path in concat(
+          ["sources/*/timeline/*", "drop-status/*", "drop-refused/*"],
+          # What definitions allow uploads to create. It reads what anybody made up, and whoever may create may also overwrite.
+          var.drop.auto_create ? ["sources/*/source.json", "indices/*/index.json"] : [],
+        ) : "${local.store_arn}${path}"]
       },
       {
         # A refused file is moved away; it is no part of the store's data.

@@ -167,10 +167,12 @@ variable "functions" {
 }
 
 variable "search" {
-  description = "Searches of more than `leaf_bytes` of index files are shared out: one invocation of the search function for each group of shards of about that size, at most `leaves_max` of them (null: as many as the function thinks right). null shares out none."
+  description = "Searches of more than `leaf_bytes` of index files are shared out: one invocation of the search function for each group of shards of about that size, at most `leaves_max` of them (null: as many as the function thinks right). null shares out none. Answers are kept in `query_cache_bytes` of an invocation's memory, until an upload or a build changes them. The share `recall_share` of the searches, 0 to 1, is compared with exact ones after the response, which is billed; the log tells their recall."
   type = object({
-    leaf_bytes = optional(number)
-    leaves_max = optional(number)
+    leaf_bytes        = optional(number)
+    leaves_max        = optional(number)
+    query_cache_bytes = optional(number, 0)
+    recall_share      = optional(number, 0)
   })
   default  = {}
   nullable = false
@@ -184,6 +186,17 @@ variable "search" {
   validation {
     condition     = var.search.leaves_max == null || try(var.search.leaves_max >= 1 && floor(var.search.leaves_max) == var.search.leaves_max, false)
     error_message = "search.leaves_max: a whole number, at least 1, or null."
+  }
+
+  validation {
+    # More than half of the function's memory would leave too little for the searches themselves.
+    condition     = var.search.query_cache_bytes >= 0 && floor(var.search.query_cache_bytes) == var.search.query_cache_bytes && var.search.query_cache_bytes <= var.functions.query.memory_mib * 1048576 / 2
+    error_message = "search.query_cache_bytes: whole bytes, at most half of functions.query.memory_mib."
+  }
+
+  validation {
+    condition     = var.search.recall_share >= 0 && var.search.recall_share <= 1
+    error_message = "search.recall_share: 0 to 1."
   }
 }
 
@@ -307,11 +320,12 @@ variable "gc_schedule" {
 }
 
 variable "drop" {
-  description = "The drop folder's queue: files handed over in one invocation, invocations at once, and attempts before a file's event goes to the dead-letter queue."
+  description = "The drop folder's queue: files handed over in one invocation, invocations at once, and attempts before a file's event goes to the dead-letter queue. `auto_create` lets dropped files create what definitions allow uploads to create (`autoCreate`); without it, such a file ends in the dead-letter queue."
   type = object({
     batch_size      = optional(number, 1)
     max_concurrency = optional(number, 10)
     attempts        = optional(number, 5)
+    auto_create     = optional(bool, false)
   })
   default  = {}
   nullable = false

@@ -90,6 +90,28 @@ run "large_searches_are_shared_out" {
   }
 }
 
+run "answers_are_kept_and_compared_when_asked_for" {
+  command = plan
+
+  variables {
+    search = { query_cache_bytes = 268435456, recall_share = 0.01 }
+  }
+
+  assert {
+    condition     = [for name in ["TARN_QUERY_CACHE", "TARN_RECALL_SHARE"] : aws_lambda_function.tarn["query"].environment[0].variables[name]] == ["268435456", "0.01"]
+    error_message = "the search function is not told what to keep and what to compare"
+  }
+}
+
+run "answers_are_neither_kept_nor_compared_by_themselves" {
+  command = plan
+
+  assert {
+    condition     = !anytrue([for name in ["TARN_QUERY_CACHE", "TARN_RECALL_SHARE"] : contains(keys(aws_lambda_function.tarn["query"].environment[0].variables), name)])
+    error_message = "answers are kept or compared though nobody asked for it"
+  }
+}
+
 run "messages_wait_out_an_attempt" {
   command = plan
 

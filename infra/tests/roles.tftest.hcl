@@ -144,6 +144,86 @@ run "each_writer_writes_its_own" {
   }
 }
 
+run "dropped_files_create_only_when_told" {
+  command = plan
+
+  variables {
+    drop = { auto_create = true }
+  }
+
+  assert {
+    condition = toset([
+      for arn in flatten([
+        for statement in local.permissions.ingest_drop.Statement : statement.Resource if contains(statement.Action, "s3:PutObject")
+      ]) : trimprefix(arn, "arn:aws:s3:::store/root/")
+      ]) == toset([
+      "sources/*/source.json", "sources/*/timeline/*", "indices/*/index.json", "drop-status/*", "drop-refused/*",
+    ])
+    error_message = "the drop folder may not create what definitions allow, or may write elsewhere as well"
+  }
+
+  assert {
+    condition = toset([
+      for arn in flatten([
+        for statement in local.permissions.ingest_drop.Statement : statement.Resource if contains(statement.Action, "s3:GetObject")
+      ]) : trimprefix(arn, "arn:aws:s3:::store/root/") if strcontains(arn, "/indices/")
+    ]) == toset(["indices/*/index.json", "indices/*/deleted.json"])
+    error_message = "the drop folder cannot tell which indices there are, or reads what is in them"
+  }
+}
+
+run "builders_append_to_timelines_only_when_told" {
+  command = plan
+
+  variables {
+    build = { retention = true }
+  }
+
+  assert {
+    condition = toset([
+      for arn in flatten([
+        for statement in local.permissions.builder.Statement : statement.Resource if contains(statement.Action, "s3:PutObject")
+      ]) : trimprefix(arn, "arn:aws:s3:::store/root/")
+      ]) == toset([
+      "sources/*/checkpoints/*", "sources/*/checkpoint-data/*", "sources/*/timeline/*",
+      "indices/*/manifests/*", "indices/*/segments/*", "indices/*/catalogs/*", "indices/*/builds/*", "indices/*/hint",
+    ])
+    error_message = "a builder that is to delete what has expired may not, or may write elsewhere as well"
+  }
+
+  assert {
+    condition     = [for key in ["builder", "gc"] : aws_lambda_function.tarn[key].environment[0].variables.TARN_BUILDER_RETENTION] == ["true", "true"]
+    error_message = "a builder that may delete what has expired is not told to"
+  }
+
+  assert {
+    condition = !anytrue([
+      for arn in flatten([
+        for statement in local.permissions.gc.Statement : statement.Resource if contains(statement.Action, "s3:PutObject")
+      ]) : strcontains(arn, "/timeline/")
+    ])
+    error_message = "gc may write to timelines"
+  }
+}
+
+run "builders_leave_timelines_alone_unless_told" {
+  command = plan
+
+  assert {
+    condition = !anytrue([
+      for arn in flatten([
+        for statement in local.permissions.builder.Statement : statement.Resource if contains(statement.Action, "s3:PutObject")
+      ]) : strcontains(arn, "/timeline/")
+    ])
+    error_message = "a builder may write to timelines though nobody asked for it"
+  }
+
+  assert {
+    condition     = aws_lambda_function.tarn["builder"].environment[0].variables.TARN_BUILDER_RETENTION == "false"
+    error_message = "a builder tries what its role does not permit"
+  }
+}
+
 run "nothing_is_granted_by_the_dozen" {
   command = plan
 

@@ -104,6 +104,18 @@ run "no_leaves" {
   variables { search = { leaf_bytes = 1073741824, leaves_max = 0 } }
 }
 
+run "kept_answers_beside_searches" {
+  command         = plan
+  expect_failures = [var.search]
+  variables { search = { query_cache_bytes = 1073741824 } }
+}
+
+run "recall_of_more_than_all" {
+  command         = plan
+  expect_failures = [var.search]
+  variables { search = { recall_share = 1.5 } }
+}
+
 run "debounce" {
   command         = plan
   expect_failures = [var.build]
