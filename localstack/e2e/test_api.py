@@ -84,6 +84,23 @@ def test_searches_of_many_shards_are_shared_out(api: Api, deployment: Deployment
     assert [found[0] for found in alone] == list(numbers)
 
 
+def test_points_are_counted_drawn_measured_and_deleted_through_the_gateway(api: Api, deployment: Deployment, source: str) -> None:
+    index = f"/api/v1/indices/{source}/{VERSION}"
+    api.upload(source, points(range(40)))
+    deployment.build()
+    statistics = api.call("GET", f"{index}/statistics").json()
+    assert (statistics["dataPointsCount"], sum(statistics["distances"]["bins"])) == (40, 40)
+    sample = api.call("POST", f"{index}/sample", {"n": 5, "seed": 3}).json()
+    assert (len(sample["points"]), sample["population"]) == (5, 40)
+    recall = api.call("POST", f"{index}/recall", {"queries": 5, "k": 3}).json()
+    assert (recall["recall"], recall["queries"], recall["complete"]) == (1.0, 5, True)
+    api.call("POST", f"{index}/warm", expect=204)
+    assert len(api.call("GET", f"{index}/export").text.splitlines()) == 40
+    few = {"filter": {"lt": {"key": "id", "value": 10}}}
+    assert api.call("POST", f"{index}/delete-by-filter", few).json()["deleted"] == 10
+    assert api.exported(source) == list(range(10, 40))
+
+
 def test_errors_are_vektonns_through_the_gateway(api: Api, source: str) -> None:
     body = {"queryVectors": [{"isSparse": False, "coordinates": [1.0]}], "k": 0, "retrieveVectors": False}
     answer = api.call("POST", f"/api/v1/search/{source}/{VERSION}", body, expect=400).json()
