@@ -64,9 +64,9 @@ impl<I: Invoke> LeafSearch for LambdaLeaves<I> {
             let (bytes, what) = match self.ask(&request).await? {
                 Asked::Replied(reply, bytes) => match *reply {
                     LeafReply::Answer(answer) => {
-                        let (results, queries) = (answer.results.len(), request.search.queries.len());
-                        if results != queries {
-                            let message = format!("a leaf gave {results} results of {queries} queries");
+                        let (results, wanted) = (answer.results.len(), request.search.results());
+                        if results != wanted {
+                            let message = format!("a leaf gave {results} results where {wanted} were wanted");
                             return Err(SearchError::Internal(message));
                         }
                         whole_bytes += bytes;
@@ -77,13 +77,14 @@ impl<I: Invoke> LeafSearch for LambdaLeaves<I> {
                         continue;
                     }
                     LeafReply::Error(error) => return Err(error.into()),
-                    LeafReply::TooLarge(bytes) => (bytes, "what is found for one query vector takes"),
+                    LeafReply::TooLarge(bytes) => (bytes, "one result takes"),
                 },
                 Asked::RequestTooLarge(bytes) => {
-                    (bytes, "one query vector with its filter and the index's definition take")
+                    (bytes, "the query vectors of one result, with the filter and the index's definition, take")
                 }
             };
-            if request.search.queries.len() == 1 {
+            // A sum over all of its query vectors cannot be had in pieces.
+            if request.search.results() == 1 {
                 return Err(too_large(bytes, what, PAYLOAD_BYTES));
             }
             let queries = std::mem::take(&mut request.search.queries);
@@ -142,7 +143,7 @@ mod tests {
             let LeafEvent { request } = serde_json::from_slice::<LeafEvent>(&payload).unwrap();
             assert!(payload.starts_with(br#"{"tarnLeaf":"#));
             self.told.lock().unwrap().push(request.remaining);
-            let queries = &request.search.queries;
+            let queries = &request.search.queries[..request.search.results()];
             let hit = |query: &Vector| {
                 let Vector::Dense(values) = query else { panic!("a sparse vector") };
                 let found = Found { attributes: Vec::new(), vector: None, distance: values[0].into() };
@@ -203,6 +204,25 @@ mod tests {
         assert_eq!(echo.calls.load(Ordering::SeqCst), 2);
     }
 
+    /// The best by the sum over these lists of vectors.
+    fn sum(parts: serde_json::Value, queries: usize) -> LeafRequest {
+        let mut request = request(queries);
+        request.search.ranking = Some(serde_json::from_value(serde_json::json!({ "sum": parts })).unwrap());
+        request
+    }
+
+    #[tokio::test]
+    async fn a_sum_over_several_query_vectors_is_one_result_and_is_never_cut() {
+        let parts = serde_json::json!([[0, 2], [1, 2]]);
+        let (leaves, echo) = echo(1);
+        let answer = leaves.search(sum(parts.clone(), 3)).await.unwrap();
+        assert_eq!((answer.results.len(), echo.calls.load(Ordering::SeqCst)), (1, 1));
+        let (leaves, echo) = self::echo(0);
+        let error = leaves.search(sum(parts, 3)).await.unwrap_err();
+        assert!(matches!(&error, SearchError::Invalid(error) if error.messages[0].contains("one result")), "{error}");
+        assert_eq!(echo.calls.load(Ordering::SeqCst), 1);
+    }
+
     /// Replies to every request alike, whatever it asks.
     struct Replies(LeafReply);
 
@@ -221,7 +241,7 @@ mod tests {
     async fn an_answer_to_other_queries_is_no_answer() {
         let answer = LeafAnswer { results: vec![Vec::new()], ..LeafAnswer::default() };
         let error = replies(LeafReply::Answer(answer)).search(request(2)).await.unwrap_err();
-        assert!(error.to_string().contains("1 results of 2 queries"), "{error}");
+        assert!(error.to_string().contains("1 results where 2 were wanted"), "{error}");
     }
 
     #[tokio::test]

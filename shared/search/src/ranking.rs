@@ -100,7 +100,7 @@ impl SearchRequest {
     }
 
     /// How many results there are: one for each query vector, or one for all.
-    pub(crate) fn results(&self) -> usize {
+    pub fn results(&self) -> usize {
         if self.sum().is_some() { 1 } else { self.queries.len() }
     }
 
@@ -117,12 +117,11 @@ impl SearchRequest {
         if ranked.by_index {
             return Ok(None);
         }
-        let one = |at: &u32| self.queries.get(*at as usize);
-        let queries: Vec<Vec<Vec<_>>> = match self.sum() {
-            Some(parts) => vec![parts.iter().map(|part| part.iter().filter_map(one).collect()).collect()],
-            None => self.queries.iter().map(|query| vec![vec![query]]).collect(),
+        let queries = match self.sum() {
+            Some(parts) => vec![parts.clone()],
+            None => (0..self.queries.len() as u32).map(|at| vec![vec![at]]).collect(),
         };
-        Scan::new(metric, ranked.score, ranked.higher_is_better, &queries).map(Some)
+        Scan::new(metric, ranked.score, ranked.higher_is_better, &self.queries, &queries).map(Some)
     }
 }
 

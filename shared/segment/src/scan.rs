@@ -18,8 +18,12 @@ use crate::segment::{Body, Segment};
 use crate::sparse::SparseQuery;
 use crate::topk::TopK;
 
-/// Rows that are scored together, and between two calls of `stop`.
+/// Most rows that are scored together.
 const BLOCK_ROWS: u32 = 1024;
+/// Coordinates that are compared, and scores that are put together, between two calls of `stop`: two milliseconds.
+const STOP_COORDINATES: usize = 2 * 1024 * 1024;
+/// What a comparison costs beside its coordinates, as so many of them.
+const COMPARED_COORDINATES: usize = 16;
 /// Squared norms below this may have lost bits in f32.
 const TINY_SQUARE: f64 = 1e-30;
 
@@ -30,14 +34,48 @@ pub struct Scan {
     dimension: usize,
     form: Form,
     higher_is_better: bool,
-    queries: Vec<Parts>,
+    vectors: Prepared,
+    queries: Vec<Sum>,
 }
 
-/// One query: its score of a row is the sum over its parts of the best of each part's vectors.
+/// The vectors that rows are compared with, each once, however many queries it is part of.
 #[derive(Clone, Debug)]
-enum Parts {
-    Dense(Vec<Vec<Vec<f32>>>),
-    Sparse(Vec<Vec<SparseQuery>>),
+enum Prepared {
+    Dense(Vec<Vec<f32>>),
+    Sparse(Vec<SparseQuery>),
+}
+
+/// One query: its score of a row is the sum over its parts of the best of each part's vectors. Vectors are named by position.
+#[derive(Clone, Debug)]
+struct Sum {
+    /// What all parts have in common.
+    common: Vec<u32>,
+    /// The rest of each.
+    parts: Vec<Vec<u32>>,
+}
+
+impl Sum {
+    fn new(parts: &[Vec<u32>], vectors: usize) -> Self {
+        let mut parts = parts.to_vec();
+        let mut times = vec![0; vectors];
+        for part in &mut parts {
+            part.sort_unstable();
+            part.dedup();
+            part.iter().for_each(|&at| times[at as usize] += 1);
+        }
+        if let [only] = parts.as_mut_slice() {
+            return Self { common: std::mem::take(only), parts };
+        }
+        let is_common = |at: u32| times[at as usize] == parts.len();
+        let common = (0..vectors as u32).filter(|&at| is_common(at)).collect();
+        let rest = |part: &Vec<u32>| part.iter().copied().filter(|&at| !is_common(at)).collect();
+        Self { common, parts: parts.iter().map(rest).collect() }
+    }
+
+    /// Scores that are put together for a row.
+    fn scores(&self) -> usize {
+        self.common.len() + self.parts.iter().map(|part| part.len() + 1).sum::<usize>()
+    }
 }
 
 /// How a comparison becomes a score.
@@ -71,50 +109,70 @@ impl Form {
 
 impl Scan {
     /// A scan of segments of this metric. `score`: `None` for the metric's own distance. `queries`: of each, its parts, and of
-    /// each part its vectors; one vector in one part is the plain case.
+    /// each part its vectors, by their positions in `vectors`; one vector in one part is the plain case.
     ///
     /// # Errors
-    /// The metric has no such score, a query has no vectors, or [`Query::new`] refuses one.
+    /// The metric has no such score, a query has no vectors or names one that is not there, or [`Query::new`] refuses one.
     pub fn new(
         metric: Metric,
         score: Option<Score>,
         higher_is_better: bool,
-        queries: &[Vec<Vec<&Vector>>],
+        vectors: &[Vector],
+        queries: &[Vec<Vec<u32>>],
     ) -> Result<Self, SegmentError> {
         let form = Form::new(metric, score).ok_or_else(|| {
             let score = score.map_or("", Score::name);
             SegmentError::Input(format!("{score} does not compare vectors of {}", metric.algorithm_type()))
         })?;
         let mut dimension = 0;
-        let mut prepared = Vec::with_capacity(queries.len());
-        for parts in queries {
-            if parts.is_empty() || parts.iter().any(Vec::is_empty) {
-                return Err(SegmentError::Input("a query without vectors".to_owned()));
+        for vector in vectors {
+            Query::new(metric, vector)?;
+            let Vector::Dense(values) = vector else { continue };
+            if dimension != 0 && dimension != values.len() {
+                let other = values.len();
+                return Err(SegmentError::Input(format!("queries of dimensions {dimension} and {other}")));
             }
-            for vector in parts.iter().flatten() {
-                Query::new(metric, vector)?;
-                let Vector::Dense(values) = vector else { continue };
-                if dimension != 0 && dimension != values.len() {
-                    let other = values.len();
-                    return Err(SegmentError::Input(format!("queries of dimensions {dimension} and {other}")));
-                }
-                dimension = values.len();
-            }
-            // Vectors of the other kind have been refused: none is dropped.
-            let dense = |vector: &Vector| match vector {
-                Vector::Dense(values) => Some(form.prepare(values)),
-                Vector::Sparse(_) => None,
-            };
-            let sparse = |vector: &Vector| match vector {
-                Vector::Sparse(sparse) => Some(SparseQuery::new(sparse)),
-                Vector::Dense(_) => None,
-            };
-            prepared.push(match metric.is_sparse() {
-                true => Parts::Sparse(each(parts, sparse)),
-                false => Parts::Dense(each(parts, dense)),
-            });
+            dimension = values.len();
         }
-        Ok(Self { metric, dimension, form, higher_is_better, queries: prepared })
+        let is_vector = |at: &u32| (*at as usize) < vectors.len();
+        if queries.iter().any(|parts| parts.is_empty() || parts.iter().any(Vec::is_empty)) {
+            return Err(SegmentError::Input("a query without vectors".to_owned()));
+        }
+        if !queries.iter().flatten().flatten().all(is_vector) {
+            return Err(SegmentError::Input("a query names a vector that is not there".to_owned()));
+        }
+        // Vectors of the other kind have been refused: none is dropped.
+        let dense = |vector: &Vector| match vector {
+            Vector::Dense(values) => Some(form.prepare(values)),
+            Vector::Sparse(_) => None,
+        };
+        let sparse = |vector: &Vector| match vector {
+            Vector::Sparse(sparse) => Some(SparseQuery::new(sparse)),
+            Vector::Dense(_) => None,
+        };
+        let prepared = match metric.is_sparse() {
+            true => Prepared::Sparse(vectors.iter().filter_map(sparse).collect()),
+            false => Prepared::Dense(vectors.iter().filter_map(dense).collect()),
+        };
+        let queries = queries.iter().map(|parts| Sum::new(parts, vectors.len())).collect();
+        Ok(Self { metric, dimension, form, higher_is_better, vectors: prepared, queries })
+    }
+
+    /// Rows of a segment that are scored together, and between two calls of `stop`.
+    fn block_rows(&self, segment: &Segment) -> u32 {
+        let coordinates = match &self.vectors {
+            Prepared::Dense(vectors) => vectors.len() * (self.dimension + COMPARED_COORDINATES),
+            Prepared::Sparse(vectors) => {
+                let of_row = match &segment.body {
+                    Body::Sparse { rows, lengths, .. } => rows.values.len() / lengths.len().max(1),
+                    Body::Dense { .. } => 0,
+                };
+                vectors.iter().map(|vector| vector.terms.len() + of_row + COMPARED_COORDINATES).sum()
+            }
+        };
+        let scores: usize = self.queries.iter().map(Sum::scores).sum();
+        let rows = STOP_COORDINATES / (coordinates + scores).max(1);
+        (rows.min(BLOCK_ROWS as usize) as u32).max(1)
     }
 
     /// How many answers it gives.
@@ -133,10 +191,6 @@ impl Scan {
         }
         Ok(())
     }
-}
-
-fn each<T>(parts: &[Vec<&Vector>], prepare: impl Fn(&Vector) -> Option<T>) -> Vec<Vec<T>> {
-    parts.iter().map(|part| part.iter().filter_map(|vector| prepare(vector)).collect()).collect()
 }
 
 impl Form {
@@ -182,18 +236,18 @@ impl Segment {
         scan.check(self)?;
         let allowed = Allowed::resolve(rows, self.rows());
         let mut tops: Vec<TopK<'_>> = scan.queries.iter().map(|_| TopK::new(k, &self.keys)).collect();
-        let (mut considered, mut since) = (0, u32::MAX);
+        let (block_rows, mut considered, mut since) = (scan.block_rows(self), 0, u32::MAX);
         let mut block = Block::default();
         'rows: for run in allowed.runs.iter() {
             let mut start = run.start;
             while start < run.end {
-                if since >= BLOCK_ROWS {
+                if since >= block_rows {
                     if stop() {
                         break 'rows;
                     }
                     since = 0;
                 }
-                let end = run.end.min(start.saturating_add(BLOCK_ROWS));
+                let end = run.end.min(start.saturating_add(block_rows));
                 block.score(self, scan, start..end, &mut tops);
                 considered += u64::from(end - start);
                 since += end - start;
@@ -215,8 +269,10 @@ impl Segment {
 struct Block {
     compared: Vec<f32>,
     norms: Vec<f64>,
-    /// By one vector.
+    /// By each vector: the rows' scores by the first, then those by the second.
     scores: Vec<f64>,
+    /// By the best vector that all parts of a query have in common.
+    common: Vec<f64>,
     /// By the best vector of a part.
     best: Vec<f64>,
     /// By all parts.
@@ -225,32 +281,27 @@ struct Block {
 
 impl Block {
     fn score(&mut self, segment: &Segment, scan: &Scan, rows: Range<u32>, tops: &mut [TopK<'_>]) {
-        let count = (rows.end - rows.start) as usize;
-        self.norms.clear();
-        if let (Body::Dense { rows: vectors, .. }, Form::Cosine(_)) = (&segment.body, scan.form) {
-            self.norms.extend(rows.clone().map(|row| norm(vectors.row(row))));
-        }
-        for (parts, top) in scan.queries.iter().zip(tops) {
+        self.compare(segment, scan, rows.clone());
+        let count = rows.len();
+        let better = if scan.higher_is_better { f64::max } else { f64::min };
+        let worst = if scan.higher_is_better { f64::NEG_INFINITY } else { f64::INFINITY };
+        let best_of = |scores: &[f64], vectors: &[u32], best: &mut [f64]| {
+            for &at in vectors {
+                let by_one = &scores[at as usize * count..][..count];
+                best.iter_mut().zip(by_one).for_each(|(best, &score)| *best = better(*best, score));
+            }
+        };
+        for (query, top) in scan.queries.iter().zip(tops) {
+            self.common.clear();
+            self.common.resize(count, worst);
+            best_of(&self.scores, &query.common, &mut self.common);
             self.sums.clear();
             self.sums.resize(count, 0.0);
-            match (parts, &segment.body) {
-                (Parts::Dense(parts), Body::Dense { rows: vectors, .. }) => {
-                    for part in parts {
-                        self.add(scan, part, |block, query| block.dense(vectors, scan.form, query, rows.clone()));
-                    }
-                }
-                (Parts::Sparse(parts), Body::Sparse { rows: vectors, lengths, .. }) => {
-                    for part in parts {
-                        self.add(scan, part, |block, query| {
-                            block.scores.extend(rows.clone().map(|row| {
-                                let row = row as usize;
-                                scan.form.score(vectors.distance(scan.metric, query, row, lengths[row]), 1.0)
-                            }));
-                        });
-                    }
-                }
-                // `Scan::check` has compared the metrics.
-                _ => return,
+            for part in &query.parts {
+                self.best.clear();
+                self.best.extend_from_slice(&self.common);
+                best_of(&self.scores, part, &mut self.best);
+                self.sums.iter_mut().zip(&self.best).for_each(|(sum, best)| *sum += best);
             }
             for (row, &sum) in rows.clone().zip(&self.sums) {
                 top.offer(if scan.higher_is_better { -sum } else { sum }, row);
@@ -258,26 +309,33 @@ impl Block {
         }
     }
 
-    /// Adds the best of a part's scores to the sums. `score` leaves the scores by one vector.
-    fn add<Q>(&mut self, scan: &Scan, part: &[Q], score: impl Fn(&mut Self, &Q)) {
-        let better = if scan.higher_is_better { f64::max } else { f64::min };
-        let worst = if scan.higher_is_better { f64::NEG_INFINITY } else { f64::INFINITY };
-        self.best.clear();
-        self.best.resize(self.sums.len(), worst);
-        for query in part {
-            self.scores.clear();
-            score(self, query);
-            for (best, &score) in self.best.iter_mut().zip(&self.scores) {
-                *best = better(*best, score);
+    /// Compares the rows with every vector, once.
+    fn compare(&mut self, segment: &Segment, scan: &Scan, rows: Range<u32>) {
+        self.norms.clear();
+        self.scores.clear();
+        match (&scan.vectors, &segment.body) {
+            (Prepared::Dense(queries), Body::Dense { rows: vectors, .. }) => {
+                if let Form::Cosine(_) = scan.form {
+                    self.norms.extend(rows.clone().map(|row| norm(vectors.row(row))));
+                }
+                queries.iter().for_each(|query| self.dense(vectors, scan.form, query, rows.clone()));
             }
-        }
-        for (sum, best) in self.sums.iter_mut().zip(&self.best) {
-            *sum += best;
+            (Prepared::Sparse(queries), Body::Sparse { rows: vectors, lengths, .. }) => {
+                for query in queries {
+                    self.scores.extend(rows.clone().map(|row| {
+                        let row = row as usize;
+                        scan.form.score(vectors.distance(scan.metric, query, row, lengths[row]), 1.0)
+                    }));
+                }
+            }
+            // `Scan::check` has compared the metrics.
+            _ => {}
         }
     }
 
+    /// Adds the scores by one vector.
     fn dense(&mut self, vectors: &DenseRows, form: Form, query: &[f32], rows: Range<u32>) {
-        let count = (rows.end - rows.start) as usize;
+        let count = rows.len();
         self.compared.resize(count, 0.0);
         let at = rows.start as usize * vectors.stride;
         let length = count.checked_sub(1).map_or(0, |before| before * vectors.stride + vectors.dimension);

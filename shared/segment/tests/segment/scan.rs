@@ -6,6 +6,11 @@ use tarn_segment::{Build, Effort, Query, Rows, Scan, Segment};
 
 use crate::support::{Fixture, distance};
 
+/// One query of one vector.
+fn one() -> [Vec<Vec<u32>>; 1] {
+    [vec![vec![0]]]
+}
+
 const NO_STOP: &(dyn Fn() -> bool + Sync) = &|| false;
 
 /// By definition, in f64.
@@ -65,21 +70,26 @@ proptest! {
         let (by, metric) = (Score::ALL[by], [Metric::L2, Metric::InnerProduct, Metric::Cosine][metric]);
         let fixture = Fixture::dense(metric, rows);
         let queries: Vec<Vector> = queries.into_iter().map(Vector::Dense).collect();
-        let alone: Vec<Vec<Vec<&Vector>>> = queries.iter().map(|query| vec![vec![query]]).collect();
-        let sum: Vec<Vec<Vec<&Vector>>> = vec![queries.iter().map(|query| vec![query]).collect()];
-        let best: Vec<Vec<Vec<&Vector>>> = vec![vec![queries.iter().collect()]];
+        let places = || 0..queries.len() as u32;
+        let alone: Vec<Vec<Vec<u32>>> = places().map(|at| vec![vec![at]]).collect();
+        let sum: Vec<Vec<Vec<u32>>> = vec![places().map(|at| vec![at]).collect()];
+        let best: Vec<Vec<Vec<u32>>> = vec![vec![places().collect()]];
+        // Each part has the first vector too.
+        let beside: Vec<Vec<Vec<u32>>> = vec![places().map(|at| vec![at, 0]).collect()];
         let better = |a: f64, b: f64| if higher { a.max(b) } else { a.min(b) };
         let scores = |point: &Vector| queries.iter().map(|query| score(by, query, point)).collect::<Vec<f64>>();
         let want = |fold: &dyn Fn(Vec<f64>) -> f64| -> Vec<(u32, f64)> {
             (0u32..).zip(&fixture.rows).map(|(row, (_, point))| (row, fold(scores(point)))).collect()
         };
         for segment in [fixture.in_memory(), fixture.open(Build::Flat)] {
-            let scan = |queries: &[Vec<Vec<&Vector>>]| Scan::new(metric, Some(by), higher, queries).unwrap();
+            let scan = |parts: &[Vec<Vec<u32>>]| Scan::new(metric, Some(by), higher, &queries, parts).unwrap();
             for (at, found) in all(&segment, &scan(&alone), k).iter().enumerate() {
                 check(found, want(&|scores| scores[at]), k, higher);
             }
             check(&all(&segment, &scan(&sum), k)[0], want(&|scores| scores.iter().sum()), k, higher);
             check(&all(&segment, &scan(&best), k)[0], want(&|scores| scores.into_iter().reduce(better).unwrap()), k, higher);
+            let with_first = |scores: Vec<f64>| scores.iter().map(|&score| better(score, scores[0])).sum();
+            check(&all(&segment, &scan(&beside), k)[0], want(&with_first), k, higher);
         }
     }
 }
@@ -94,11 +104,11 @@ fn the_metrics_own_distance_by_a_scan_is_that_of_a_search_and_may_be_turned_roun
         let allowed = Rows { ranges: std::slice::from_ref(&everything), ..Rows::default() };
         let searched =
             segment.search(&Query::new(metric, &query).unwrap(), 10, &allowed, Effort::Exact, NO_STOP).unwrap();
-        let scan = Scan::new(metric, None, higher, &[vec![vec![&query]]]).unwrap();
+        let scan = Scan::new(metric, None, higher, std::slice::from_ref(&query), &one()).unwrap();
         for (found, hit) in all(&segment, &scan, 10)[0].iter().zip(&searched.hits) {
             assert!((found.1 - hit.distance).abs() < 1e-5, "{metric:?}: {found:?} for {hit:?}");
         }
-        let farthest = Scan::new(metric, None, !higher, &[vec![vec![&query]]]).unwrap();
+        let farthest = Scan::new(metric, None, !higher, std::slice::from_ref(&query), &one()).unwrap();
         let want =
             (0u32..).zip(&fixture.rows).map(|(row, (_, point))| (row, distance(metric, &query, point))).collect();
         check(&all(&segment, &farthest, 10)[0], want, 10, !higher);
@@ -110,16 +120,23 @@ fn sparse_rows_are_scanned_by_what_their_metric_serves() {
     let rows = (0..200u32).map(|i| vec![(i % 11, 1.0), (11 + i % 5, f64::from(i))]).collect();
     let fixture = Fixture::sparse(Metric::SparseCosine, 20, rows);
     let query = fixture.rows[17].1.clone();
-    let scan = Scan::new(Metric::SparseCosine, Some(Score::CosineSimilarity), false, &[vec![vec![&query]]]).unwrap();
+    let scan =
+        Scan::new(Metric::SparseCosine, Some(Score::CosineSimilarity), false, std::slice::from_ref(&query), &one())
+            .unwrap();
     let want = (0u32..).zip(&fixture.rows).map(|(row, (_, p))| (row, 1.0 - distance(fixture.metric, &query, p)));
     check(&all(&fixture.in_memory(), &scan, 7)[0], want.collect(), 7, false);
-    let refused = Scan::new(Metric::SparseJaccard, Some(Score::CosineSimilarity), true, &[vec![vec![&query]]]);
+    let refused =
+        Scan::new(Metric::SparseJaccard, Some(Score::CosineSimilarity), true, std::slice::from_ref(&query), &one());
     assert!(
         refused.unwrap_err().to_string().contains("CosineSimilarity does not compare vectors of SparnnIndex.Jaccard")
     );
     let dense = Vector::Dense(vec![1.0]);
-    assert!(Scan::new(Metric::SparseCosine, None, true, &[vec![vec![&dense]]]).is_err());
-    assert!(Scan::new(Metric::SparseCosine, None, true, &[Vec::new()]).is_err());
+    assert!(Scan::new(Metric::SparseCosine, None, true, &[dense], &one()).is_err());
+    let sparse =
+        |parts: &[Vec<Vec<u32>>]| Scan::new(Metric::SparseCosine, None, true, std::slice::from_ref(&query), parts);
+    assert!(
+        sparse(&[Vec::new()]).is_err() && sparse(&[vec![Vec::new()]]).is_err() && sparse(&[vec![vec![1]]]).is_err()
+    );
 }
 
 #[test]
@@ -127,7 +144,8 @@ fn tiny_and_zero_rows_have_a_cosine() {
     let rows = vec![vec![0.0, 0.0], vec![1e-30, 0.0], vec![0.0, 1e-30], vec![3.0, 4.0]];
     let segment = Fixture::dense(Metric::L2, rows).in_memory();
     let query = Vector::Dense(vec![1.0, 0.0]);
-    let scan = Scan::new(Metric::L2, Some(Score::CosineSimilarity), true, &[vec![vec![&query]]]).unwrap();
+    let scan =
+        Scan::new(Metric::L2, Some(Score::CosineSimilarity), true, std::slice::from_ref(&query), &one()).unwrap();
     let found = &all(&segment, &scan, 4)[0];
     assert_eq!(found.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1, 3, 0, 2]);
     assert!((found[0].1 - 1.0).abs() < 1e-6 && (found[1].1 - 0.6).abs() < 1e-6, "{found:?}");
@@ -135,10 +153,31 @@ fn tiny_and_zero_rows_have_a_cosine() {
 }
 
 #[test]
+fn many_vectors_are_compared_with_few_rows_between_two_looks_at_the_clock() {
+    let segment = Fixture::dense(Metric::L2, (0..5000).map(|i| vec![i as f32; 64]).collect()).in_memory();
+    let everything = 0..5000;
+    let rows = Rows { ranges: std::slice::from_ref(&everything), ..Rows::default() };
+    let most_considered = |queries: u32, context: u32| {
+        let vectors: Vec<Vector> = (0..queries + context).map(|i| Vector::Dense(vec![i as f32; 64])).collect();
+        let part = |at| std::iter::once(at).chain(queries..queries + context).collect();
+        let parts = [(0..queries).map(part).collect::<Vec<Vec<u32>>>()];
+        let scan = Scan::new(Metric::L2, None, false, &vectors, &parts).unwrap();
+        let calls = std::sync::atomic::AtomicU32::new(0);
+        let stop = || calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= 1;
+        segment.scan(&scan, 3, &rows, &stop).unwrap().remove(0).considered
+    };
+    assert_eq!(most_considered(1, 0), 1024);
+    // 1000 vectors, not 250 500: what the parts have in common is compared and put together once.
+    let considered = most_considered(500, 500);
+    assert!((10..=40).contains(&considered), "{considered}");
+}
+
+#[test]
 fn a_scan_that_is_stopped_says_what_it_has_considered() {
     let segment = Fixture::dense(Metric::L2, (0..5000).map(|i| vec![i as f32]).collect()).in_memory();
     let query = Vector::Dense(vec![0.0]);
-    let scan = Scan::new(Metric::L2, Some(Score::QuickVectorDistance), false, &[vec![vec![&query]]]).unwrap();
+    let scan =
+        Scan::new(Metric::L2, Some(Score::QuickVectorDistance), false, std::slice::from_ref(&query), &one()).unwrap();
     let everything = 0..5000;
     let rows = Rows { ranges: std::slice::from_ref(&everything), ..Rows::default() };
     let calls = std::sync::atomic::AtomicU32::new(0);
