@@ -22,18 +22,19 @@ pub(super) fn data_source(bytes: &[u8]) -> Read<DataSourceDefinition> {
     let mut sharders = BTreeMap::new();
     let (mut kept, mut created) = (None, None);
     reader.object("a data source", |r, name| match canonical(name, &DATA_SOURCE) {
-        Some("vectorDimension") => optional(r, |r| r.integer("vectorDimension")).map(|v| dimension = v),
+        Some("vectorDimension") => r.optional(|r| r.integer("vectorDimension")).map(|v| dimension = v),
         Some("vectorsAreSparse") => {
-            optional(r, |r| r.boolean("vectorsAreSparse")).map(|v| sparse = v.unwrap_or_default())
+            r.optional(|r| r.boolean("vectorsAreSparse")).map(|v| sparse = v.unwrap_or_default())
         }
         Some("attributeValueTypes") => {
-            optional(r, |r| map(r, "attributeValueTypes", |r| text(r, "a type"))).map(|v| types = v)
+            r.optional(|r| map(r, "attributeValueTypes", |r| text(r, "a type"))).map(|v| types = v)
         }
-        Some("permanentAttributes") => optional(r, |r| texts(r, "permanentAttributes")).map(|v| permanent = v),
-        Some("shardersByAttributeKey") => optional(r, |r| map(r, "shardersByAttributeKey", |r| optional(r, sharder)))
+        Some("permanentAttributes") => r.optional(|r| texts(r, "permanentAttributes")).map(|v| permanent = v),
+        Some("shardersByAttributeKey") => r
+            .optional(|r| map(r, "shardersByAttributeKey", |r| r.optional(sharder)))
             .map(|v| sharders = v.unwrap_or_default()),
-        Some("retention") => optional(r, retention).map(|v| kept = v),
-        Some("autoCreate") => optional(r, auto_create).map(|v| created = v),
+        Some("retention") => r.optional(retention).map(|v| kept = v),
+        Some("autoCreate") => r.optional(auto_create).map(|v| created = v),
         _ => Err(unknown(r, name, &DATA_SOURCE)),
     })?;
     reader.end()?;
@@ -54,12 +55,12 @@ pub(super) fn index(bytes: &[u8]) -> Read<IndexDefinition> {
     let (mut source, mut index_algorithm, mut ids, mut splits) = (None, None, None, Vec::new());
     let mut shards = BTreeMap::new();
     reader.object("an index", |r, name| match canonical(name, &INDEX) {
-        Some("dataSourceId") => optional(r, name_version).map(|v| source = v),
-        Some("indexAlgorithm") => optional(r, algorithm).map(|v| index_algorithm = v),
-        Some("idAttributes") => optional(r, |r| texts(r, "idAttributes")).map(|v| ids = v),
-        Some("splitAttributes") => optional(r, |r| texts(r, "splitAttributes")).map(|v| splits = v.unwrap_or_default()),
+        Some("dataSourceId") => r.optional(name_version).map(|v| source = v),
+        Some("indexAlgorithm") => r.optional(algorithm).map(|v| index_algorithm = v),
+        Some("idAttributes") => r.optional(|r| texts(r, "idAttributes")).map(|v| ids = v),
+        Some("splitAttributes") => r.optional(|r| texts(r, "splitAttributes")).map(|v| splits = v.unwrap_or_default()),
         Some("shardsById") => {
-            optional(r, |r| map(r, "shardsById", |r| optional(r, shard))).map(|v| shards = v.unwrap_or_default())
+            r.optional(|r| map(r, "shardsById", |r| r.optional(shard))).map(|v| shards = v.unwrap_or_default())
         }
         _ => Err(unknown(r, name, &INDEX)),
     })?;
@@ -97,9 +98,9 @@ const SUBSCRIPTION: [&str; 1] = ["shardingCoordinatesByAttributeKey"];
 fn sharder(reader: &mut Reader<'_>) -> Read<SharderDefinition> {
     let mut dto = SharderDefinition::default();
     reader.object("a sharder", |r, name| match canonical(name, &SHARDER) {
-        Some("numberOfShards") => optional(r, |r| r.integer("numberOfShards")).map(|v| dto.number_of_shards = v),
+        Some("numberOfShards") => r.optional(|r| r.integer("numberOfShards")).map(|v| dto.number_of_shards = v),
         Some("possibleValues") => {
-            optional(r, |r| list(r, "possibleValues", value)).map(|v| dto.possible_values = v.unwrap_or_default())
+            r.optional(|r| list(r, "possibleValues", value)).map(|v| dto.possible_values = v.unwrap_or_default())
         }
         _ => Err(unknown(r, name, &SHARDER)),
     })?;
@@ -109,9 +110,9 @@ fn sharder(reader: &mut Reader<'_>) -> Read<SharderDefinition> {
 fn retention(reader: &mut Reader<'_>) -> Read<Retention> {
     let (mut attribute, mut keep_seconds, mut target_points) = (None, None, None);
     reader.object("retention", |r, name| match canonical(name, &RETENTION) {
-        Some("attribute") => optional(r, |r| text(r, "attribute")).map(|v| attribute = v),
-        Some("keepSeconds") => optional(r, |r| r.integer("keepSeconds")).map(|v| keep_seconds = v),
-        Some("targetN") => optional(r, |r| r.integer("targetN")).map(|v| target_points = v),
+        Some("attribute") => r.optional(|r| text(r, "attribute")).map(|v| attribute = v),
+        Some("keepSeconds") => r.optional(|r| r.integer("keepSeconds")).map(|v| keep_seconds = v),
+        Some("targetN") => r.optional(|r| r.integer("targetN")).map(|v| target_points = v),
         _ => Err(unknown(r, name, &RETENTION)),
     })?;
     Ok(Retention { attribute: required(reader, "attribute", attribute)?, keep_seconds, target_points })
@@ -120,8 +121,8 @@ fn retention(reader: &mut Reader<'_>) -> Read<Retention> {
 fn auto_create(reader: &mut Reader<'_>) -> Read<AutoCreateDefinition> {
     let mut dto = AutoCreateDefinition::default();
     reader.object("autoCreate", |r, name| match canonical(name, &AUTO_CREATE) {
-        Some("versions") => optional(r, |r| r.boolean("versions")).map(|v| dto.versions = v.unwrap_or_default()),
-        Some("indices") => optional(r, |r| list(r, "indices", auto_index)).map(|v| dto.indices = v.unwrap_or_default()),
+        Some("versions") => r.optional(|r| r.boolean("versions")).map(|v| dto.versions = v.unwrap_or_default()),
+        Some("indices") => r.optional(|r| list(r, "indices", auto_index)).map(|v| dto.indices = v.unwrap_or_default()),
         _ => Err(unknown(r, name, &AUTO_CREATE)),
     })?;
     Ok(dto)
@@ -130,10 +131,10 @@ fn auto_create(reader: &mut Reader<'_>) -> Read<AutoCreateDefinition> {
 fn auto_index(reader: &mut Reader<'_>) -> Read<AutoIndexDefinition> {
     let (mut own, mut index_algorithm, mut ids, mut splits) = (None, None, None, Vec::new());
     reader.object("an index of autoCreate", |r, name| match canonical(name, &AUTO_INDEX) {
-        Some("name") => optional(r, |r| text(r, "name")).map(|v| own = v),
-        Some("indexAlgorithm") => optional(r, algorithm).map(|v| index_algorithm = v),
-        Some("idAttributes") => optional(r, |r| texts(r, "idAttributes")).map(|v| ids = v),
-        Some("splitAttributes") => optional(r, |r| texts(r, "splitAttributes")).map(|v| splits = v.unwrap_or_default()),
+        Some("name") => r.optional(|r| text(r, "name")).map(|v| own = v),
+        Some("indexAlgorithm") => r.optional(algorithm).map(|v| index_algorithm = v),
+        Some("idAttributes") => r.optional(|r| texts(r, "idAttributes")).map(|v| ids = v),
+        Some("splitAttributes") => r.optional(|r| texts(r, "splitAttributes")).map(|v| splits = v.unwrap_or_default()),
         _ => Err(unknown(r, name, &AUTO_INDEX)),
     })?;
     Ok(AutoIndexDefinition {
@@ -147,9 +148,9 @@ fn auto_index(reader: &mut Reader<'_>) -> Read<AutoIndexDefinition> {
 fn name_version(reader: &mut Reader<'_>) -> Read<IdDefinition> {
     let (mut found, mut version) = (None, None);
     reader.object("dataSourceId", |r, name| match canonical(name, &NAME_VERSION) {
-        Some("name") => optional(r, |r| text(r, "name")).map(|v| found = v),
+        Some("name") => r.optional(|r| text(r, "name")).map(|v| found = v),
         // Versions are text: a bare 1.10 is refused, for it would become 1.1.
-        Some("version") => optional(r, |r| text(r, "version")).map(|v| version = v),
+        Some("version") => r.optional(|r| text(r, "version")).map(|v| version = v),
         _ => Err(unknown(r, name, &NAME_VERSION)),
     })?;
     let name = required(reader, "name", found)?;
@@ -159,8 +160,8 @@ fn name_version(reader: &mut Reader<'_>) -> Read<IdDefinition> {
 fn algorithm(reader: &mut Reader<'_>) -> Read<AlgorithmDefinition> {
     let (mut algorithm_type, mut params) = (None, BTreeMap::new());
     reader.object("indexAlgorithm", |r, name| match canonical(name, &ALGORITHM) {
-        Some("type") => optional(r, |r| text(r, "type")).map(|v| algorithm_type = v),
-        Some("params") => optional(r, |r| map(r, "params", value)).map(|v| params = v.unwrap_or_default()),
+        Some("type") => r.optional(|r| text(r, "type")).map(|v| algorithm_type = v),
+        Some("params") => r.optional(|r| map(r, "params", value)).map(|v| params = v.unwrap_or_default()),
         _ => Err(unknown(r, name, &ALGORITHM)),
     })?;
     Ok(AlgorithmDefinition { algorithm_type: required(reader, "type", algorithm_type)?, params })
@@ -177,9 +178,10 @@ fn value(reader: &mut Reader<'_>) -> Read<String> {
 
 fn subscription(reader: &mut Reader<'_>) -> Read<SubscriptionDefinition> {
     let mut dto = SubscriptionDefinition::default();
-    let coordinate = |r: &mut Reader<'_>| optional(r, |r| r.integer("a shard's number"));
+    let coordinate = |r: &mut Reader<'_>| r.optional(|r| r.integer("a shard's number"));
     reader.object("a subscription", |r, name| match canonical(name, &SUBSCRIPTION) {
-        Some(what) => optional(r, |r| map(r, what, coordinate))
+        Some(what) => r
+            .optional(|r| map(r, what, coordinate))
             .map(|v| dto.sharding_coordinates_by_attribute_key = v.unwrap_or_default()),
         None => Err(unknown(r, name, &SUBSCRIPTION)),
     })?;
@@ -189,9 +191,11 @@ fn subscription(reader: &mut Reader<'_>) -> Read<SubscriptionDefinition> {
 fn shard(reader: &mut Reader<'_>) -> Read<ShardDefinition> {
     let mut dto = ShardDefinition::default();
     reader.object("a shard", |r, name| match canonical(name, &SHARD) {
-        Some("shardsByAttributeKey") => optional(r, |r| map(r, "shardsByAttributeKey", |r| optional(r, condition)))
+        Some("shardsByAttributeKey") => r
+            .optional(|r| map(r, "shardsByAttributeKey", |r| r.optional(condition)))
             .map(|v| dto.shards_by_attribute_key = v.unwrap_or_default()),
-        Some("dataSourceShardsToConsume") => optional(r, |r| list(r, "dataSourceShardsToConsume", subscription))
+        Some("dataSourceShardsToConsume") => r
+            .optional(|r| list(r, "dataSourceShardsToConsume", subscription))
             .map(|v| dto.data_source_shards_to_consume = v),
         _ => Err(unknown(r, name, &SHARD)),
     })?;
@@ -201,14 +205,14 @@ fn shard(reader: &mut Reader<'_>) -> Read<ShardDefinition> {
 fn condition(reader: &mut Reader<'_>) -> Read<ConditionDefinition> {
     let mut dto = ConditionDefinition::default();
     reader.object("a condition", |r, name| match canonical(name, &CONDITION) {
-        Some("numberOfShards") => optional(r, |r| r.integer("numberOfShards")).map(|v| dto.number_of_shards = v),
+        Some("numberOfShards") => r.optional(|r| r.integer("numberOfShards")).map(|v| dto.number_of_shards = v),
         Some("shardValues") => {
             let residues = |r: &mut Reader<'_>| list(r, "shardValues", |r| r.integer("a shard value"));
-            optional(r, residues).map(|v| dto.shard_values = v.unwrap_or_default())
+            r.optional(residues).map(|v| dto.shard_values = v.unwrap_or_default())
         }
-        Some("values") => optional(r, |r| list(r, "values", value)).map(|v| dto.values = v.unwrap_or_default()),
+        Some("values") => r.optional(|r| list(r, "values", value)).map(|v| dto.values = v.unwrap_or_default()),
         Some("excludedValues") => {
-            optional(r, |r| list(r, "excludedValues", value)).map(|v| dto.excluded_values = v.unwrap_or_default())
+            r.optional(|r| list(r, "excludedValues", value)).map(|v| dto.excluded_values = v.unwrap_or_default())
         }
         _ => Err(unknown(r, name, &CONDITION)),
     })?;
@@ -226,10 +230,6 @@ fn unknown(reader: &Reader<'_>, name: &str, known: &[&str]) -> JsonError {
 
 fn required<T>(reader: &Reader<'_>, name: &str, value: Option<T>) -> Read<T> {
     value.ok_or_else(|| reader.error(format!("'{name}' is missing")))
-}
-
-fn optional<T>(reader: &mut Reader<'_>, read: impl FnOnce(&mut Reader<'_>) -> Read<T>) -> Read<Option<T>> {
-    if reader.null()? { Ok(None) } else { read(reader).map(Some) }
 }
 
 fn text(reader: &mut Reader<'_>, what: &str) -> Read<String> {

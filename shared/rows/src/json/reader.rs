@@ -143,6 +143,17 @@ impl<'a> Reader<'a> {
         Ok(false)
     }
 
+    /// Reads a value in whose place `null` may stand: `None` then.
+    ///
+    /// # Errors
+    /// The next value is neither `null` nor what `read` reads.
+    pub fn optional<T, E: From<JsonError>>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<Option<T>, E> {
+        if self.null()? { Ok(None) } else { read(self).map(Some) }
+    }
+
     /// Reads `true` or `false`.
     ///
     /// # Errors
