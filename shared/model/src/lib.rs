@@ -45,8 +45,8 @@ pub use sharding::shard_hash;
 pub use source::{DataSource, Sharder};
 pub use token::ReadToken;
 pub use validate::{
-    CheckedSearch, check_attributes, check_dense, check_search, check_sparse, check_update, check_vector,
-    check_wire_point, check_wire_search, check_wire_vector,
+    CheckedSearch, check_attributes, check_dense, check_search, check_sparse, check_split_filter, check_update,
+    check_vector, check_wire_point, check_wire_search, check_wire_split_filter, check_wire_vector,
 };
 pub use vector::{SparseVector, Vector, VectorKind};
 pub use wire::{WireAttribute, WireAttributeValue, WirePoint, WireSearch, WireVector};

@@ -36,6 +36,8 @@ pub const BATCH_BYTES: usize = 2 * BODY_BYTES;
 pub const K: u32 = 10_000;
 /// Most query vectors in one search.
 pub const QUERY_VECTORS: usize = 1_000;
+/// Most points that one search finds for all of its query vectors together: `k`, or what groups may have, for each.
+pub const RESULTS: u64 = 1_000_000;
 /// Most nodes of a filter tree.
 pub const FILTER_NODES: usize = 1_000;
 /// Deepest nesting of a filter tree.
@@ -50,6 +52,8 @@ pub const SHARD_VALUES: usize = 65_536;
 pub const HASH_SHARDS: u32 = 65_535;
 /// Most indices that uploads to one data source may create.
 pub const AUTO_INDICES: usize = 16;
+/// Versions of a data source beyond which an upload creates no more. Those count that are deleted and not yet collected.
+pub const AUTO_VERSIONS: usize = 100;
 /// Longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES: usize = 256;
 /// Largest `Hnsw_M`.
@@ -114,6 +118,7 @@ mod tests {
             [K],
             [QUERY_VECTORS],
             [FILTER_NODES, FILTER_DEPTH],
+            [AUTO_INDICES, AUTO_VERSIONS],
             [REQUEST_TIMEOUT_MS],
             [DROP_LINE_BYTES],
             [DROP_COMPRESSION_RATIO, DROP_UNCOMPRESSED_FLOOR],

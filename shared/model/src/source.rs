@@ -9,7 +9,7 @@ use crate::error::ValidationError;
 use crate::ids::DataSourceId;
 use crate::limits;
 use crate::policy::SourcePolicy;
-use crate::vector::VectorKind;
+use crate::vector::{SparseVector, Vector, VectorKind};
 
 /// A named, versioned timeline of updates: what its vectors and attributes are. Immutable after creation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +52,15 @@ pub enum Sharder {
 }
 
 impl DataSource {
+    /// The vector of zeros: for what is asked like a search and needs no query.
+    pub fn zero_vector(&self) -> Vector {
+        match self.vector_kind {
+            VectorKind::Dense => Vector::Dense(vec![0.0; self.vector_dimension as usize]),
+            // An explicit zero counts as absent in every score, and a sparse vector must have a coordinate.
+            VectorKind::Sparse => Vector::Sparse(SparseVector { indices: vec![0], values: vec![0.0] }),
+        }
+    }
+
     /// Checks the definition: limits, non-empty permanent attributes, every attribute in use typed.
     ///
     /// # Errors

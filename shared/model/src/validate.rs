@@ -86,7 +86,7 @@ pub fn check_wire_search(
 ) -> Result<CheckedSearch, ValidationError> {
     let mut messages = Vec::new();
     let k = check_k_and_count(search.k, search.query_vectors.len(), &mut messages);
-    let split_filter = check_wire_split_filter(source, index, &search.split_filter, &mut messages);
+    let split_filter = wire_split_filter(source, index, &search.split_filter, &mut messages);
     let queries: Result<Vec<_>, _> =
         search.query_vectors.into_iter().map(|vector| check_wire_vector(source, vector)).collect();
     match queries {
@@ -97,6 +97,21 @@ pub fn check_wire_search(
             Err(ValidationError { messages })
         }
     }
+}
+
+/// Checks a split filter that no search comes with.
+///
+/// # Errors
+/// Every message that applies.
+pub fn check_wire_split_filter(
+    source: &DataSource,
+    index: &Index,
+    filter: &[WireAttribute],
+) -> Result<Attributes, ValidationError> {
+    let mut messages = Vec::new();
+    let checked = wire_split_filter(source, index, filter, &mut messages);
+    ValidationError::from_messages(messages)?;
+    Ok(checked)
 }
 
 /// Checks a vector and sorts it when it is sparse.
@@ -188,18 +203,29 @@ pub fn check_search(
 ) -> Result<(), ValidationError> {
     let mut messages = Vec::new();
     check_k_and_count(i64::from(k), queries.len(), &mut messages);
-    if split_filter.keys().all(|key| index.split_attributes.contains(key)) {
-        let types = split_types(source, index);
-        for (key, value) in split_filter {
-            if check_attribute(SPLIT_FILTER, &types, key, value, &mut messages) {
-                check_sharder(SPLIT_FILTER, source, key, value, &mut messages);
-            }
-        }
-    } else {
-        messages.push(not_in_split_attributes(index));
+    if let Err(error) = check_split_filter(source, index, split_filter) {
+        messages.extend(error.messages);
     }
     if let Some(error) = queries.iter().find_map(|query| check_vector(source, query).err()) {
         messages.extend(error.messages);
+    }
+    ValidationError::from_messages(messages)
+}
+
+/// Checks the domain values of a split filter that no search comes with.
+///
+/// # Errors
+/// Every message that applies.
+pub fn check_split_filter(source: &DataSource, index: &Index, filter: &Attributes) -> Result<(), ValidationError> {
+    if !filter.keys().all(|key| index.split_attributes.contains(key)) {
+        return Err(ValidationError::one(not_in_split_attributes(index)));
+    }
+    let mut messages = Vec::new();
+    let types = split_types(source, index);
+    for (key, value) in filter {
+        if check_attribute(SPLIT_FILTER, &types, key, value, &mut messages) {
+            check_sharder(SPLIT_FILTER, source, key, value, &mut messages);
+        }
     }
     ValidationError::from_messages(messages)
 }
@@ -377,7 +403,7 @@ fn check_k_and_count(k: i64, queries: usize, messages: &mut Vec<String>) -> u32 
     u32::try_from(k).unwrap_or_default()
 }
 
-fn check_wire_split_filter(
+fn wire_split_filter(
     source: &DataSource,
     index: &Index,
     filter: &[WireAttribute],
