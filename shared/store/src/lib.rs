@@ -32,8 +32,8 @@ pub use latency::LatencyStore;
 pub use meter::{Mark, Meter, Spent};
 pub use objects::{
     Defined, create_index, create_source, delete_index, delete_source, is_index_deleted, is_source_deleted,
-    latest_checkpoint, latest_index_boundary, latest_manifest, latest_source_boundary, list_indices, list_sources,
-    load_index, load_source,
+    latest_checkpoint, latest_index_boundary, latest_manifest, latest_source_boundary, list_indices,
+    list_source_versions, list_sources, load_index, load_source,
 };
 pub use open::{Environment, StoreOptions};
 pub use ranges::{Hedge, RangeReads};

@@ -8,6 +8,6 @@ mod latest;
 
 pub use definitions::{
     Defined, create_index, create_source, delete_index, delete_source, is_index_deleted, is_source_deleted,
-    list_indices, list_sources, load_index, load_source,
+    list_indices, list_source_versions, list_sources, load_index, load_source,
 };
 pub use latest::{latest_checkpoint, latest_index_boundary, latest_manifest, latest_source_boundary};

@@ -16,6 +16,8 @@ use crate::commit::Created;
 use crate::error::StoreError;
 use crate::store::Store;
 
+/// The name of a data source's definition below its version.
+const SOURCE: &str = "source.json";
 /// Requests under way at once while listing.
 const CONCURRENCY: usize = 16;
 
@@ -95,9 +97,22 @@ pub async fn load_index(store: &Store, id: &IndexId) -> Result<Option<Arc<Index>
 /// # Errors
 /// See [`load_source`].
 pub async fn list_sources(store: &Store) -> Result<Vec<Arc<DataSource>>, StoreError> {
-    let mut all: Vec<Arc<DataSource>> = list(store, "sources", "source.json").await?;
+    let mut all: Vec<Arc<DataSource>> = list(store, "sources", SOURCE).await?;
     all.sort_unstable_by(|a, b| a.id.cmp(&b.id));
     Ok(all)
+}
+
+/// The versions of the data sources of a name, in their order as text; those too that are deleted and not yet collected. One LIST.
+///
+/// # Errors
+/// See [`StoreError`].
+pub async fn list_source_versions(store: &Store, name: &str) -> Result<Vec<DataSourceId>, StoreError> {
+    let any = DataSource::key(&DataSourceId { name: name.to_owned(), version: "1".to_owned() }).render();
+    // Below the name a directory for each version, and in it the definition.
+    let below = any.rsplitn(3, '/').last().unwrap_or_default();
+    let mut versions = ids::<DataSource>(store.children(below).await?, SOURCE);
+    versions.sort_unstable();
+    Ok(versions)
 }
 
 /// Every index that is not deleted, by name, then version.
@@ -225,14 +240,16 @@ async fn list<D: Definition>(store: &Store, root: &str, file: &str) -> Result<Ve
         .buffered(CONCURRENCY)
         .try_collect()
         .await?;
-    let ids = versions
-        .into_iter()
-        .flatten()
-        .filter_map(|version| ObjectKey::parse(&format!("{version}/{file}")).and_then(D::of_key));
-    futures::stream::iter(ids)
+    futures::stream::iter(ids::<D>(versions.into_iter().flatten(), file))
         .map(|id| async move { load::<D>(store, &id).await })
         .buffered(CONCURRENCY)
         .try_filter_map(|definition| std::future::ready(Ok(definition)))
         .try_collect()
         .await
+}
+
+/// Whose definitions are in these directories, if any are.
+fn ids<D: Definition>(versions: impl IntoIterator<Item = String>, file: &str) -> Vec<D::Id> {
+    let key = |version: String| ObjectKey::parse(&format!("{version}/{file}"));
+    versions.into_iter().filter_map(|version| key(version).and_then(D::of_key)).collect()
 }
