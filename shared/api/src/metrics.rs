@@ -44,11 +44,14 @@ type Counters = Box<dyn Fn() -> Vec<Counter> + Send + Sync>;
 
 /// Parts of the process that keep counters of their own.
 #[derive(Default)]
-struct Others(Mutex<Vec<Counters>>, Mutex<Vec<AllSeries>>);
+struct Others {
+    counters: Mutex<Vec<Counters>>,
+    series: Mutex<Vec<AllSeries>>,
+}
 
 impl fmt::Debug for Others {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Others").field(&self.0.lock().len()).finish()
+        f.debug_struct("Others").field("counters", &self.counters.lock().len()).finish_non_exhaustive()
     }
 }
 
@@ -107,12 +110,12 @@ impl Metrics {
 
     /// From now on shows the counters of another part of the process, too.
     pub fn show(&self, counters: impl Fn() -> Vec<Counter> + Send + Sync + 'static) {
-        self.others.0.lock().push(Box::new(counters));
+        self.others.counters.lock().push(Box::new(counters));
     }
 
     /// Adds series that somebody else keeps.
     pub fn show_series(&self, series: impl Fn() -> Vec<Series> + Send + Sync + 'static) {
-        self.others.1.lock().push(Box::new(series));
+        self.others.series.lock().push(Box::new(series));
     }
 
     /// A handler panicked.
@@ -150,11 +153,11 @@ impl Metrics {
             load(&self.query_vectors),
         );
         counter(&mut text, "tarn_panics_total", "Requests whose handler panicked.", load(&self.panics));
-        for Counter { name, help, value } in self.others.0.lock().iter().flat_map(|counters| counters()) {
+        for Counter { name, help, value } in self.others.counters.lock().iter().flat_map(|counters| counters()) {
             counter(&mut text, name, help, value);
         }
         let mut last = "";
-        for Series { name, help, kind, labels, value } in self.others.1.lock().iter().flat_map(|series| series()) {
+        for Series { name, help, kind, labels, value } in self.others.series.lock().iter().flat_map(|series| series()) {
             if name != last {
                 let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
                 last = name;
