@@ -13,7 +13,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use tarn_model::{DataSourceId, IndexId};
+use tarn_model::{DataSource, DataSourceId, IndexId};
 use tarn_store::{
     Defined, StoreError, create_index, create_source, latest_checkpoint, list_indices as stored_indices, list_sources,
     load_index, load_source,
@@ -162,10 +162,27 @@ pub(crate) async fn put_data_source(
     caller.require(Scope::Admin, Resource::DataSource(&id))?;
     let body = definition_body(&state, &headers, body).await?;
     let source = parse::data_source(body.bytes())?.into_data_source(id)?;
+    require_auto_create(&caller, &source)?;
     let defined = create_source(state.store(), &source).await?;
     let stored = async { Ok(load_source(state.store(), &source.id).await?.map(|stored| source_dto(&stored))) };
     let what = format!("Data source {}", source.id);
     put_answer(&what, defined, source_dto(&source), |dto| &dto.definition, stored).await
+}
+
+/// Demands that the caller may create what uploads are to create: whoever carries it out needs no such right.
+fn require_auto_create(caller: &Caller, source: &DataSource) -> Result<(), ApiError> {
+    let Some(auto_create) = &source.policy.auto_create else { return Ok(()) };
+    if auto_create.versions {
+        caller.require(Scope::Admin, Resource::DataSourceVersions(&source.id.name))?;
+    }
+    for template in &auto_create.indices {
+        match auto_create.versions {
+            // Each version of the data source has them in its own version.
+            true => caller.require(Scope::Admin, Resource::IndexVersions(&template.name))?,
+            false => caller.require(Scope::Admin, Resource::Index(&template.index(&source.id)?.id))?,
+        }
+    }
+    Ok(())
 }
 
 /// Describes a data source.
@@ -313,7 +330,7 @@ async fn indices_over(state: &AppState, id: &DataSourceId) -> Result<Vec<IndexId
     Ok(indices.iter().filter(|index| index.data_source == *id).map(|index| index.id.clone()).collect())
 }
 
-fn source_dto(source: &tarn_model::DataSource) -> DataSourceDto {
+fn source_dto(source: &DataSource) -> DataSourceDto {
     let id = NameVersionDto { name: source.id.name.clone(), version: source.id.version.clone() };
     DataSourceDto { id, definition: source.into() }
 }

@@ -26,8 +26,12 @@ pub enum Scope {
 pub enum Resource<'a> {
     /// A data source.
     DataSource(&'a DataSourceId),
+    /// Every version of the data sources of a name, those too that are yet to come.
+    DataSourceVersions(&'a str),
     /// An index.
     Index(&'a IndexId),
+    /// Every version of the indices of a name, those too that are yet to come.
+    IndexVersions(&'a str),
     /// The server as a whole: its metrics.
     Server,
 }
@@ -77,6 +81,11 @@ impl Pattern {
             }
             (PatternKind::Index { name, version }, Resource::Index(id)) => {
                 glob(name, &id.name) && glob(version, &id.version)
+            }
+            // A pattern that leaves any version out does not permit what is done to all.
+            (PatternKind::DataSource { name, version }, Resource::DataSourceVersions(wanted))
+            | (PatternKind::Index { name, version }, Resource::IndexVersions(wanted)) => {
+                glob(name, wanted) && version.chars().all(|c| c == '*')
             }
             _ => false,
         }
@@ -208,7 +217,9 @@ impl fmt::Display for Resource<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DataSource(id) => write!(f, "data-sources/{}/{}", id.name, id.version),
+            Self::DataSourceVersions(name) => write!(f, "data-sources/{name}/*"),
             Self::Index(id) => write!(f, "indices/{}/{}", id.name, id.version),
+            Self::IndexVersions(name) => write!(f, "indices/{name}/*"),
             Self::Server => f.write_str("*"),
         }
     }
@@ -253,6 +264,22 @@ mod tests {
         }
         assert!(!permits("read:data-sources/*", Scope::Read, Resource::Server));
         assert!(permits("read:*", Scope::Read, Resource::Server));
+    }
+
+    #[test]
+    fn all_versions_are_permitted_by_a_pattern_that_leaves_none_out() {
+        let all = Resource::DataSourceVersions("products");
+        for yes in ["*", "data-sources/products", "data-sources/prod*/*", "data-sources/*/**"] {
+            assert!(permits(&format!("read:{yes}"), Scope::Read, all), "{yes}");
+        }
+        for no in
+            ["data-sources/products/1", "data-sources/products/1*", "data-sources/products/?*", "indices/products"]
+        {
+            assert!(!permits(&format!("read:{no}"), Scope::Read, all), "{no}");
+        }
+        assert!(permits("admin:indices/products", Scope::Admin, Resource::IndexVersions("products")));
+        assert!(!permits("admin:data-sources/products", Scope::Admin, Resource::IndexVersions("products")));
+        assert_eq!(Resource::IndexVersions("products").to_string(), "indices/products/*");
     }
 
     #[test]
