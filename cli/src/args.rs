@@ -14,13 +14,15 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use definition::{
     ImportConfigArgs, IndexCommand, IndexCreateArgs, IndexDeletePointsArgs, IndexRecallArgs, IndexSampleArgs,
-    IndexStatisticsArgs, MetricArg, SourceCommand, SourceCreateArgs,
+    IndexStatisticsArgs, IndexWarmArgs, MetricArg, SourceCommand, SourceCreateArgs,
 };
 pub(crate) use operate::{
     BuildArgs, BuilderArgs, CacheArgs, DemoArgs, DropsArgs, GcArgs, InspectCommand, KeysCommand, KeysCreateArgs,
     ServeArgs, VerifyArgs,
 };
-pub(crate) use points::{SearchArgs, UploadArgs, UploadFormat};
+pub(crate) use points::{
+    ExportArgs, FileFormat, IndexExportArgs, OnlyArgs, SearchArgs, SourceExportArgs, UploadArgs, UploadFormat,
+};
 #[cfg(test)]
 pub(crate) use values::{ByteSize, Idle, NameVersion};
 pub(crate) use values::{Pair, path_of};
@@ -79,10 +81,10 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Show everything on 6,000 real Debian packages, through a real server
     Demo(DemoArgs),
-    /// Create, list, describe and delete data sources
+    /// Create, list, describe, export and delete data sources
     #[command(subcommand, visible_alias = "sources")]
     Source(SourceCommand),
-    /// Create, list, describe and delete indices
+    /// Create, list, describe, measure, export and delete indices
     #[command(subcommand, visible_alias = "indices")]
     Index(IndexCommand),
     /// Create what a folder of Vektonn's YAML files defines

@@ -3,6 +3,7 @@
 mod build;
 mod demo;
 mod drops;
+mod export;
 mod gc;
 mod import_config;
 mod index;

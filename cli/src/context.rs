@@ -103,12 +103,28 @@ fn check_directory(directory: &Path, opening: Opening) -> Result<(), CliError> {
 /// # Errors
 /// It does not exist; the hint lists what does.
 pub(crate) async fn source(store: &Store, id: &DataSourceId) -> Result<std::sync::Arc<DataSource>, CliError> {
-    if let Some(source) = tarn_store::load_source(store, id).await? {
-        return Ok(source);
+    match tarn_store::load_source(store, id).await? {
+        Some(source) => Ok(source),
+        None => Err(no_source(store, id).await?),
     }
+}
+
+/// The definition of a data source that is to be uploaded to: of a version that another one's
+/// definition allows, what it is to be.
+///
+/// # Errors
+/// As [`source`].
+pub(crate) async fn source_of_upload(store: &Store, id: &DataSourceId) -> Result<std::sync::Arc<DataSource>, CliError> {
+    match tarn_timeline::source_of_upload(store, id).await? {
+        Some(source) => Ok(source),
+        None => Err(no_source(store, id).await?),
+    }
+}
+
+async fn no_source(store: &Store, id: &DataSourceId) -> Result<CliError, CliError> {
     let known = tarn_store::list_sources(store).await?;
     let known = known.iter().map(|known| crate::args::path_of(&known.id.name, &known.id.version));
-    Err(CliError::new(format!("Data source {id} does not exist")).hint(known_hint(known, "tarn source create")))
+    Ok(CliError::new(format!("Data source {id} does not exist")).hint(known_hint(known, "tarn source create")))
 }
 
 /// The definition of an index.

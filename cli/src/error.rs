@@ -80,6 +80,7 @@ plain!(
     tarn_rows::RowError,
     tarn_drop::DropError,
     tarn_timeline::AppendError,
+    tarn_timeline::AutoCreateError,
     tarn_timeline::TimelineError,
     tarn_search::SearchError,
     tarn_compact::CompactError,

@@ -1,7 +1,7 @@
 //! Attribute values and types from text, typed by a data source.
 
 use serde_json::Value as Json;
-use tarn_model::{AttributeType, AttributeValue, Attributes, DataSource, SparseVector, Vector, datetime};
+use tarn_model::{AttributeType, AttributeValue, Attributes, DataSource, Filter, SparseVector, Vector, datetime};
 use tarn_rows::{parse_value, sparse_vector};
 
 use crate::args::Pair;
@@ -94,6 +94,20 @@ pub(crate) fn parse_attributes(source: &DataSource, pairs: &[Pair]) -> Result<At
         }
     }
     Ok(attributes)
+}
+
+/// `--filter` as a filter of a data source's points.
+///
+/// # Errors
+/// It is no JSON, or no filter of such points.
+pub(crate) fn parse_filter(source: &DataSource, text: Option<&str>) -> Result<Option<Filter>, CliError> {
+    let Some(text) = text else { return Ok(None) };
+    let json: Json = serde_json::from_str(text).map_err(|error| {
+        CliError::of(&error)
+            .while_doing("--filter is not JSON")
+            .hint("write for example '{\"eq\": {\"key\": \"lang\", \"value\": \"de\"}}'")
+    })?;
+    Ok(Some(Filter::from_json(&json, source)?))
 }
 
 #[cfg(test)]

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use tarn_model::ReadToken;
 
 use super::operate::CacheArgs;
-use super::values::{NameVersion, Pair};
+use super::points::{IndexExportArgs, OnlyArgs, SourceExportArgs};
+use super::values::{Idle, NameVersion, Pair};
 
 /// `tarn source …`
 #[derive(Debug, Subcommand)]
@@ -19,6 +21,8 @@ pub(crate) enum SourceCommand {
         /// NAME/VERSION
         source: NameVersion,
     },
+    /// Write every point of a data source to a file, or to standard output
+    Export(SourceExportArgs),
     /// Delete a data source, once no index uses it; `tarn gc` frees its bytes
     Delete {
         /// NAME/VERSION
@@ -34,7 +38,11 @@ Creating a data source that exists with the same definition does nothing; a diff
 Examples:
   tarn source create docs/1.0 --dimension 384 --permanent id \\
        --attribute id:string --attribute lang:string --attribute published:datetime
-  tarn source create words/1.0 --sparse --dimension 30000 --permanent id --attribute id:int64")]
+  tarn source create words/1.0 --sparse --dimension 30000 --permanent id --attribute id:int64
+  tarn source create news/1.0 --dimension 384 --permanent id --attribute id:string --attribute added:datetime \\
+       --retention added --keep 2592000
+  tarn source create logs/1.0 --dimension 8 --permanent id --attribute id:string --auto-create '{\"versions\": true, \"indices\":
+       [{\"name\": \"logs\", \"indexAlgorithm\": {\"type\": \"FaissIndex.L2\"}, \"idAttributes\": [\"id\"]}]}'")]
 pub(crate) struct SourceCreateArgs {
     /// NAME/VERSION
     pub(crate) source: NameVersion,
@@ -59,6 +67,10 @@ pub(crate) struct SourceCreateArgs {
     /// Builds keep about so many points, those with the latest --retention attribute
     #[arg(long, value_name = "N", requires = "retention")]
     pub(crate) target_n: Option<u64>,
+    /// What uploads create when it is not there: `autoCreate` of the HTTP API. Indices come with the first upload, versions
+    /// with the first one to each
+    #[arg(long, value_name = "JSON")]
+    pub(crate) auto_create: Option<String>,
 }
 
 /// `tarn index …`
@@ -82,7 +94,12 @@ pub(crate) enum IndexCommand {
     Sample(IndexSampleArgs),
     /// How much of what an exact search finds the index finds, over a sample of its points
     Recall(IndexRecallArgs),
+    /// Write the points of an index, some of them or a sample, to a file or to standard output
+    Export(IndexExportArgs),
+    /// Fetch all files of an index into the cache, so that searches with the same cache find them there
+    Warm(IndexWarmArgs),
     /// Delete the points that a filter is true of, from the data source
+    #[command(visible_alias = "delete-by-filter")]
     DeletePoints(IndexDeletePointsArgs),
     /// Delete an index; the data source keeps its points
     Delete {
@@ -94,14 +111,21 @@ pub(crate) enum IndexCommand {
 /// `tarn index statistics`
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Builds count as they go; so this reads no point, unless --tail or --exact want it to. With --since, how far the
-points have moved since an earlier generation.")]
+Builds count as they go; so this reads no point, unless --tail, --exact, --split or --filter want it to. With --since, how far
+the points have moved since an earlier generation.
+
+Examples:
+  tarn index statistics docs/1.0
+  tarn index statistics docs/1.0 --since 12 --json
+  tarn index statistics docs/1.0 --split lang=de --tail")]
 pub(crate) struct IndexStatisticsArgs {
     /// NAME/VERSION
     pub(crate) index: NameVersion,
     /// Only this shard's points
     #[arg(long, value_name = "SHARD")]
     pub(crate) shard: Option<String>,
+    #[command(flatten)]
+    pub(crate) only: OnlyArgs,
     /// Also what no build has taken in yet
     #[arg(long)]
     pub(crate) tail: bool,
@@ -120,10 +144,18 @@ pub(crate) struct IndexStatisticsArgs {
 
 /// `tarn index sample`
 #[derive(Args, Debug)]
+#[command(after_help = "\
+The sample of 100 is the beginning of that of 1000 with the same seed. `tarn index export --sample` writes samples of any size to
+a file.
+
+Example:
+  tarn index sample docs/1.0 -n 20 --seed 7 --filter '{\"eq\": {\"key\": \"lang\", \"value\": \"de\"}}'")]
 pub(crate) struct IndexSampleArgs {
     /// NAME/VERSION
     pub(crate) index: NameVersion,
-    /// How many points, at most 10000; a server streams larger samples
+    #[command(flatten)]
+    pub(crate) only: OnlyArgs,
+    /// How many points, at most 10000
     #[arg(short, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) n: u64,
     /// Another seed draws other points
@@ -141,9 +173,18 @@ pub(crate) struct IndexSampleArgs {
 
 /// `tarn index recall`
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Searches for points of the index, as every search does and exactly, and compares. A point does not count among its own
+neighbours. It takes as long as so many exact searches do.
+
+Examples:
+  tarn index recall docs/1.0
+  tarn index recall docs/1.0 -k 100 --queries 1000 --nprobe 16 --deadline 1m")]
 pub(crate) struct IndexRecallArgs {
     /// NAME/VERSION
     pub(crate) index: NameVersion,
+    #[command(flatten)]
+    pub(crate) only: OnlyArgs,
     /// How many points are searched for
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) queries: u32,
@@ -153,12 +194,32 @@ pub(crate) struct IndexRecallArgs {
     /// Another seed draws other points
     #[arg(long, default_value_t = 0, value_name = "SEED")]
     pub(crate) seed: u64,
-    /// Points that satisfy this filter of the HTTP API are drawn, and searched among
-    #[arg(long, value_name = "JSON")]
-    pub(crate) filter: Option<String>,
     /// The recall that the searches ask for
     #[arg(long, value_name = "RECALL")]
     pub(crate) target_recall: Option<f32>,
+    /// As of a search
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) ef_search: Option<u32>,
+    /// As of a search
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) nprobe: Option<u32>,
+    /// End after this time with what is measured by then
+    #[arg(long, value_name = "TIME")]
+    pub(crate) deadline: Option<Idle>,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+}
+
+/// `tarn index warm`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Of use for a store on S3, and a cache that is kept. A server's own files are fetched by `POST …/warm` of its API.
+
+Example:
+  tarn index warm docs/1.0 --store s3://bucket/prefix --cache-dir /var/cache/tarn")]
+pub(crate) struct IndexWarmArgs {
+    /// NAME/VERSION
+    pub(crate) index: NameVersion,
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
 }
@@ -182,6 +243,13 @@ pub(crate) struct IndexDeletePointsArgs {
     /// Points with this value of an attribute
     #[arg(long = "where", value_name = "KEY=VALUE")]
     pub(crate) equal: Vec<Pair>,
+    /// Most points to delete
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// Leave points alone that were written after this version of the data source; versions are what uploads and searches
+    /// answer with [default: the one when the command begins]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) up_to: Option<ReadToken>,
     /// Count them, and delete none
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, ValueEnum};
 
 use super::operate::CacheArgs;
-use super::values::{NameVersion, Pair};
+use super::values::{Idle, NameVersion, Pair};
 
 /// The kinds of files that `upload` reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -57,6 +57,90 @@ pub(crate) struct UploadArgs {
     pub(crate) idempotency_key: Option<String>,
 }
 
+/// The kinds of files that exports write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FileFormat {
+    /// One point of the HTTP API per line
+    Ndjson,
+    /// An Arrow IPC stream
+    Arrow,
+    /// Apache Parquet
+    Parquet,
+}
+
+/// Where exported points go.
+#[derive(Args, Debug)]
+pub(crate) struct ExportArgs {
+    /// The file, which is there when it is whole [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// The file's format [default: by its name; ndjson to standard output]
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<FileFormat>,
+}
+
+/// `tarn source export`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+What is exported can be uploaded again. The points come in no particular order; expired ones are among them, until a build has
+taken them out.
+
+Examples:
+  tarn source export docs/1.0 -o docs.parquet
+  tarn source export docs/1.0 --filter '{\"eq\": {\"key\": \"lang\", \"value\": \"de\"}}' | gzip > german.ndjson.gz")]
+pub(crate) struct SourceExportArgs {
+    /// NAME/VERSION
+    pub(crate) source: NameVersion,
+    /// Only points that satisfy this filter of the HTTP API
+    #[arg(long, value_name = "JSON")]
+    pub(crate) filter: Option<String>,
+    /// The state that an earlier generation of the checkpoint shows (`tarn source describe` says which is the newest)
+    #[arg(long, value_name = "GENERATION", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) as_of: Option<u64>,
+    #[command(flatten)]
+    pub(crate) to: ExportArgs,
+}
+
+/// `tarn index export`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+What is exported can be uploaded again. The points come in no particular order.
+
+Examples:
+  tarn index export docs/1.0 -o docs.parquet --split lang=de
+  tarn index export docs/1.0 -o sample.ndjson --sample 100000 --seed 7
+  tarn index export docs/1.0 --as-of 12 --format arrow | other-program")]
+pub(crate) struct IndexExportArgs {
+    /// NAME/VERSION
+    pub(crate) index: NameVersion,
+    #[command(flatten)]
+    pub(crate) only: OnlyArgs,
+    /// A sample of so many of them: each as likely as any other, the same ones for the same seed
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) sample: Option<u64>,
+    /// Another seed draws other points
+    #[arg(long, value_name = "SEED", default_value_t = 0, requires = "sample")]
+    pub(crate) seed: u64,
+    /// The state that an earlier generation shows
+    #[arg(long, value_name = "GENERATION", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) as_of: Option<u64>,
+    #[command(flatten)]
+    pub(crate) to: ExportArgs,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+}
+
+/// Which points of an index.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct OnlyArgs {
+    /// Only the part of the index with this value of a split attribute
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) split: Vec<Pair>,
+    /// Only points that satisfy this filter of the HTTP API
+    #[arg(long, value_name = "JSON")]
+    pub(crate) filter: Option<String>,
+}
+
 /// `tarn search`
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("query").required(true).args(["vector", "vector_file", "like"]), after_help = "\
@@ -90,14 +174,30 @@ pub(crate) struct SearchArgs {
     #[arg(long, value_name = "JSON")]
     pub(crate) filter: Option<String>,
     /// Compare with every point: recall 1
-    #[arg(long, conflicts_with_all = ["recall", "ef_search"])]
+    #[arg(long, conflicts_with_all = ["recall", "ef_search", "nprobe"])]
     pub(crate) exact: bool,
     /// The recall to aim at, above 0 up to 1
     #[arg(long, value_name = "R")]
     pub(crate) recall: Option<f32>,
-    /// Candidates that a graph search keeps
+    /// Candidates that a search keeps in a graph; where there are cells and no graph, cells that it looks into
     #[arg(long, value_name = "N")]
     pub(crate) ef_search: Option<u32>,
+    /// Cells that a search looks into; where there is a graph and no cells, candidates that it keeps
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) nprobe: Option<u32>,
+    /// What to rank by instead of the index's own distance: VectorDistance, QuickVectorDistance, VectorMultiplication,
+    /// CosineSimilarity or AngularDistance
+    #[arg(long, value_name = "SCORE")]
+    pub(crate) score: Option<String>,
+    /// Whether more of the score is better [default: as is usual of it]
+    #[arg(long, value_name = "BOOL")]
+    pub(crate) higher_is_better: Option<bool>,
+    /// Answer with the best so far after this time, for example 20ms; the coverage says how much was considered
+    #[arg(long, value_name = "TIME")]
+    pub(crate) deadline: Option<Idle>,
+    /// The state that an earlier generation shows, and nothing after it
+    #[arg(long, value_name = "GENERATION", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) as_of: Option<u64>,
     /// Show only these attributes
     #[arg(long, value_name = "KEY,…", value_delimiter = ',')]
     pub(crate) attributes: Option<Vec<String>>,

@@ -10,16 +10,18 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value as Json, json};
-use tarn_model::{HnswParams, Index, IndexAlgorithm, IndexId, Manifest, Metric, Shard, ShardCondition};
+use tarn_model::{
+    Attributes, DataSource, Filter, HnswParams, Index, IndexAlgorithm, IndexId, Manifest, Metric, Shard, ShardCondition,
+};
 use tarn_search::{Engine, EngineSettings, IndexDescription, SegmentDescription, ShardDescription, SplitDescription};
 use tarn_store::{Defined, Store};
 
 use super::source::{CreatedReport, DeletedReport, join};
-use crate::args::{IndexCommand, IndexCreateArgs, MetricArg, path_of};
+use crate::args::{IndexCommand, IndexCreateArgs, MetricArg, OnlyArgs, path_of};
 use crate::context::{self, Context, Opening};
 use crate::error::CliError;
 use crate::output::{Cell, GOOD, NAME, Report, Table, WARN, ago, bytes, count, counted, fields, values_text};
-use crate::value::value_json;
+use crate::value::{parse_attributes, parse_filter, value_json};
 
 pub(super) async fn run(context: &Context, command: IndexCommand) -> Result<ExitCode, CliError> {
     match command {
@@ -29,10 +31,24 @@ pub(super) async fn run(context: &Context, command: IndexCommand) -> Result<Exit
         IndexCommand::Statistics(args) => points::statistics(context, args).await,
         IndexCommand::Sample(args) => points::sample(context, args).await,
         IndexCommand::Recall(args) => upkeep::recall(context, args).await,
+        IndexCommand::Export(args) => points::export(context, args).await,
+        IndexCommand::Warm(args) => upkeep::warm(context, args).await,
         IndexCommand::DeletePoints(args) => upkeep::delete_points(context, args).await,
         IndexCommand::Delete { index } => delete(context, &index.index()).await,
     }?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Which points of an index the arguments mean, and its data source.
+async fn only(
+    store: &Store,
+    id: &IndexId,
+    args: &OnlyArgs,
+) -> Result<(Attributes, Option<Filter>, Arc<DataSource>), CliError> {
+    let index = context::index(store, id).await?;
+    let source = context::source(store, &index.data_source).await?;
+    let (split, filter) = (parse_attributes(&source, &args.split)?, parse_filter(&source, args.filter.as_deref())?);
+    Ok((split, filter, source))
 }
 
 async fn create(context: &Context, args: IndexCreateArgs) -> Result<(), CliError> {

@@ -9,14 +9,14 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use tarn_api_query::{Circumstances, ReceiptDto};
 use tarn_model::{AttributeValue, CompareOp, DataSource, Filter, Index, ReadToken, Vector};
-use tarn_search::{Engine, EngineSettings, Found, Hydration, PointsRequest, SearchRequest};
+use tarn_search::{Engine, EngineSettings, Found, Hydration, PointsRequest, Ranking, SearchRequest};
 use tarn_store::Store;
 
 use crate::args::{CacheArgs, Pair, SearchArgs};
 use crate::context::{self, Context, Opening};
 use crate::error::CliError;
 use crate::output::{Cell, DIM, HEADING, NAME, Report, Table, WARN, bytes, count, counted, duration, value_text};
-use crate::value::{json_vector, parse_attributes, value_json, vector_json};
+use crate::value::{json_vector, parse_attributes, parse_filter, value_json, vector_json};
 
 /// Longest text of a vector file, in bytes: the most query vectors of the largest dimension fit.
 const VECTOR_FILE_BYTES: u64 = 512 * 1024 * 1024;
@@ -170,14 +170,15 @@ pub(super) async fn run(context: &Context, args: SearchArgs) -> Result<ExitCode,
 
     let mut request = SearchRequest::new(queries, args.k);
     request.split_filter = parse_attributes(&source, &args.split)?;
-    if let Some(text) = &args.filter {
-        let json: Json =
-            serde_json::from_str(text).map_err(|error| CliError::of(&error).while_doing("--filter is not JSON"))?;
-        request.filter = Some(Filter::from_json(&json, &source)?);
-    }
+    request.filter = parse_filter(&source, args.filter.as_deref())?;
     request.exact = args.exact;
     request.target_recall = args.recall;
     request.ef_search = args.ef_search;
+    request.nprobe = args.nprobe;
+    let ranking = Ranking::new(args.score.as_deref().map(str::parse).transpose()?, args.higher_is_better);
+    request.ranking = (ranking != Ranking::default()).then_some(ranking);
+    request.deadline = args.deadline.map(|deadline| deadline.0);
+    request.as_of = args.as_of;
     request.attributes = args.attributes;
     request.retrieve_vectors = args.vectors;
     request.min_version = args.min_version.as_deref().map(str::parse).transpose()?;

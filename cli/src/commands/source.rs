@@ -1,4 +1,4 @@
-//! `tarn source create|list|describe|delete`.
+//! `tarn source create|list|describe|export|delete`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,21 +6,24 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde::Serialize;
+use tarn_model::vektonn::AutoCreateDefinition;
 use tarn_model::{AttributeType, Checkpoint, DataSource, DataSourceId, ReadToken, Retention, SourcePolicy, VectorKind};
 use tarn_store::{Defined, Store};
-use tarn_timeline::Timeline;
+use tarn_timeline::{LiveOptions, Timeline, live, version_of_generation};
 
-use crate::args::{SourceCommand, SourceCreateArgs, path_of};
+use super::export::{self, Points};
+use crate::args::{SourceCommand, SourceCreateArgs, SourceExportArgs, path_of};
 use crate::context::{self, Context, Opening};
 use crate::error::CliError;
 use crate::output::{Cell, DIM, GOOD, NAME, Report, Table, ago, bytes, count, counted, fields};
-use crate::value::parse_type;
+use crate::value::{parse_filter, parse_type};
 
 pub(super) async fn run(context: &Context, command: SourceCommand) -> Result<ExitCode, CliError> {
     match command {
         SourceCommand::Create(args) => create(context, args).await,
         SourceCommand::List => list(context).await,
         SourceCommand::Describe { source } => describe(context, &source.source()).await,
+        SourceCommand::Export(args) => export(context, args).await,
         SourceCommand::Delete { source } => delete(context, &source.source()).await,
     }?;
     Ok(ExitCode::SUCCESS)
@@ -70,6 +73,14 @@ fn definition(args: SourceCreateArgs) -> Result<DataSource, CliError> {
             return Err(CliError::new(format!("attribute '{key}' is given twice")));
         }
     }
+    let auto_create = match &args.auto_create {
+        None => None,
+        Some(text) => {
+            let definition: AutoCreateDefinition = serde_json::from_str(text)
+                .map_err(|error| CliError::of(&error).while_doing("--auto-create is not what it must be"))?;
+            Some(definition.into_auto_create()?)
+        }
+    };
     let retention =
         args.retention.map(|attribute| Retention { attribute, keep_seconds: args.keep, target_points: args.target_n });
     Ok(DataSource {
@@ -79,7 +90,7 @@ fn definition(args: SourceCreateArgs) -> Result<DataSource, CliError> {
         attribute_types,
         permanent_attributes: args.permanent.into_iter().collect(),
         sharders: BTreeMap::new(),
-        policy: SourcePolicy { retention, auto_create: None },
+        policy: SourcePolicy { retention, auto_create },
     })
 }
 
@@ -206,6 +217,24 @@ async fn describe(context: &Context, id: &DataSourceId) -> Result<(), CliError> 
     let checkpoint = tarn_store::latest_checkpoint(&store, id, None).await?;
     let indices = indices_of(&store, id).await?;
     context.out.show(&DescribeReport { definition: source, head, checkpoint, indices, now_ms: store.clock().now_ms() })
+}
+
+async fn export(context: &Context, args: SourceExportArgs) -> Result<(), CliError> {
+    let store = context.store(Opening::Existing)?;
+    let id = args.source.source();
+    let source = context::source(&store, &id).await?;
+    let filter = parse_filter(&source, args.filter.as_deref())?;
+    let at = match args.as_of {
+        None => None,
+        Some(generation) => {
+            let version = version_of_generation(&store, &id, generation).await?;
+            Some(version.map_err(|error| CliError::of(&error))?)
+        }
+    };
+    let options = LiveOptions { at, ..tarn_api::points_as_uploaded(&source) };
+    let found = live(&store, source.clone(), options).await?;
+    let (schema, batches, version) = (found.schema, found.batches, found.at);
+    export::write(context, &args.to, Points { source, schema, batches, filter, version }, &**store.clock()).await
 }
 
 /// The indices over a data source, as `NAME/VERSION`.

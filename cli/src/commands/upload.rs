@@ -99,7 +99,7 @@ impl Report for UploadReport {
 
 pub(super) async fn run(context: &Context, args: UploadArgs) -> Result<ExitCode, CliError> {
     let store = context.store(Opening::Existing)?;
-    let source = context::source(&store, &args.to.source()).await?;
+    let source = context::source_of_upload(&store, &args.to.source()).await?;
     let plan = plan(&args, source.clone())?;
     let started = store.clock().monotonic();
     let mut report = UploadReport {
@@ -188,6 +188,9 @@ async fn upload_file(
     };
     let mut number = 0_u64;
     while let Some(Batch { points, position }) = batches.recv().await {
+        if report.batches == 0 {
+            timeline.create_for_upload().await?;
+        }
         let deletions = (0..points.rows()).filter(|&row| points.is_deleted(row)).count() as u64;
         let rows = points.rows() as u64;
         let key = key.as_ref().map(|key| format!("{key}/{number}"));

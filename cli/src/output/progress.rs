@@ -1,8 +1,12 @@
 //! Progress bars on standard error.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How often what has no figures is drawn.
+const TICK: Duration = Duration::from_millis(120);
 
 /// The bars of one command. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -25,6 +29,17 @@ impl Bars {
     /// A bar over bytes.
     pub(crate) fn bytes(&self, what: &str, total: u64) -> ProgressBar {
         self.bar(what, total, "{binary_bytes}/{binary_total_bytes} {wide_msg} {binary_bytes_per_sec}")
+    }
+
+    /// Says that something takes its time, and how long it has taken.
+    pub(crate) fn waiting(&self, what: &str) -> ProgressBar {
+        let bar = ProgressBar::new_spinner();
+        let style = ProgressStyle::with_template("{prefix:>14} {spinner} {elapsed}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_prefix(what.to_owned());
+        let bar = self.all.add(bar);
+        bar.enable_steady_tick(TICK);
+        bar
     }
 
     fn bar(&self, what: &str, total: u64, figures: &str) -> ProgressBar {

@@ -6,6 +6,7 @@ mod commands;
 mod demo;
 mod drops;
 mod kill;
+mod layer_two;
 mod serve;
 mod support;
 mod uploads;

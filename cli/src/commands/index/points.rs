@@ -1,4 +1,4 @@
-//! `tarn index statistics|sample`: the engine in this process, on the store directly.
+//! `tarn index statistics|sample|export`: the engine in this process, on the store directly.
 
 use std::fmt::Write as _;
 
@@ -6,11 +6,13 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use tarn_api_query::StatisticsDto;
 use tarn_model::{AttributeValue, ReadToken};
-use tarn_search::{Hydration, Point, Sample, SampleRequest, StatisticsRequest};
+use tarn_search::{ExportRequest, Hydration, Point, Sample, SampleRequest, StatisticsRequest};
 
+use super::super::export::{self, Points};
 use super::super::search::engine;
-use crate::args::{IndexSampleArgs, IndexStatisticsArgs};
-use crate::context::{self, Context, Opening};
+use super::only;
+use crate::args::{IndexExportArgs, IndexSampleArgs, IndexStatisticsArgs};
+use crate::context::{Context, Opening};
 use crate::error::CliError;
 use crate::output::{Cell, DIM, NAME, Report, Table, count, counted, fields, value_text};
 use crate::value::{value_json, vector_json};
@@ -80,11 +82,13 @@ fn begin(centre: &[f64]) -> String {
 pub(super) async fn statistics(context: &Context, args: IndexStatisticsArgs) -> Result<(), CliError> {
     let store = context.store(Opening::Existing)?;
     let id = args.index.index();
-    context::index(&store, &id).await?;
+    let (split_filter, filter, _) = only(&store, &id, &args.only).await?;
     let engine = engine(store, &args.cache, Hydration::Off)?;
     let IndexStatisticsArgs { shard, tail, exact, as_of, since, .. } = args;
-    let request = StatisticsRequest { shard, tail, exact, as_of, since, ..StatisticsRequest::default() };
+    let request = StatisticsRequest { split_filter, filter, shard, tail, exact, as_of, since, ..Default::default() };
+    let waiting = context.out.bars().waiting("counting");
     let found = engine.statistics(&id, request).await?;
+    waiting.finish_and_clear();
     let (version, generation) = (found.version.clone(), found.generation);
     context.out.show(&StatisticsReport { statistics: found.into(), version, generation })
 }
@@ -143,13 +147,29 @@ impl Report for SampleReport {
 pub(super) async fn sample(context: &Context, args: IndexSampleArgs) -> Result<(), CliError> {
     let store = context.store(Opening::Existing)?;
     let id = args.index.index();
-    context::index(&store, &id).await?;
+    let (split_filter, filter, _) = only(&store, &id, &args.only).await?;
     let engine = engine(store, &args.cache, Hydration::Off)?;
     let IndexSampleArgs { n, seed, as_of, vectors, .. } = args;
     let sample = Sample { n, seed };
-    let request = SampleRequest { sample, as_of, retrieve_vectors: vectors, ..SampleRequest::default() };
+    let request =
+        SampleRequest { sample, split_filter, filter, as_of, retrieve_vectors: vectors, ..SampleRequest::default() };
+    let waiting = context.out.bars().waiting("drawing");
     let drawn = engine.sample(&id, request).await?;
+    waiting.finish_and_clear();
     let (population, version, generation) = (drawn.population, drawn.version, drawn.generation);
     let points = drawn.points.into_iter().map(PointReport::from).collect();
     context.out.show(&SampleReport { points, population, seed, version, generation })
+}
+
+pub(super) async fn export(context: &Context, args: IndexExportArgs) -> Result<(), CliError> {
+    let store = context.store(Opening::Existing)?;
+    let clock = store.clock().clone();
+    let id = args.index.index();
+    let (split_filter, filter, source) = only(&store, &id, &args.only).await?;
+    let engine = engine(store, &args.cache, Hydration::Off)?;
+    let sample = args.sample.map(|n| Sample { n, seed: args.seed });
+    let request = ExportRequest { split_filter, filter, sample, as_of: args.as_of, ..ExportRequest::default() };
+    let found = engine.export(&id, request).await?;
+    let (schema, batches, version) = (found.schema, found.batches, found.version);
+    export::write(context, &args.to, Points { source, schema, batches, filter: None, version }, &*clock).await
 }

@@ -1,18 +1,21 @@
-//! `tarn index recall|delete-points`: in this process, on the store directly.
+//! `tarn index recall|warm|delete-points`: in this process, on the store directly.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
-use tarn_model::{Attributes, DataSource, Filter, ReadToken};
+use tarn_model::{Attributes, Filter, ReadToken};
 use tarn_search::{Hydration, RecallRequest};
-use tarn_timeline::{SweepOptions, Timeline};
+use tarn_timeline::{SweepOptions, Swept, Timeline};
 
 use super::super::search::engine;
-use crate::args::{IndexDeletePointsArgs, IndexRecallArgs};
+use super::only;
+use crate::args::{IndexDeletePointsArgs, IndexRecallArgs, IndexWarmArgs, path_of};
 use crate::context::{self, Context, Opening};
 use crate::error::CliError;
-use crate::output::{Report, counted, fields};
-use crate::value::parse_attributes;
+use crate::output::{GOOD, NAME, Report, WARN, bytes, counted, duration, fields};
+use crate::value::{parse_attributes, parse_filter};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -20,6 +23,8 @@ struct RecallReport {
     recall: f64,
     lowest: f64,
     queries: u32,
+    /// False when the deadline struck before all of them were searched for.
+    complete: bool,
     k: u32,
     search_seconds: f64,
     exact_seconds: f64,
@@ -37,29 +42,39 @@ impl Report for RecallReport {
             ("a search", each(self.search_seconds)),
             ("an exact one", each(self.exact_seconds)),
         ];
-        fields(out, &lines)
+        fields(out, &lines)?;
+        if !self.complete {
+            writeln!(out, "{WARN}the time was up before all points were searched for{WARN:#}")?;
+        }
+        Ok(())
     }
 }
 
 pub(super) async fn recall(context: &Context, args: IndexRecallArgs) -> Result<(), CliError> {
     let store = context.store(Opening::Existing)?;
     let id = args.index.index();
-    let index = context::index(&store, &id).await?;
-    let source = context::source(&store, &index.data_source).await?;
+    let (split_filter, filter, _) = only(&store, &id, &args.only).await?;
     let engine = engine(store, &args.cache, Hydration::Off)?;
     let request = RecallRequest {
         queries: args.queries,
         k: args.k,
         seed: args.seed,
-        filter: filter(args.filter.as_deref(), &source)?,
+        split_filter,
+        filter,
         target_recall: args.target_recall,
+        ef_search: args.ef_search,
+        nprobe: args.nprobe,
+        deadline: args.deadline.map(|deadline| deadline.0),
         ..RecallRequest::default()
     };
+    let waiting = context.out.bars().waiting("measuring");
     let report = engine.recall(&id, request).await?;
+    waiting.finish_and_clear();
     context.out.show(&RecallReport {
         recall: report.recall,
         lowest: report.lowest,
         queries: report.queries,
+        complete: report.complete,
         k: report.k,
         search_seconds: report.searching.as_secs_f64(),
         exact_seconds: report.exact.as_secs_f64(),
@@ -80,12 +95,12 @@ struct DeletedReport {
 
 impl Report for DeletedReport {
     fn text(&self, out: &mut String) -> std::fmt::Result {
-        use std::fmt::Write as _;
         let points = counted(self.deleted, "point", "points");
         match (self.dry_run, self.complete) {
-            (true, _) => writeln!(out, "{points} would be deleted"),
+            (true, true) => writeln!(out, "{points} would be deleted"),
+            (true, false) => writeln!(out, "{points} would be deleted, which is the limit; there are more"),
             (false, true) => writeln!(out, "{points} deleted"),
-            (false, false) => writeln!(out, "{points} deleted, and there are more: run it again"),
+            (false, false) => writeln!(out, "{points} deleted, which is the limit; there are more"),
         }
     }
 }
@@ -95,7 +110,7 @@ pub(super) async fn delete_points(context: &Context, args: IndexDeletePointsArgs
     let index = context::index(&store, &args.index.index()).await?;
     let source = context::source(&store, &index.data_source).await?;
     let equal: Attributes = parse_attributes(&source, &args.equal)?;
-    let filter = filter(args.filter.as_deref(), &source)?;
+    let filter = parse_filter(&source, args.filter.as_deref())?;
     let filtered = filter.iter().flat_map(Filter::attributes).map(str::to_owned);
     let attributes = filtered.chain(equal.keys().cloned()).collect();
     let question = move |point: &Attributes| {
@@ -103,14 +118,82 @@ pub(super) async fn delete_points(context: &Context, args: IndexDeletePointsArgs
             && filter.as_ref().is_none_or(|filter| filter.matches(point))
             && index.shard_of(point).is_some()
     };
-    let options = SweepOptions { dry_run: args.dry_run, ..SweepOptions::new(Arc::new(question), attributes) };
-    let swept = Timeline::open(store, source).sweep(options).await.map_err(|error| CliError::of(&error))?;
+    let limit = args.limit.unwrap_or(u64::MAX);
+    let mut options = SweepOptions::new(Arc::new(question), attributes);
+    (options.dry_run, options.limit, options.cut) = (args.dry_run, limit, args.up_to);
+    let waiting = context.out.bars().waiting(if args.dry_run { "counting" } else { "deleting" });
+    let swept = sweep_to_the_end(&Timeline::open(store, source), options).await?;
+    waiting.finish_and_clear();
     let dry_run = args.dry_run;
     context.out.show(&DeletedReport { deleted: swept.deleted, complete: swept.complete, version: swept.token, dry_run })
 }
 
-fn filter(text: Option<&str>, source: &DataSource) -> Result<Option<Filter>, CliError> {
-    let Some(text) = text else { return Ok(None) };
-    let json = serde_json::from_str(text).map_err(|error| CliError::of(&error).while_doing("--filter is not JSON"))?;
-    Ok(Some(Filter::from_json(&json, source)?))
+/// Goes on where writers of other processes were faster, as of the same version, until nothing is left or the limit is reached.
+async fn sweep_to_the_end(timeline: &Timeline, mut options: SweepOptions) -> Result<Swept, CliError> {
+    let (limit, mut deleted) = (options.limit, 0);
+    loop {
+        match timeline.sweep(options.clone()).await {
+            Ok(swept) => {
+                deleted += swept.deleted;
+                if swept.complete || deleted >= limit {
+                    return Ok(Swept { deleted, ..swept });
+                }
+                // It has come on: one that deletes nothing and does not come to the end is an error.
+                (options.cut, options.position) = (Some(swept.cut), swept.position);
+                options.limit = limit - deleted;
+            }
+            Err(error) => {
+                let error = CliError::of(&error);
+                return Err(match &options.cut {
+                    Some(cut) => {
+                        error.while_doing(format_args!("{} deleted", counted(deleted, "point", "points"))).hint(
+                            format!("run the command again with --up-to {cut} for the rest; no point is deleted twice"),
+                        )
+                    }
+                    None => error.hint("run the command again; no point is deleted twice"),
+                });
+            }
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WarmReport {
+    index: String,
+    files: u64,
+    bytes: u64,
+    generation: u64,
+    seconds: f64,
+}
+
+impl Report for WarmReport {
+    fn text(&self, out: &mut String) -> std::fmt::Result {
+        let (files, size) = (counted(self.files, "file", "files"), bytes(self.bytes));
+        let took = duration(Duration::from_secs_f64(self.seconds));
+        writeln!(out, "{GOOD}ready{GOOD:#} {NAME}{}{NAME:#}: {files}, {size}, in {took}", self.index)
+    }
+}
+
+pub(super) async fn warm(context: &Context, args: IndexWarmArgs) -> Result<(), CliError> {
+    let store = context.store(Opening::Existing)?;
+    let clock = store.clock().clone();
+    let id = args.index.index();
+    context::index(&store, &id).await?;
+    let engine = engine(store, &args.cache, Hydration::Off)?;
+    let started = clock.monotonic();
+    let waiting = context.out.bars().waiting("fetching");
+    engine.warm(&id).await?;
+    waiting.finish_and_clear();
+    let seconds = clock.monotonic().saturating_sub(started).as_secs_f64();
+    let description = engine.describe(&id, 0).await?;
+    let files = description.shards.iter().map(|shard| shard.segments.len() as u64).sum();
+    let index = path_of(&id.name, &id.version);
+    context.out.show(&WarmReport {
+        index,
+        files,
+        bytes: description.segment_bytes,
+        generation: description.generation,
+        seconds,
+    })
 }
