@@ -5,6 +5,8 @@
 //! | `TARN_STORE` | the store, as `s3://bucket/prefix` |
 //! | `TARN_CACHE_BYTES` | bounds the segment files in the temporary directory; unless set, half of what it has space for |
 //! | `TARN_HYDRATION` | `manual`, as unless set: files that were searched without fetching them are fetched after the response; or `off` |
+//! | `TARN_QUERY_CACHE` | memory for answers that are kept, in bytes; none unless set |
+//! | `TARN_RECALL_SHARE` | this share of the searches, 0 to 1, is compared with exact ones after the response; 0 unless set |
 //! | `TARN_LEAF_BYTES` | searches of more bytes of files than this are shared out among invocations; unset: none is |
 //! | `TARN_LEAVES_MAX` | most invocations that one search is shared out among; 64 unless set |
 //! | `TARN_LEAF_FUNCTION` | the function that is invoked for that; this one unless set |
@@ -17,11 +19,13 @@ use std::num::NonZeroUsize;
 use tarn_search::Hydration;
 
 /// The configuration.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Config {
     pub(crate) store: String,
     pub(crate) cache_bytes: Option<u64>,
     pub(crate) hydration: Hydration,
+    pub(crate) query_cache_bytes: usize,
+    pub(crate) recall_share: f64,
     pub(crate) scale_out: Option<ScaleOut>,
     pub(crate) memory_mb: Option<u32>,
     /// Host and port of the runtime API.
@@ -69,6 +73,12 @@ impl Config {
                 Some(ScaleOut { leaf_bytes, leaves_max, function, version, endpoint })
             }
         };
+        let query_cache_bytes = usize::try_from(bytes("TARN_QUERY_CACHE")?.unwrap_or(0)).unwrap_or(usize::MAX);
+        let recall_share = match variable("TARN_RECALL_SHARE").map(|text| text.parse::<f64>()) {
+            None => 0.0,
+            Some(Ok(share)) if (0.0..=1.0).contains(&share) => share,
+            Some(_) => return Err("TARN_RECALL_SHARE must be a number from 0 to 1".to_owned()),
+        };
         let hydration = match variable("TARN_HYDRATION").map(|text| text.parse()).transpose() {
             // What runs in the background stands still with the function.
             Ok(None | Some(Hydration::Manual)) => Hydration::Manual,
@@ -77,6 +87,8 @@ impl Config {
         };
         Ok(Self {
             hydration,
+            query_cache_bytes,
+            recall_share,
             store: variable("TARN_STORE").ok_or("TARN_STORE must name the store, as s3://bucket/prefix")?,
             cache_bytes: bytes("TARN_CACHE_BYTES")?,
             scale_out,
@@ -108,6 +120,17 @@ mod tests {
         assert_eq!(read(&[STORE, ("TARN_HYDRATION", "off")]).unwrap().hydration, Hydration::Off);
         assert!(read(&[STORE, ("TARN_HYDRATION", "background")]).unwrap_err().contains("TARN_HYDRATION"));
         assert!(read(&[STORE, ("TARN_CACHE_BYTES", "1 GB")]).unwrap_err().contains("TARN_CACHE_BYTES"));
+    }
+
+    #[test]
+    fn answers_are_kept_and_compared_when_that_is_asked_for() {
+        let plain = read(&[STORE]).unwrap();
+        assert_eq!((plain.query_cache_bytes, plain.recall_share), (0, 0.0));
+        let asked = read(&[STORE, ("TARN_QUERY_CACHE", "1048576"), ("TARN_RECALL_SHARE", "0.05")]).unwrap();
+        assert_eq!((asked.query_cache_bytes, asked.recall_share), (1 << 20, 0.05));
+        for (name, wrong) in [("TARN_QUERY_CACHE", "1 MB"), ("TARN_RECALL_SHARE", "5%"), ("TARN_RECALL_SHARE", "1.1")] {
+            assert!(read(&[STORE, (name, wrong)]).unwrap_err().contains(name), "{wrong}");
+        }
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl Extension {
             let left = Duration::from_millis(left).saturating_sub(RESERVE);
             tokio::select! {
                 () = work() => {}
-                () = self.clock.sleep(left) => tracing::info!("no time to fetch all missing files"),
+                () = self.clock.sleep(left) => tracing::info!("no time for all that is to be done after the response"),
             }
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Everything is built once, before the first event, and kept while the environment lives; nothing that counts is kept here.
 //! Requests over HTTP always need a key: a function can be reached by others. Leaf requests come by invocation alone, which IAM
-//! guards. After a response has gone out, an internal extension fetches the files that it had to do without.
+//! guards. After a response has gone out, an internal extension fetches the files that it had to do without, and has
+//! searches compared with exact ones if a share of them is to be.
 //!
 //! What the environment says is in [`config`].
 
@@ -59,7 +60,7 @@ async fn main() -> Result<(), Error> {
         // One that no longer asks for events would hold up every response; so both end together.
         Ok(extension) => tokio::select! {
             ended = serving => ended,
-            failed = extension.run(responses, || hydrate(engine.clone())) => failed,
+            failed = extension.run(responses, || after_response(engine.clone())) => failed,
         },
         Err(error) => {
             tracing::warn!(%error, "no extension: missing files are fetched when a search needs them");
@@ -81,7 +82,13 @@ fn log(filter: Option<&str>) {
 
 fn engine(config: &Config, store: &Store) -> Result<Engine, Error> {
     let cache_bytes = config.cache_bytes.unwrap_or_else(|| temporary::cache_bytes(&std::env::temp_dir()));
-    let settings = EngineSettings { cache_bytes, hydration: config.hydration, ..EngineSettings::default() };
+    let settings = EngineSettings {
+        cache_bytes,
+        hydration: config.hydration,
+        query_cache_bytes: config.query_cache_bytes,
+        recall_share: config.recall_share,
+        ..EngineSettings::default()
+    };
     let Some(scale_out) = &config.scale_out else { return Ok(Engine::new(store.clone(), settings)?) };
     let bucket = store.bucket().ok_or("TARN_LEAF_BYTES needs a store on S3")?;
     let function = Function::new(scale_out, bucket)?;
@@ -91,8 +98,9 @@ fn engine(config: &Config, store: &Store) -> Result<Engine, Error> {
     Ok(Engine::with_leaves(store.clone(), settings, leaves)?)
 }
 
-async fn hydrate(engine: Engine) {
+async fn after_response(engine: Engine) {
     if let Err(error) = engine.hydrate().await {
         tracing::warn!(%error, "a missing file could not be fetched");
     }
+    engine.compared().await;
 }
