@@ -46,13 +46,19 @@ pub struct SearchQueryDto {
     /// Brute force: recall 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exact: Option<bool>,
-    /// The recall that a graph search aims at.
+    /// The recall that an approximate search aims at, 0.95 unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_recall: Option<f64>,
-    /// Candidates that a graph search keeps; overrides `targetRecall`.
+    /// Candidates that a search keeps in a graph; where there are cells and no graph, cells that it looks into. Overrides
+    /// `targetRecall`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10000)]
     pub ef_search: Option<u32>,
+    /// Cells that a search looks into; where there is a graph and no cells, candidates that it keeps. Overrides `targetRecall`. With
+    /// `efSearch` each is for its own kind, and where there are both, the cheaper is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub nprobe: Option<u32>,
     /// After so many milliseconds the best so far is the answer, with a coverage below 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<f64>,

@@ -5,19 +5,19 @@ use axum::body::Body;
 use axum::extract::{Extension, Path};
 use axum::http::header::HeaderMap;
 use tarn_api::json::{JsonError, Reader, read_attributes, read_tree};
-use tarn_api::{ApiError, Caller, ErrorDto, MediaType, Resource, Scope, index_id};
-use tarn_model::{DataSource, Filter, Index, limits};
+use tarn_api::{ApiError, Caller, ErrorDto, MediaType, Resource, Scope, index_id, request_timeout};
+use tarn_model::{DataSource, Filter, Index, check_wire_split_filter, limits};
 use tarn_search::RecallRequest;
 
 use crate::dto::{RecallDto, RecallQueryDto};
 use crate::error::to_api;
-use crate::parameters::split_filter;
-use crate::search::GENERATION;
+use crate::search::{GENERATION, deadline, within};
 use crate::state::QueryState;
 
 /// Measures recall@k: searches for a sample of the index's points, as every search does and exactly, and compares.
 ///
-/// A point does not count among its own neighbours. It takes as long as so many exact searches do, one after the other.
+/// A point does not count among its own neighbours. It takes as long as so many exact searches do, one after the other; `deadlineMs` has
+/// it end with what is measured by then.
 #[utoipa::path(post, path = "/api/v1/indices/{name}/{version}/recall", tag = "Search",
     params(("name" = String, Path), ("version" = String, Path),
         ("Request-Timeout" = Option<String>, Header, description = "Seconds, such as 2.500")),
@@ -40,7 +40,9 @@ pub(crate) async fn recall(
     MediaType::require_json(&headers)?;
     let (index, source) = state.engine().index(&id).await.map_err(to_api)?;
     let body = state.app().read_body(body).await?;
-    let request = parse(body.bytes(), &index, &source)?;
+    let mut request = parse(body.bytes(), &index, &source)?;
+    request.deadline = within(request.deadline, request_timeout(&headers)?);
+    let _permit = state.app().admit_reading()?;
     let report = state.engine().recall(&id, request).await.map_err(to_api)?;
     let mut headers = HeaderMap::new();
     headers.insert(tarn_api::TARN_VERSION, tarn_api::version_header(&report.version)?);
@@ -50,24 +52,28 @@ pub(crate) async fn recall(
 
 fn parse(bytes: &[u8], index: &Index, source: &DataSource) -> Result<RecallRequest, ApiError> {
     let mut request = RecallRequest::default();
-    let (mut filter, mut split, mut target) = (None, None, None);
+    let (mut filter, mut split, mut target, mut deadline_ms) = (None, None, None, None);
     let mut reader = Reader::new(bytes)?;
     reader.object::<JsonError>("what to measure", |r, name| {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         if is("k") {
-            request.k = optional(r, |r| r.integer("k"))?.unwrap_or(request.k);
+            request.k = r.optional(|r| r.integer("k"))?.unwrap_or(request.k);
         } else if is("queries") {
-            request.queries = optional(r, |r| r.integer("queries"))?.unwrap_or(request.queries);
+            request.queries = r.optional(|r| r.integer("queries"))?.unwrap_or(request.queries);
         } else if is("seed") {
-            request.seed = optional(r, |r| r.integer("seed"))?.unwrap_or(request.seed);
+            request.seed = r.optional(|r| r.integer("seed"))?.unwrap_or(request.seed);
         } else if is("splitFilter") {
-            split = optional(r, read_attributes)?;
+            split = r.optional(read_attributes)?;
         } else if is("filter") {
-            filter = optional(r, read_tree)?;
+            filter = r.optional(read_tree)?;
         } else if is("targetRecall") {
-            target = optional(r, |r| r.f64("targetRecall"))?;
+            target = r.optional(|r| r.f64("targetRecall"))?;
         } else if is("efSearch") {
-            request.ef_search = optional(r, |r| r.integer("efSearch"))?;
+            request.ef_search = r.optional(|r| r.integer("efSearch"))?;
+        } else if is("nprobe") {
+            request.nprobe = r.optional(|r| r.integer("nprobe"))?;
+        } else if is("deadlineMs") {
+            deadline_ms = r.optional(|r| r.f64("deadlineMs"))?;
         } else {
             r.skip()?;
         }
@@ -83,16 +89,13 @@ fn parse(bytes: &[u8], index: &Index, source: &DataSource) -> Result<RecallReque
     if request.ef_search.is_some_and(|ef| !(1..=limits::HNSW_EF).contains(&ef)) {
         return Err(ApiError::invalid(format!("efSearch must be from 1 to {}", limits::HNSW_EF)));
     }
+    if request.nprobe == Some(0) {
+        return Err(ApiError::invalid("nprobe must be at least 1"));
+    }
+    request.deadline = deadline(deadline_ms)?;
     request.filter = filter.map(|json| Filter::from_json(&json, source)).transpose()?;
     if let Some(attributes) = split {
-        request.split_filter = split_filter(attributes, index, source)?;
+        request.split_filter = check_wire_split_filter(source, index, &attributes)?;
     }
     Ok(request)
-}
-
-fn optional<'a, T>(
-    reader: &mut Reader<'a>,
-    read: impl FnOnce(&mut Reader<'a>) -> Result<T, JsonError>,
-) -> Result<Option<T>, JsonError> {
-    if reader.null()? { Ok(None) } else { read(reader).map(Some) }
 }

@@ -13,7 +13,7 @@ use axum::extract::{Extension, Path, RawQuery};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use tarn_api::{ApiError, Caller, ErrorDto, MediaType, Resource, Scope, index_id, pairs, request_timeout};
-use tarn_model::{DataSource, Index, IndexId, SparseVector, Vector, VectorKind, WireVector, limits};
+use tarn_model::{DataSource, Index, IndexId, Vector, VectorKind, WireVector, limits};
 use tarn_search::{Consistency, SearchRequest, SearchResponse};
 use tarn_store::Meter;
 
@@ -64,9 +64,7 @@ pub(crate) async fn search(
         let body = state.app().read_body(body).await?;
         let mut parsed = body.parse(true, move |body| request::parse(body.bytes(), &index, &source)).await?;
         // A search with a deadline answers with what it has; it does not run into the limit of the request, which is an error.
-        let limit = request_timeout(&headers)?;
-        let latest = limit.saturating_sub(ON_THE_WAY_BACK.min(limit / 10));
-        parsed.request.deadline = parsed.request.deadline.map(|deadline| deadline.min(latest));
+        parsed.request.deadline = within(parsed.request.deadline, request_timeout(&headers)?);
         if let Some(tree) = parsed.beside.take() {
             search_beside(&state, &caller, &tree, &mut parsed.request).await?;
         }
@@ -74,6 +72,24 @@ pub(crate) async fn search(
     };
     Meter::new().scope(searched).await
 }
+
+/// A deadline, brought forward so that the answer goes out within the limit of its request.
+pub(crate) fn within(deadline: Option<Duration>, limit: Duration) -> Option<Duration> {
+    let latest = limit.saturating_sub(ON_THE_WAY_BACK.min(limit / 10));
+    deadline.map(|deadline| deadline.min(latest))
+}
+
+/// `deadlineMs`, checked.
+pub(crate) fn deadline(ms: Option<f64>) -> Result<Option<Duration>, ApiError> {
+    match ms {
+        None => Ok(None),
+        Some(ms) if ms > 0.0 && ms.is_finite() => Ok(Some(Duration::from_secs_f64((ms / 1e3).min(LONGEST_DEADLINE)))),
+        Some(_) => Err(ApiError::invalid("deadlineMs must be a positive number of milliseconds")),
+    }
+}
+
+/// In seconds.
+const LONGEST_DEADLINE: f64 = limits::REQUEST_TIMEOUT_MS as f64 / 1e3;
 
 /// Adds the search of a second index to one, if the caller may read that too.
 async fn search_beside(
@@ -149,7 +165,8 @@ pub(crate) async fn probe(
     let began = state.now();
     let searched = async {
         let (index, source) = state.engine().index(&id).await.map_err(to_api)?;
-        let (vector, echo) = zero_vector(&source);
+        let vector = source.zero_vector();
+        let echo = wire_vector(&vector);
         let queries = vec![vector];
         let checked_k = u32::try_from(k.max(0)).unwrap_or(u32::MAX);
         tarn_model::check_search(&source, &index, &Default::default(), &queries, checked_k)?;
@@ -168,20 +185,6 @@ fn wire_vector(vector: &Vector) -> WireVector {
             coordinates: sparse.values.clone(),
             indices: sparse.indices.iter().map(|&index| index.into()).collect(),
         },
-    }
-}
-
-fn zero_vector(source: &DataSource) -> (Vector, WireVector) {
-    match source.vector_kind {
-        VectorKind::Dense => {
-            let zeros = vec![0.0; source.vector_dimension as usize];
-            (Vector::Dense(zeros.clone()), WireVector::Dense(zeros))
-        }
-        VectorKind::Sparse => (
-            // An explicit zero counts as absent in every score, and a vector must have a coordinate.
-            Vector::Sparse(SparseVector { indices: vec![0], values: vec![0.0] }),
-            WireVector::Sparse { coordinates: vec![0.0], indices: vec![0] },
-        ),
     }
 }
 
@@ -242,21 +245,21 @@ fn headers(response: &SearchResponse, took: Duration, counted: bool) -> Result<H
     Ok(headers)
 }
 
-/// Most found points in one answer: `k` times vectors, whatever brings them.
-const RESULTS: u64 = 1_000_000;
 /// Most coordinates in one answer that carries the found points' vectors: half a gigabyte, and twice as much as text.
 const COORDINATES: u64 = 1 << 27;
 
 fn check_size(request: &SearchRequest, source: &DataSource) -> Result<(), ApiError> {
-    let shape = request.shape.as_deref();
-    let others = shape.map_or(0, |shape| {
-        let beside = shape.beside.as_ref().map_or(0, |beside| beside.queries.len());
-        shape.query_ids.len() + shape.context.len() + beside
-    });
-    let results = u64::from(request.k) * (request.queries.len() + others) as u64;
-    if results > RESULTS {
+    let (mut each, mut vectors) = (u64::from(request.k), request.queries.len());
+    if let Some(shape) = request.shape.as_deref() {
+        each = shape.points_of_each(request.k);
+        vectors += shape.vectors();
+    }
+    let results = each.saturating_mul(vectors as u64);
+    if results > limits::RESULTS {
         return Err(ApiError::invalid(format!(
-            "k times the number of query vectors may be at most {RESULTS} (k alone: {}); ask in several searches",
+            "k times the number of query vectors may be at most {} (k alone: {}), and with groupBy resultLimit times groupLimit times \
+             these; ask in several searches",
+            limits::RESULTS,
             limits::K
         )));
     }

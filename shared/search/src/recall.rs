@@ -15,6 +15,7 @@ use crate::error::SearchError;
 use crate::pool::Pool;
 use crate::request::{Consistency, SearchRequest};
 use crate::sample::lot;
+use crate::validate::check_effort;
 
 /// Most queries of one measurement.
 pub const RECALL_QUERIES: u32 = 1_000;
@@ -42,8 +43,12 @@ pub struct RecallRequest {
     pub target_recall: Option<f32>,
     /// As of a search.
     pub ef_search: Option<u32>,
+    /// As of a search.
+    pub nprobe: Option<u32>,
     /// How fresh.
     pub consistency: Consistency,
+    /// How long it may take; what is measured by then is the answer.
+    pub deadline: Option<Duration>,
 }
 
 impl Default for RecallRequest {
@@ -56,7 +61,9 @@ impl Default for RecallRequest {
             filter: None,
             target_recall: None,
             ef_search: None,
+            nprobe: None,
             consistency: Consistency::Strong,
+            deadline: None,
         }
     }
 }
@@ -72,6 +79,7 @@ impl RecallRequest {
         if !(1..=RECALL_K).contains(&self.k) {
             messages.push(format!("k must be 1 to {RECALL_K}"));
         }
+        check_effort(self.target_recall, self.ef_search, self.nprobe, &mut messages);
         ValidationError::from_messages(messages)
     }
 }
@@ -79,8 +87,10 @@ impl RecallRequest {
 /// What was measured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecallReport {
-    /// How many points were searched for; fewer than wanted when there are fewer.
+    /// How many points were searched for; fewer than wanted when there are fewer, or when the deadline struck.
     pub queries: u32,
+    /// Whether these are all that were wanted, as far as there are points.
+    pub complete: bool,
     /// Neighbours of each.
     pub k: u32,
     /// The mean over the queries; 1 when there was none.
@@ -170,6 +180,7 @@ pub(crate) struct Monitor {
     pub(crate) pool: Pool,
     searches: AtomicU64,
     waiting: AtomicUsize,
+    nothing_waits: tokio::sync::Notify,
     pub(crate) busy: Arc<Busy>,
     observed: Mutex<BTreeMap<(IndexId, FilterClass), (u64, f64)>>,
     dropped: AtomicU64,
@@ -189,6 +200,7 @@ impl Monitor {
             pool: Pool::new(1)?,
             searches: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
+            nothing_waits: tokio::sync::Notify::new(),
             busy: Arc::default(),
             observed: Mutex::default(),
             dropped: AtomicU64::new(0),
@@ -211,6 +223,19 @@ impl Monitor {
                 self.drop_one();
                 None
             }
+        }
+    }
+
+    /// Until no search of the share waits or is being compared.
+    pub(crate) async fn settled(&self) {
+        loop {
+            let mut told = std::pin::pin!(self.nothing_waits.notified());
+            // From here on it is told, also of what happens before it waits.
+            told.as_mut().enable();
+            if self.waiting.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            told.await;
         }
     }
 
@@ -254,7 +279,9 @@ pub(crate) struct Place(Arc<Monitor>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+        if self.0.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.nothing_waits.notify_waiters();
+        }
     }
 }
 
@@ -334,16 +361,18 @@ mod tests {
     fn comparing_waits_while_a_search_is_under_way() {
         let busy = Arc::new(Busy::default());
         let searching = busy.enter();
-        let (waiting, done) = (Arc::clone(&busy), Arc::new(AtomicU64::new(0)));
-        let noted = Arc::clone(&done);
+        let waiting = Arc::clone(&busy);
+        let (sender, steps) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
+            sender.send("begins").unwrap();
             waiting.wait();
-            noted.store(1, Ordering::SeqCst);
+            sender.send("goes on").unwrap();
         });
-        assert_eq!(done.load(Ordering::SeqCst), 0);
+        assert_eq!(steps.recv(), Ok("begins"));
+        assert!(steps.recv_timeout(std::time::Duration::from_millis(50)).is_err(), "a search is under way");
         drop(searching);
+        assert_eq!(steps.recv(), Ok("goes on"));
         thread.join().unwrap();
-        assert_eq!(done.load(Ordering::SeqCst), 1);
         busy.wait();
     }
 }

@@ -30,6 +30,12 @@ pub struct RecallQueryDto {
     /// As of a search.
     #[schema(nullable = false, minimum = 1)]
     pub ef_search: Option<u32>,
+    /// As of a search.
+    #[schema(nullable = false, minimum = 1)]
+    pub nprobe: Option<u32>,
+    /// After so many milliseconds what is measured so far is the answer.
+    #[schema(nullable = false)]
+    pub deadline_ms: Option<f64>,
 }
 
 /// What was measured.
@@ -40,8 +46,10 @@ pub struct RecallDto {
     pub recall: f64,
     /// That of the worst query.
     pub lowest: f64,
-    /// How many points were searched for; fewer than wanted when there are fewer.
+    /// How many points were searched for; fewer than wanted when there are fewer, or when the deadline struck.
     pub queries: u32,
+    /// `false`: the deadline struck before all of them were.
+    pub complete: bool,
     /// Neighbours of each.
     pub k: u32,
     /// The searches, as they are made every day, together.
@@ -68,6 +76,7 @@ impl From<RecallReport> for RecallDto {
             recall: report.recall,
             lowest: report.lowest,
             queries: report.queries,
+            complete: report.complete,
             k: report.k,
             search_milliseconds: report.searching.as_secs_f64() * 1e3,
             exact_milliseconds: report.exact.as_secs_f64() * 1e3,

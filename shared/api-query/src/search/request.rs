@@ -1,9 +1,4 @@
 //! A search, from JSON.
-//!
-//! Fields of layer 2 that this server does not serve are refused rather than ignored: an answer that left them out would
-//! look right and be wrong.
-
-use std::time::Duration;
 
 use tarn_api::ApiError;
 use tarn_api::json::{JsonError, Reader, read_attributes, read_tree, read_vector};
@@ -14,9 +9,6 @@ use tarn_search::{Consistency, SearchRequest};
 
 use super::shape::ShapeFields;
 use crate::sample::read_generation;
-
-/// Specified, but not served.
-const NOT_SERVED: &[&str] = &["nprobe", "seed"];
 
 /// A search that fits its index.
 pub(super) struct Parsed {
@@ -44,6 +36,7 @@ struct Extras {
     exact: bool,
     target_recall: Option<f64>,
     ef_search: Option<u32>,
+    nprobe: Option<u32>,
     deadline_ms: Option<f64>,
     attributes: Option<Vec<String>>,
     retrieve_vectors: Option<bool>,
@@ -59,7 +52,7 @@ pub(super) fn parse(bytes: &[u8], index: &Index, source: &DataSource) -> Result<
     let by_ids = echo.is_empty() && extras.shape.has_ids();
     if by_ids {
         // The check wants a vector; the stored points bring theirs.
-        search.query_vectors.push(super::zero_vector(source).1);
+        search.query_vectors.push(super::wire_vector(&source.zero_vector()));
     }
     let CheckedSearch { split_filter, mut queries, k } = check_wire_search(source, index, search)?;
     if by_ids {
@@ -95,11 +88,11 @@ pub(super) fn parse(bytes: &[u8], index: &Index, source: &DataSource) -> Result<
         }
         ef => ef,
     };
-    request.deadline = match extras.deadline_ms {
-        None => None,
-        Some(ms) if ms > 0.0 && ms.is_finite() => Some(Duration::from_secs_f64((ms / 1e3).min(LONGEST_DEADLINE))),
-        Some(_) => return Err(ApiError::invalid("deadlineMs must be a positive number of milliseconds")),
+    request.nprobe = match extras.nprobe {
+        Some(0) => return Err(ApiError::invalid("nprobe must be at least 1")),
+        nprobe => nprobe,
     };
+    request.deadline = super::deadline(extras.deadline_ms)?;
     let mut keys = extras.attributes.iter().flatten();
     if let Some(key) = keys.find(|key| !source.attribute_types.contains_key(*key)) {
         let key: String = key.chars().take(80).collect();
@@ -110,9 +103,6 @@ pub(super) fn parse(bytes: &[u8], index: &Index, source: &DataSource) -> Result<
     request.as_of = extras.as_of;
     Ok(Parsed { request, echo, beside })
 }
-
-/// In seconds.
-const LONGEST_DEADLINE: f64 = limits::REQUEST_TIMEOUT_MS as f64 / 1e3;
 
 fn read(bytes: &[u8], source: &DataSource) -> Result<(WireSearch, Extras), JsonError> {
     let dense = source.vector_kind == VectorKind::Dense;
@@ -136,34 +126,31 @@ fn read(bytes: &[u8], source: &DataSource) -> Result<(WireSearch, Extras), JsonE
                 })?;
             }
         } else if is("k") {
-            search.k = optional(r, |r| r.integer::<i32>("k"))?.unwrap_or_default().into();
+            search.k = r.optional(|r| r.integer::<i32>("k"))?.unwrap_or_default().into();
         } else if is("retrieveVectors") {
-            extras.retrieve_vectors = optional(r, |r| r.boolean("retrieveVectors"))?;
+            extras.retrieve_vectors = r.optional(|r| r.boolean("retrieveVectors"))?;
         } else if is("filter") {
-            extras.filter = optional(r, read_tree)?;
+            extras.filter = r.optional(read_tree)?;
         } else if is("consistency") {
-            extras.consistency = optional(r, |r| r.string("consistency").map(|text| text.into_owned()))?;
+            extras.consistency = r.optional(|r| r.string("consistency").map(|text| text.into_owned()))?;
         } else if is("minVersion") {
-            extras.min_version = optional(r, read_version)?;
+            extras.min_version = r.optional(read_version)?;
         } else if is("exact") {
-            extras.exact = optional(r, |r| r.boolean("exact"))?.unwrap_or_default();
+            extras.exact = r.optional(|r| r.boolean("exact"))?.unwrap_or_default();
         } else if is("targetRecall") {
-            extras.target_recall = optional(r, |r| r.f64("targetRecall"))?;
+            extras.target_recall = r.optional(|r| r.f64("targetRecall"))?;
         } else if is("efSearch") {
-            extras.ef_search = optional(r, |r| r.integer("efSearch"))?;
+            extras.ef_search = r.optional(|r| r.integer("efSearch"))?;
+        } else if is("nprobe") {
+            extras.nprobe = r.optional(|r| r.integer("nprobe"))?;
         } else if is("deadlineMs") {
-            extras.deadline_ms = optional(r, |r| r.f64("deadlineMs"))?;
+            extras.deadline_ms = r.optional(|r| r.f64("deadlineMs"))?;
         } else if is("attributes") {
-            extras.attributes = optional(r, read_keys)?;
+            extras.attributes = r.optional(read_keys)?;
         } else if is("explain") {
-            extras.explain = optional(r, |r| r.boolean("explain"))?.unwrap_or_default();
+            extras.explain = r.optional(|r| r.boolean("explain"))?.unwrap_or_default();
         } else if is("asOf") {
             extras.as_of = read_generation(r)?;
-        } else if NOT_SERVED.iter().any(|field| is(field)) {
-            let start = r.position();
-            if !r.null()? {
-                return Err(r.error_at(start, format!("'{name}' is not served by this server; leave it out")));
-            }
         } else if !extras.shape.read(name, r, kind)? {
             r.skip()?;
         }
@@ -180,13 +167,6 @@ pub(super) fn read_beside(
 ) -> Result<(WireSearch, ShapeFields, Option<serde_json::Value>), JsonError> {
     let (search, extras) = read(bytes, source)?;
     Ok((search, extras.shape, extras.filter))
-}
-
-pub(super) fn optional<'a, T>(
-    reader: &mut Reader<'a>,
-    read: impl FnOnce(&mut Reader<'a>) -> Result<T, JsonError>,
-) -> Result<Option<T>, JsonError> {
-    if reader.null()? { Ok(None) } else { read(reader).map(Some) }
 }
 
 /// A version is text, and looks like a number as long as there is one lane.

@@ -90,8 +90,10 @@ async fn effort_deadline_and_attributes_can_be_set() {
         json!({"exact": true}),
         json!({"targetRecall": 0.99}),
         json!({"efSearch": 100}),
+        json!({"nprobe": 100}),
+        json!({"nprobe": 100_000, "efSearch": 100}),
         json!({"deadlineMs": 1000.5}),
-        json!({"exact": null, "targetRecall": null, "efSearch": null, "deadlineMs": null, "attributes": null, "filter": null}),
+        json!({"exact": null, "targetRecall": null, "efSearch": null, "nprobe": null, "deadlineMs": null, "attributes": null, "filter": null}),
     ] {
         assert_eq!(ids(&with(&server, good.clone()).await.json()[0]), [1, 2, 3, 4], "{good}");
     }
@@ -103,6 +105,8 @@ async fn effort_deadline_and_attributes_can_be_set() {
         json!({"targetRecall": 1.1}),
         json!({"efSearch": 0}),
         json!({"efSearch": 100_000}),
+        json!({"nprobe": 0}),
+        json!({"nprobe": -1}),
         json!({"deadlineMs": 0}),
         json!({"deadlineMs": -1}),
         json!({"attributes": ["nothing"]}),
@@ -155,17 +159,6 @@ async fn searches_at_the_same_time_are_each_told_what_they_cost() {
     let requests: Vec<u64> = answers.iter().map(|answer| answer.header("tarn-requests").parse().unwrap()).collect();
     assert!(requests.iter().all(|&count| count <= 2), "of all together: {requests:?}");
     assert!(requests.contains(&2), "{requests:?}");
-}
-
-#[tokio::test]
-async fn fields_that_are_not_served_are_refused_rather_than_ignored() {
-    let server = Server::with_points().await;
-    for field in ["nprobe", "seed"] {
-        let refused = with(&server, json!({field: 1})).await;
-        assert_eq!(refused.status, 400, "{field}");
-        assert!(refused.messages()[0].starts_with(&format!("'{field}' is not served by this server")));
-        assert_eq!(with(&server, json!({field: null})).await.status, 200, "{field}");
-    }
 }
 
 #[tokio::test]

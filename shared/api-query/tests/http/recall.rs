@@ -29,6 +29,9 @@ async fn a_measurement_that_cannot_be_is_refused() {
         json!({"queries": 1_001}),
         json!({"targetRecall": 2}),
         json!({"efSearch": 0}),
+        json!({"nprobe": 0}),
+        json!({"deadlineMs": 0}),
+        json!({"deadlineMs": "soon"}),
         json!({"filter": {"eq": {"key": "nothing", "value": 1}}}),
         json!([]),
     ] {
@@ -36,4 +39,19 @@ async fn a_measurement_that_cannot_be_is_refused() {
         assert_eq!(refused.status, 400, "{body}: {}", refused.text());
     }
     assert_eq!(server.post("/api/v1/indices/none/1/recall", &json!({})).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_measurement_ends_at_its_deadline_with_what_it_has() {
+    let server = Server::with_points().await;
+    let whole = server.post(PATH, &json!({"deadlineMs": 60_000, "nprobe": 3, "efSearch": 3})).await.json();
+    assert_eq!((&whole["queries"], &whole["complete"]), (&json!(4), &json!(true)));
+    let none = server.post(PATH, &json!({"deadlineMs": 1e-6})).await;
+    assert_eq!(none.status, 200, "{}", none.text());
+    assert_eq!((&none.json()["queries"], &none.json()["complete"]), (&json!(0), &json!(false)));
+    // A limit of the request that is sooner brings it forward.
+    let headers = [("content-type", "application/json"), ("request-timeout", "0.000001")];
+    let body = json!({"deadlineMs": 60_000}).to_string();
+    let limited = server.request(axum::http::Method::POST, PATH, &headers, body).await;
+    assert!(limited.status == 503 || limited.json()["complete"] == false, "{}", limited.text());
 }

@@ -10,6 +10,7 @@ use tarn_api::{
 };
 use tarn_api_testkit::{Answer, Client};
 
+use crate::auto_create::creating;
 use crate::server::{Server, point, products};
 
 const SOURCE: &str = "/api/v1/data-sources/products/1";
@@ -88,7 +89,7 @@ async fn once_there_is_a_key_requests_need_one() {
     let key = key(&server, &["admin:*"]).await;
     assert!(auth_required(&server.store).await.unwrap());
     assert_eq!(server.get(SOURCE).await.status, 401);
-    for open in ["/_status/ping", "/_status/version", "/healthz", "/readyz", "/openapi.json", "/docs"] {
+    for open in ["/_status/ping", "/_status/version", "/healthz", "/readyz", "/openapi.json", "/docs", "/"] {
         assert_eq!(server.get(open).await.status, 200, "{open}");
     }
     assert_eq!(server.get("/metrics").await.status, 401);
@@ -143,6 +144,7 @@ async fn scopes_permit_what_they_say() {
         ("read:data-sources/products", Method::GET, SOURCE, String::new()),
         ("read:data-sources/products", Method::GET, "/api/v1/data-sources/products/1/export", String::new()),
         ("write:data-sources/products", Method::POST, "/api/v1/upload/products/1", body),
+        ("write:data-sources/products", Method::GET, "/api/v1/drops/products/1", String::new()),
         ("admin:data-sources/products", Method::PUT, SOURCE, products().to_string()),
         ("admin:*", Method::PUT, "/api/v1/indices/by-name/1", index.to_string()),
         ("admin:indices/by-name", Method::DELETE, "/api/v1/indices/by-name/1", String::new()),
@@ -177,6 +179,66 @@ async fn an_index_needs_a_grant_to_read_its_data_source() {
     let refused = with_key(&server, Method::PUT, "/api/v1/indices/mine/1", &key, index.to_string()).await;
     assert_eq!(refused.status, 403);
     assert!(refused.messages()[0].ends_with("read:data-sources/products/1"));
+}
+
+#[tokio::test]
+async fn uploads_create_nothing_that_who_defined_it_may_not_create() {
+    let server = Server::with_products().await;
+    let path = "/api/v1/data-sources/created/1";
+    let (one, versions) = (creating(false).to_string(), creating(true).to_string());
+    for (grants, body, missing) in [
+        (&["admin:data-sources/created"][..], &one, "admin:indices/near/1"),
+        (&["admin:data-sources/created", "write:indices/near", "admin:indices/near/2"], &one, "admin:indices/near/1"),
+        (&["admin:data-sources/created/1", "admin:indices/near"], &versions, "admin:data-sources/created/*"),
+        (&["admin:data-sources/created", "admin:indices/near/1"], &versions, "admin:indices/near/*"),
+    ] {
+        let key = key(&server, grants).await;
+        let refused = with_key(&server, Method::PUT, path, &key, body.clone()).await;
+        assert_eq!(refused.status, 403, "{grants:?}: {}", refused.text());
+        assert!(refused.messages()[0].ends_with(missing), "{grants:?}: {}", refused.text());
+    }
+    let admin = key(&server, &["admin:data-sources/created", "admin:indices/n*"]).await;
+    let defined = with_key(&server, Method::PUT, path, &admin, versions).await;
+    assert_eq!(defined.status, 201, "{}", defined.text());
+    // Whoever uploads needs no such right, but the one to write to what is created.
+    let uploader = key(&server, &["write:data-sources/created/2"]).await;
+    let points = json!([point(1)]).to_string();
+    for (version, status) in [(1, 403), (2, 200), (3, 403)] {
+        let path = format!("/api/v1/upload/created/{version}");
+        let answer = with_key(&server, Method::POST, &path, &uploader, points.clone()).await;
+        assert_eq!(answer.status, status, "{version}: {}", answer.text());
+    }
+    let indices = with_key(&server, Method::GET, "/api/v1/indices", &admin, String::new()).await.json();
+    assert_eq!(indices["indices"].as_array().unwrap().len(), 1);
+    assert_eq!(indices["indices"][0]["id"], json!({"name": "near", "version": "2"}));
+}
+
+#[tokio::test]
+async fn deleting_by_filter_needs_to_read_the_index_and_to_write_its_data_source() {
+    let server = Server::with_products().await;
+    let index = json!({
+        "dataSourceId": {"name": "products", "version": "1"}, "indexAlgorithm": {"type": "FaissIndex.L2"}, "idAttributes": ["id"],
+    });
+    assert_eq!(server.put("/api/v1/indices/all/1", &index).await.status, 201);
+    assert_eq!(server.upload("products/1", &json!([point(1)]).to_string()).await.status, 200);
+    let path = "/api/v1/indices/all/1/delete-by-filter";
+    let body = json!({"filter": {}}).to_string();
+    let (read, write) = ("read:indices/all/1", "write:data-sources/products/1");
+    for (grants, missing) in [
+        (&["read:*"][..], write),
+        (&["write:*"], read),
+        (&["admin:indices/all", "read:data-sources/*"], write),
+        (&[write], read),
+    ] {
+        let key = key(&server, grants).await;
+        let refused = with_key(&server, Method::POST, path, &key, body.clone()).await;
+        assert_eq!(refused.status, 403, "{grants:?}: {}", refused.text());
+        assert!(refused.messages()[0].ends_with(missing), "{grants:?}: {}", refused.text());
+    }
+    assert_eq!(server.post(path, &json!({"filter": {}})).await.status, 401);
+    let key = key(&server, &[read, write]).await;
+    let deleted = with_key(&server, Method::POST, path, &key, body).await;
+    assert_eq!((deleted.status.as_u16(), &deleted.json()["deleted"]), (200, &json!(1)));
 }
 
 #[tokio::test]
@@ -289,4 +351,40 @@ async fn secrets_are_stored_hashed_and_shown_nowhere() {
     let mut wrong = new.key.clone();
     wrong.push('x');
     assert!(!with_key(&server, Method::GET, SOURCE, &wrong, String::new()).await.text().contains(secret));
+}
+
+#[tokio::test]
+async fn deleting_by_filter_needs_to_read_the_index_and_to_write_the_data_source() {
+    let server = Server::with_products().await;
+    let index = json!({
+        "dataSourceId": {"name": "products", "version": "1"}, "indexAlgorithm": {"type": "FaissIndex.L2"}, "idAttributes": ["id"],
+    });
+    assert_eq!(server.put("/api/v1/indices/all/1", &index).await.status, 201);
+    assert_eq!(server.upload("products/1", &json!([point(1), point(2)]).to_string()).await.status, 200);
+    let path = "/api/v1/indices/all/1/delete-by-filter";
+    let body = json!({"filter": {}, "dryRun": true}).to_string();
+    let of = async |grants: &[&str]| {
+        let key = key(&server, grants).await;
+        with_key(&server, Method::POST, path, &key, body.clone()).await
+    };
+    for (grants, missing) in [
+        (&["read:indices/all"][..], "write:data-sources/products/1"),
+        (&["write:data-sources/products"], "read:indices/all/1"),
+        (&["write:*"], "read:indices/all/1"),
+        (&["read:*"], "write:data-sources/products/1"),
+        (&["admin:indices/all"], "write:data-sources/products/1"),
+        (&["admin:indices/other", "write:data-sources/products"], "read:indices/all/1"),
+    ] {
+        let refused = of(grants).await;
+        assert_eq!(refused.status, 403, "{grants:?}");
+        assert!(refused.messages()[0].ends_with(missing), "{grants:?}: {:?}", refused.messages());
+    }
+    for grants in [&["read:indices/all", "write:data-sources/products"][..], &["admin:*"]] {
+        let counted = of(grants).await;
+        assert_eq!((counted.status.as_u16(), &counted.json()["deleted"]), (200, &json!(2)), "{grants:?}");
+    }
+    assert_eq!(server.post(path, &json!({"filter": {}})).await.status, 401);
+    let export = "/api/v1/data-sources/products/1/export?asOf=1";
+    let writer = key(&server, &["write:data-sources/products"]).await;
+    assert_eq!(with_key(&server, Method::GET, export, &writer, String::new()).await.status, 403);
 }

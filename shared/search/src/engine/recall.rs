@@ -22,6 +22,7 @@ impl Engine {
     /// See [`SearchError`].
     pub async fn recall(&self, id: &IndexId, request: RecallRequest) -> Result<RecallReport, SearchError> {
         request.check()?;
+        let end = request.deadline.map(|deadline| self.monotonic().saturating_add(deadline));
         let sampled = SampleRequest {
             sample: Sample { n: request.queries.into(), seed: request.seed },
             split_filter: request.split_filter.clone(),
@@ -37,6 +38,7 @@ impl Engine {
             let metric = definition.index.algorithm.metric;
             let mut recalls = Vec::with_capacity(points.len());
             let (mut searching, mut exactly) = (Duration::ZERO, Duration::ZERO);
+            let mut complete = true;
             for point in points {
                 let Some(vector) = point.vector.clone() else { continue };
                 let search = SearchRequest {
@@ -44,14 +46,20 @@ impl Engine {
                     filter: request.filter.clone(),
                     target_recall: request.target_recall,
                     ef_search: request.ef_search,
+                    nprobe: request.nprobe,
                     attributes: Some(Vec::new()),
                     ..SearchRequest::new(vec![vector], request.k + 1)
                 };
-                let exact = SearchRequest { exact: true, target_recall: None, ef_search: None, ..search.clone() };
+                let exact = SearchRequest { exact: true, ..search.clone() };
                 let began = self.monotonic();
-                let found = self.neighbours(&snapshot, search, &point.key.0, request.k).await?;
+                let found = self.neighbours(&snapshot, search, &point.key.0, request.k, end).await?;
                 let searched = self.monotonic();
-                let exact = self.neighbours(&snapshot, exact, &point.key.0, request.k).await?;
+                let exact = self.neighbours(&snapshot, exact, &point.key.0, request.k, end).await?;
+                // One that the deadline has cut short says nothing about recall.
+                let (Some(found), Some(exact)) = (found, exact) else {
+                    complete = false;
+                    break;
+                };
                 searching += searched.saturating_sub(began);
                 exactly += self.monotonic().saturating_sub(searched);
                 recalls.push(recall_of(metric, &found, &exact));
@@ -60,6 +68,7 @@ impl Engine {
             let recall = if recalls.is_empty() { 1.0 } else { recalls.iter().sum::<f64>() / recalls.len() as f64 };
             Ok(RecallReport {
                 queries,
+                complete,
                 k: request.k,
                 recall,
                 lowest: recalls.iter().copied().fold(1.0, f64::min),
@@ -72,18 +81,25 @@ impl Engine {
         self.on_snapshot(id, request.consistency, None, measure).await
     }
 
-    /// The distances of what is found, nearest first, but for the point itself.
+    /// The distances of what is found, nearest first, but for the point itself. `None`: not all rows could be considered in time.
     async fn neighbours(
         &self,
         snapshot: &Arc<Snapshot>,
         request: SearchRequest,
         own: &[u8],
         k: u32,
-    ) -> Result<Vec<f64>, SearchError> {
+        end: Option<Duration>,
+    ) -> Result<Option<Vec<f64>>, SearchError> {
         let (began, request) = (self.monotonic(), Arc::new(request));
-        let (answer, _) = self.search_snapshot(snapshot, &request, began, None, &Ahead::default()).await?;
+        if end.is_some_and(|end| began >= end) {
+            return Ok(None);
+        }
+        let (answer, failures) = self.search_snapshot(snapshot, &request, began, end, &Ahead::default()).await?;
+        if answer.considered < answer.allowed || !failures.is_empty() {
+            return Ok(None);
+        }
         let hits = answer.results.into_iter().flatten().filter(|hit| hit.key != own);
-        Ok(hits.take(k as usize).map(|hit| hit.found.distance).collect())
+        Ok(Some(hits.take(k as usize).map(|hit| hit.found.distance).collect()))
     }
 
     /// What the monitor has seen of an index.
@@ -91,6 +107,13 @@ impl Engine {
         let mut observed = self.all_observed_recall();
         observed.retain(|observed| observed.index == *id);
         observed
+    }
+
+    /// Until the searches that were to be compared have been: for processes that are frozen between requests.
+    pub async fn compared(&self) {
+        if let Some(monitor) = &self.inner.monitor {
+            monitor.settled().await;
+        }
     }
 
     /// What the monitor has seen, of every index.
@@ -113,11 +136,16 @@ impl Engine {
         let (engine, snapshot, request) = (self.clone(), Arc::clone(snapshot), Arc::clone(request));
         tokio::spawn(async move {
             let compared = engine.compare(&snapshot, &request, &found).await;
-            drop(place);
+            // Given back when what was found is noted.
+            let _place = place;
             let Some(monitor) = &engine.inner.monitor else { return };
             match compared {
                 Ok(Some(recalls)) => {
-                    monitor.note(&snapshot.definition.index.id, FilterClass::of(&request), &recalls);
+                    let (index, class) = (&snapshot.definition.index.id, FilterClass::of(&request));
+                    monitor.note(index, class, &recalls);
+                    let (queries, sum) = (recalls.len(), recalls.iter().sum::<f64>());
+                    // For processes whose metrics nobody reads.
+                    tracing::info!(target: "tarn_recall", %index, filter = class.name(), queries, sum, "recall");
                 }
                 Ok(None) => monitor.drop_one(),
                 Err(error) => {
@@ -151,8 +179,6 @@ impl Engine {
         }
         let exact = SearchRequest {
             exact: true,
-            target_recall: None,
-            ef_search: None,
             retrieve_vectors: false,
             attributes: Some(Vec::new()),
             deadline: None,
