@@ -40,8 +40,9 @@ pub(crate) async fn describe(
 
 /// Fetches and opens everything that a search of the index would need.
 #[utoipa::path(post, path = "/api/v1/indices/{name}/{version}/warm", tag = "Indices",
-    params(("name" = String, Path), ("version" = String, Path)),
-    responses((status = 204, description = "Ready"), (status = 404, body = ErrorDto),
+    params(("name" = String, Path), ("version" = String, Path),
+        ("Request-Timeout" = Option<String>, Header, description = "Seconds, such as 2.500")),
+    responses((status = 204, description = "Ready"), (status = 400, body = ErrorDto), (status = 404, body = ErrorDto),
         (status = 429, body = ErrorDto),
         (status = 401, body = ErrorDto), (status = 403, body = ErrorDto), (status = 503, body = ErrorDto)))]
 pub(crate) async fn warm(

@@ -210,7 +210,11 @@ impl DataSourceDefinition {
 }
 
 impl AutoCreateDefinition {
-    fn into_auto_create(self) -> Result<AutoCreate, ValidationError> {
+    /// What it means; checked with the data source that it belongs to.
+    ///
+    /// # Errors
+    /// An algorithm that there is not.
+    pub fn into_auto_create(self) -> Result<AutoCreate, ValidationError> {
         let template = |index: AutoIndexDefinition| {
             let AlgorithmDefinition { algorithm_type, params } = index.index_algorithm;
             Ok(IndexTemplate {
