@@ -10,6 +10,7 @@ use tarn_model::{datetime, limits};
 use utoipa::ToSchema;
 
 use crate::auth::{Caller, Resource, Scope};
+use crate::auto_create::Destination;
 use crate::body::MediaType;
 use crate::definitions::source_id;
 use crate::error::{ApiError, ErrorDto};
@@ -133,7 +134,7 @@ pub(crate) async fn create_upload(
     let id = source_id(path)?;
     caller.require(Scope::Write, Resource::DataSource(&id))?;
     MediaType::require_json(&headers)?;
-    state.sources().get(&id).await?;
+    Destination::of(&state, &id).await?;
     let body = state.read_body(body).await?;
     let request: UploadRequestDto = serde_json::from_slice(body.bytes())
         .map_err(|error| ApiError::invalid(format!("The body must be {{\"fileName\": …, \"bytes\"?: …}}: {error}")))?;

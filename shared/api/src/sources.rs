@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -23,7 +23,7 @@ const KEPT: usize = 1_000;
 pub(crate) struct SourceHandle {
     pub(crate) source: Arc<DataSource>,
     pub(crate) committer: GroupCommitter,
-    /// Whether the indices that come with the first upload need no looking after any more.
+    /// Whether what comes with the first upload needs no looking after any more.
     pub(crate) has_indices: Arc<AtomicBool>,
 }
 
@@ -34,11 +34,13 @@ pub(crate) struct Sources {
     /// See [`crate::ApiSettings::queue_bytes`].
     queue_bytes: usize,
     kept: Mutex<HashMap<DataSourceId, (SourceHandle, Duration)>>,
+    /// Held while an upload creates what comes with it.
+    creating: tokio::sync::Mutex<()>,
 }
 
 impl Sources {
     pub(crate) fn new(store: Store, queue_bytes: usize) -> Self {
-        Self { store, queue_bytes, kept: Mutex::default() }
+        Self { store, queue_bytes, kept: Mutex::default(), creating: tokio::sync::Mutex::default() }
     }
 
     /// # Errors
@@ -59,6 +61,8 @@ impl Sources {
         if let Some((handle, loaded)) = kept.get_mut(id)
             && handle.source == source
         {
+            // It may have been deleted, collected and defined as before.
+            handle.has_indices.store(false, Ordering::Release);
             *loaded = now;
             return Ok(handle.clone());
         }
@@ -72,6 +76,11 @@ impl Sources {
         let handle = SourceHandle { source, committer, has_indices: Arc::default() };
         kept.insert(id.clone(), (handle.clone(), now));
         Ok(handle)
+    }
+
+    /// Waits until no other upload of this process creates anything, and keeps it so.
+    pub(crate) async fn creating(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.creating.lock().await
     }
 
     pub(crate) fn forget(&self, id: &DataSourceId) {

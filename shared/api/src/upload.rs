@@ -3,20 +3,22 @@
 mod columnar;
 mod rows;
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use tarn_model::{ReadToken, limits};
+use tarn_model::{DataSource, ReadToken, limits};
 use tarn_timeline::{AppendError, AppendOptions, PointBatch, TimelineError};
 
 use crate::auth::{Caller, Resource, Scope};
-use crate::auto_create::{create_indices, source_of_upload};
+use crate::auto_create::Destination;
 use crate::body::{HeldBody, MediaType, Share};
 use crate::definitions::source_id;
 use crate::dto::{FileDto, InputDataPointDto};
 use crate::error::{ApiError, ErrorDto};
-use crate::sources::{SourceHandle, source_not_found};
+use crate::sources::source_not_found;
 use crate::state::AppState;
 
 /// The version that includes a write, or that an answer shows.
@@ -54,18 +56,20 @@ pub(crate) async fn upload(
     caller.require(Scope::Write, Resource::DataSource(&id))?;
     let media = MediaType::of(&headers)?;
     let options = append_options(&headers)?;
-    let handle = source_of_upload(&state, &id).await?;
+    let destination = Destination::of(&state, &id).await?;
     let body = state.read_body(body).await?;
     let body_bytes = body.bytes().len() as u64;
 
-    let (batch, share) = parse(&handle, media, body).await?;
+    let (batch, share) = parse(Arc::clone(destination.source()), media, body).await?;
     let (points, tombstones) = counts(&batch);
-    if !batch.is_empty() {
-        create_indices(&state, &handle).await?;
-    }
     let (token, replayed) = if batch.is_empty() {
-        (handle.committer.timeline().head().await?, false)
+        let head = match &destination {
+            Destination::There(handle) => handle.committer.timeline().head().await?,
+            Destination::ToCome(_) => ReadToken::single(0),
+        };
+        (head, false)
     } else {
+        let handle = destination.created(&state).await?;
         // A task of its own: a client that goes away must not stop a commit half-way.
         let committer = handle.committer.clone();
         let commit = tokio::spawn(async move {
@@ -94,8 +98,7 @@ pub(crate) async fn upload(
     Ok(response)
 }
 
-async fn parse(handle: &SourceHandle, media: MediaType, body: HeldBody) -> Result<(PointBatch, Share), ApiError> {
-    let source = handle.source.clone();
+async fn parse(source: Arc<DataSource>, media: MediaType, body: HeldBody) -> Result<(PointBatch, Share), ApiError> {
     // Columns never are quick: small files of them can be much work.
     let quick = matches!(media, MediaType::Json | MediaType::Ndjson);
     let parse = move |body: HeldBody| {

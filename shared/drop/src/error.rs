@@ -2,7 +2,7 @@
 
 use tarn_model::{Corrupt, ReadToken};
 use tarn_store::StoreError;
-use tarn_timeline::AppendError;
+use tarn_timeline::{AppendError, AutoCreateError};
 
 /// A run that did not end. Nothing is lost: the same file is to be processed again, and goes on where this run ended. A file
 /// with a fault of its own is no error, it is refused.
@@ -15,6 +15,9 @@ pub enum DropError {
     /// A chunk could not be appended.
     #[error(transparent)]
     Append(#[from] AppendError),
+    /// What the file's upload is to create could not be created.
+    #[error(transparent)]
+    AutoCreate(#[from] AutoCreateError),
     /// A record of the drop folder is not what it must be.
     #[error(transparent)]
     Corrupt(#[from] Corrupt),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tarn_model::{DataSource, DataSourceId, DropPath, FORMAT, ObjectKey, ReadToken};
-use tarn_store::{ObjectVersion, Store, load_source};
-use tarn_timeline::{AppendError, AppendOptions, PointBatch, Timeline};
+use tarn_store::{ObjectVersion, Store};
+use tarn_timeline::{AppendError, AppendOptions, AutoCreateError, PointBatch, Timeline, source_of_upload};
 use tokio::sync::mpsc;
 
 use crate::blocks::Remote;
@@ -191,7 +191,10 @@ impl DropFolder {
             }
             return Ok(Outcome::Settled(Box::new(status)));
         }
-        let source = load_source(&self.store, &file.source).await?;
+        let source = match source_of_upload(&self.store, &file.source).await {
+            Ok(source) => source,
+            Err(error) => return self.cannot_create(file, error).await,
+        };
         let plan = match records::load::<Plan>(&self.store, &file.plan_key()).await? {
             Some(plan) => plan,
             None => match self.plan(file, source.as_ref(), deadline).await? {
@@ -209,8 +212,20 @@ impl DropFolder {
         };
         match self.commit(file, source, &commit, deadline).await {
             Err(DropError::Append(AppendError::Deleted { .. })) => self.source_is_gone(file).await,
+            Err(DropError::AutoCreate(error)) => self.cannot_create(file, error).await,
             other => other,
         }
+    }
+
+    /// What the file's upload is to create could not be created; nothing of the file was committed then.
+    async fn cannot_create(&self, file: &File, error: AutoCreateError) -> Result<Outcome, DropError> {
+        use AutoCreateError::{IndexTaken, Invalid, TooManyVersions};
+        if !matches!(error, Invalid(_) | TooManyVersions { .. } | IndexTaken { .. }) {
+            return Err(error.into());
+        }
+        let report = DropReport::file(error.to_string(), "Then drop the file again.");
+        let status = refuse::refuse(&self.store, file, report).await?;
+        Ok(Outcome::Settled(Box::new(status)))
     }
 
     /// The data source was deleted under a file that was being committed.
@@ -286,6 +301,7 @@ impl DropFolder {
         let first = (0..commit.chunks.len()).find(|&at| !recorded.contains(&number(at)));
         if let Some(first) = first {
             let timeline = Timeline::open(self.store.clone(), Arc::clone(&source));
+            timeline.create_for_upload().await?;
             let (sender, mut batches) = mpsc::channel(READ_AHEAD);
             let job = self.job(file, source);
             let reader = {

@@ -13,6 +13,7 @@
 
 mod append;
 mod arrow_frames;
+mod auto_create;
 mod batch;
 mod blocking;
 mod builder;
@@ -22,6 +23,7 @@ mod codec;
 mod columnar;
 mod error;
 mod group;
+mod history;
 mod keys;
 mod live;
 mod parquet_footer;
@@ -37,12 +39,14 @@ mod timeline;
 
 pub use append::{AppendOptions, Appended};
 pub use arrow_frames::check_arrow_frames;
+pub use auto_create::{AutoCreateError, source_of_upload, version_to_come};
 pub use batch::PointBatch;
 pub use builder::{DeltaBuilder, RowVector};
 pub use codec::{BatchInfo, Delta, DeltaHeader, decode_delta, decode_header, encode_delta};
 pub use columnar::{ColumnFault, ColumnMapping};
 pub use error::{AppendError, TimelineError};
 pub use group::{GroupCommitter, GroupSettings};
+pub use history::{NoGeneration, version_of_generation};
 pub use live::{Live, LiveOptions, live};
 pub use parquet_footer::check_parquet_footer;
 pub use parquet_pages::{BoundedPages, PageRead};
@@ -52,5 +56,5 @@ pub use schema::{
     DELETED_COLUMN, INDICES_COLUMN, KEY_COLUMN, MAX_DELTA_ROWS, VALUES_COLUMN, VECTOR_COLUMN, VERSION_COLUMN,
     attribute_column, checkpoint_schema, delta_schema, pack_version, unpack_version, writer_properties,
 };
-pub use sweep::{Question, SweepError, SweepOptions, Swept};
+pub use sweep::{NoPosition, Question, SweepError, SweepOptions, SweepPosition, Swept};
 pub use timeline::{KNOWLEDGE_MAX_AGE, MIN_COLLECTION_GRACE, Timeline};

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod auth;
+mod auto_create;
+mod console;
 mod definitions;
 mod delete_by_filter;
 mod drops;

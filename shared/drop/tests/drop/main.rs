@@ -4,6 +4,7 @@
 
 mod bounds;
 mod crash;
+mod creates;
 mod disk;
 mod formats;
 mod listing;
