@@ -2,7 +2,7 @@
 
 use tarn_api::ApiError;
 use tarn_api::json::{Reader, read_attributes, read_tree};
-use tarn_model::{Attributes, DataSource, Filter, Index, WireSearch, WireVector, check_wire_search};
+use tarn_model::{Attributes, DataSource, Filter, Index, check_wire_split_filter};
 use tarn_search::Consistency;
 
 /// Which points of an index, and of which state.
@@ -28,7 +28,7 @@ impl Points {
                 let mut reader = Reader::new(value.as_bytes())?;
                 let filter = read_attributes(&mut reader)?;
                 reader.end()?;
-                self.split_filter = split_filter(filter, index, source)?;
+                self.split_filter = check_wire_split_filter(source, index, &filter)?;
             }
             "filter" => {
                 let mut reader = Reader::new(value.as_bytes())?;
@@ -42,16 +42,6 @@ impl Points {
         }
         Ok(true)
     }
-}
-
-/// Checked as that of a search with one good query vector.
-pub(crate) fn split_filter(
-    split_filter: Vec<tarn_model::WireAttribute>,
-    index: &Index,
-    source: &DataSource,
-) -> Result<Attributes, ApiError> {
-    let search = WireSearch { split_filter, query_vectors: vec![good_vector(source)], k: 1 };
-    Ok(check_wire_search(source, index, search)?.split_filter)
 }
 
 pub(crate) fn consistency(text: &str) -> Result<Consistency, ApiError> {
@@ -70,11 +60,4 @@ pub(crate) fn generation(name: &str, text: &str) -> Result<u64, ApiError> {
 pub(crate) fn flag(name: &str, text: &str) -> Result<bool, ApiError> {
     let flag = text.to_ascii_lowercase().parse();
     flag.map_err(|_| ApiError::invalid(format!("{name} must be true or false")))
-}
-
-fn good_vector(source: &DataSource) -> WireVector {
-    match source.vector_kind {
-        tarn_model::VectorKind::Dense => WireVector::Dense(vec![0.0; source.vector_dimension as usize]),
-        tarn_model::VectorKind::Sparse => WireVector::Sparse { coordinates: vec![0.0], indices: vec![0] },
-    }
 }

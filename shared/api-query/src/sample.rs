@@ -9,12 +9,12 @@ use tarn_api::json::{JsonError, Kind, Reader, read_attributes, read_tree};
 use tarn_api::{
     ApiError, Caller, ErrorDto, FileDto, MediaType, Resource, Scope, Streaming, index_id, pairs, wants_stream,
 };
-use tarn_model::{DataSource, Filter, Index, IndexId, limits};
+use tarn_model::{DataSource, Filter, Index, IndexId, check_wire_split_filter, limits};
 use tarn_search::{ExportRequest, Sample, SampleRequest};
 
 use crate::dto::{PointDto, SampleDto, SampleQueryDto};
 use crate::error::to_api;
-use crate::parameters::{Points, consistency, split_filter};
+use crate::parameters::{Points, consistency};
 use crate::search::{GENERATION, check_coordinates};
 use crate::state::QueryState;
 
@@ -22,7 +22,8 @@ use crate::state::QueryState;
 ///
 /// As JSON when they fit an answer. With `Accept` NDJSON, Arrow or Parquet a stream of any length, in no particular order.
 #[utoipa::path(post, path = "/api/v1/indices/{name}/{version}/sample", tag = "Points",
-    params(("name" = String, Path), ("version" = String, Path)),
+    params(("name" = String, Path), ("version" = String, Path),
+        ("Request-Timeout" = Option<String>, Header, description = "Seconds, such as 2.500")),
     request_body = SampleQueryDto,
     responses((status = 200, description = "The points", content(
             (SampleDto = "application/json"), (String = "application/x-ndjson"),
@@ -60,6 +61,7 @@ pub(crate) async fn sample(
         check_coordinates(sample.n, retrieve_vectors, &source)?;
     }
     let request = SampleRequest { sample, split_filter, filter, retrieve_vectors, consistency, as_of };
+    let _permit = state.app().admit_reading()?;
     let drawn = state.engine().sample(&id, request).await.map_err(to_api)?;
     let mut headers = HeaderMap::new();
     headers.insert(tarn_api::TARN_VERSION, tarn_api::version_header(&drawn.version)?);
@@ -76,7 +78,8 @@ pub(crate) async fn sample(
         ("splitFilter" = Option<String>, Query, description = "As in a search, as JSON"),
         ("filter" = Option<String>, Query, description = "As in a search, as JSON"),
         ("consistency" = Option<String>, Query, description = "strong (unless given) or eventual"),
-        ("asOf" = Option<u64>, Query, description = "The state that an earlier generation shows", minimum = 1)),
+        ("asOf" = Option<u64>, Query, description = "The state that an earlier generation shows", minimum = 1),
+        ("Request-Timeout" = Option<String>, Header, description = "Seconds until the first points go out, such as 2.500")),
     responses((status = 200, description = "The points, in no particular order", content(
             (String = "application/x-ndjson"), (FileDto = "application/vnd.apache.arrow.stream"),
             (FileDto = "application/vnd.apache.parquet")),
@@ -161,7 +164,7 @@ fn parse(bytes: &[u8], index: &Index, source: &DataSource) -> Result<Asked, ApiE
     if asked.sample.n == 0 {
         return Err(ApiError::invalid("n must be a number from 1: how many points to draw"));
     }
-    asked.points.split_filter = split_filter(splits, index, source)?;
+    asked.points.split_filter = check_wire_split_filter(source, index, &splits)?;
     asked.points.filter = tree.map(|tree| Filter::from_json(&tree, source)).transpose()?;
     if let Some(text) = fresh {
         asked.points.consistency = consistency(&text)?;

@@ -24,8 +24,10 @@ use crate::state::QueryState;
         ("tail" = Option<bool>, Query, description = "true: include what no build has taken in; false unless given"),
         ("exact" = Option<bool>, Query,
             description = "true: read every point, and measure distances from the centre itself; false unless given"),
+        ("consistency" = Option<String>, Query, description = "strong (unless given) or eventual"),
         ("asOf" = Option<u64>, Query, description = "The state that an earlier generation shows", minimum = 1),
-        ("since" = Option<u64>, Query, description = "An earlier generation to compare with", minimum = 1)),
+        ("since" = Option<u64>, Query, description = "An earlier generation to compare with", minimum = 1),
+        ("Request-Timeout" = Option<String>, Header, description = "Seconds, such as 2.500")),
     responses((status = 200, body = StatisticsDto,
             headers(("Tarn-Version" = String, description = "The version that the answer shows"),
                 ("Tarn-Generation" = u64, description = "The build that it rests on"))),
@@ -43,6 +45,9 @@ pub(crate) async fn statistics(
     caller.require(Scope::Read, Resource::Index(&id))?;
     let (index, source) = state.engine().index(&id).await.map_err(to_api)?;
     let request = parse(query.as_deref(), &index, &source)?;
+    // What expires is counted anew each time.
+    let reads_points = request.reads_points() || source.policy.retention.is_some();
+    let _permit = reads_points.then(|| state.app().admit_reading()).transpose()?;
     let statistics = state.engine().statistics(&id, request).await.map_err(to_api)?;
     let mut headers = HeaderMap::new();
     headers.insert(tarn_api::TARN_VERSION, tarn_api::version_header(&statistics.version)?);
@@ -64,6 +69,6 @@ fn parse(query: Option<&str>, index: &Index, source: &DataSource) -> Result<Stat
             }
         }
     }
-    let Points { split_filter, filter, as_of, .. } = points;
-    Ok(StatisticsRequest { split_filter, filter, as_of, ..request })
+    let Points { split_filter, filter, consistency, as_of } = points;
+    Ok(StatisticsRequest { split_filter, filter, consistency, as_of, ..request })
 }

@@ -15,9 +15,9 @@ use crate::metrics::Metrics;
 use crate::settings::ApiSettings;
 use crate::sources::Sources;
 
-/// Most exports at once. Each holds a thread, a part of the timeline's tail and perhaps a file for as long as its client
-/// cares to read.
-const EXPORTS: usize = 16;
+/// Most requests at once that read points by the file: exports, samples, deletions by filter, counts and measurements. Each holds a
+/// thread, a part of the timeline's tail and perhaps a file, an export for as long as its client cares to read.
+const READINGS: usize = 16;
 
 /// What the handlers share: one per process, cheap to clone.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     bodies: Arc<BodyBudget>,
     sources: Sources,
-    exports: Arc<Semaphore>,
+    readings: Arc<Semaphore>,
     /// When the object store last answered that it is there, on the store's monotonic clock.
     ready: Mutex<Option<Duration>>,
     requests: Option<Requests>,
@@ -63,7 +63,7 @@ impl AppState {
             metrics: Arc::new(Metrics::default()),
             bodies: BodyBudget::new(settings.body_bytes_in_flight),
             sources: Sources::new(store.clone(), settings.queue_bytes),
-            exports: Arc::new(Semaphore::new(EXPORTS)),
+            readings: Arc::new(Semaphore::new(READINGS)),
             ready: Mutex::default(),
             store,
             settings,
@@ -122,13 +122,14 @@ impl AppState {
         &self.inner.ready
     }
 
-    /// Admits an export until the permit is dropped.
+    /// Admits a request that reads points by the file, such as an export, until the permit is dropped.
     ///
     /// # Errors
     /// 429 when as many are under way as may be.
-    pub(crate) fn admit_export(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        Arc::clone(&self.inner.exports).try_acquire_owned().map_err(|_| {
-            ApiError::overloaded(format!("{EXPORTS} exports are under way, which is the most; try again later"), 5)
+    pub fn admit_reading(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        Arc::clone(&self.inner.readings).try_acquire_owned().map_err(|_| {
+            let what = "exports, samples, deletions by filter, statistics that read points, or measurements of recall";
+            ApiError::overloaded(format!("{READINGS} {what} are under way, which is the most; try again later"), 5)
         })
     }
 }

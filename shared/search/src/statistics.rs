@@ -16,6 +16,7 @@ use tarn_segment::{SegmentError, Statistics};
 
 use crate::error::SearchError;
 use crate::execute::Prepared;
+use crate::request::Consistency;
 
 /// Rows that one thread counts before another may take over; sums are added in this order, whoever computes them.
 const ROWS_AT_ONCE: usize = 16 * 1024;
@@ -37,6 +38,16 @@ pub struct StatisticsRequest {
     pub as_of: Option<u64>,
     /// An earlier generation to compare with.
     pub since: Option<u64>,
+    /// How fresh.
+    pub consistency: Consistency,
+}
+
+impl StatisticsRequest {
+    /// Whether points are read for it, even where none expires: what the builder has counted does not do.
+    pub fn reads_points(&self) -> bool {
+        let a_part = self.filter.is_some() || !self.split_filter.is_empty();
+        a_part || self.exact || self.tail || self.since.is_some()
+    }
 }
 
 /// What distances are measured from.

@@ -2,10 +2,7 @@
 //!
 //! `tarn_model::check_search` checks what Vektonn's searches have, with its texts; here is what Tarn adds.
 
-use tarn_model::{
-    AttributeType, AttributeValue, Attributes, CompareOp, DataSource, Filter, SparseVector, ValidationError, Vector,
-    VectorKind, limits,
-};
+use tarn_model::{AttributeType, AttributeValue, Attributes, CompareOp, DataSource, Filter, ValidationError, limits};
 
 use crate::definition::Definition;
 use crate::points::PointsRequest;
@@ -26,12 +23,10 @@ pub(crate) fn check_search(request: &SearchRequest, definition: &Definition) -> 
         check_filter(filter, source, &mut messages);
     }
     ranking::check(request, definition, &mut messages);
-    if request.target_recall.is_some_and(|recall| !(recall > 0.0 && recall <= 1.0)) {
-        messages.push("targetRecall must be above 0 and at most 1".to_owned());
+    if let Some(round) = &request.round {
+        round.check(source, &mut messages);
     }
-    if request.ef_search.is_some_and(|ef| ef == 0 || ef > limits::HNSW_EF) {
-        messages.push(format!("efSearch must be 1 to {}", limits::HNSW_EF));
-    }
+    check_effort(request.target_recall, request.ef_search, request.nprobe, &mut messages);
     for name in request.attributes.iter().flatten() {
         if !source.attribute_types.contains_key(name) {
             messages.push(format!("attributes names '{}', which the data source does not have", shorten(name)));
@@ -92,19 +87,27 @@ pub(crate) fn check_sample(request: &SampleRequest) -> Result<(), ValidationErro
     Ok(())
 }
 
-/// The split filter's checks are those of a search; the vector and the k that they also want are made up.
 fn check_split_filter(filter: &Attributes, definition: &Definition, messages: &mut Vec<String>) {
-    let zero = zero_vector(&definition.source);
-    if let Err(error) = tarn_model::check_search(&definition.source, &definition.index, filter, &[zero], 1) {
+    if let Err(error) = tarn_model::check_split_filter(&definition.source, &definition.index, filter) {
         messages.extend(error.messages);
     }
 }
 
-pub(crate) fn zero_vector(source: &DataSource) -> Vector {
-    match source.vector_kind {
-        VectorKind::Dense => Vector::Dense(vec![0.0; source.vector_dimension as usize]),
-        // One coordinate, because a sparse vector must have some.
-        VectorKind::Sparse => Vector::Sparse(SparseVector { indices: vec![0], values: vec![0.0] }),
+/// How hard an approximate index is searched.
+pub(crate) fn check_effort(
+    target_recall: Option<f32>,
+    ef_search: Option<u32>,
+    nprobe: Option<u32>,
+    messages: &mut Vec<String>,
+) {
+    if target_recall.is_some_and(|recall| !(recall > 0.0 && recall <= 1.0)) {
+        messages.push("targetRecall must be above 0 and at most 1".to_owned());
+    }
+    if ef_search.is_some_and(|ef| ef == 0 || ef > limits::HNSW_EF) {
+        messages.push(format!("efSearch must be 1 to {}", limits::HNSW_EF));
+    }
+    if nprobe == Some(0) {
+        messages.push("nprobe must be at least 1".to_owned());
     }
 }
 

@@ -9,7 +9,7 @@ use tarn_model::{
 };
 use tarn_search::{Beside, Combine, GroupScore, Grouping, Ranking, Shape};
 
-use super::request::{Kind, optional, read_beside};
+use super::request::{Kind, read_beside};
 
 /// What of a search says how it is ranked and shaped, as it came.
 #[derive(Default)]
@@ -32,21 +32,21 @@ impl ShapeFields {
     /// Reads a field if it is one of these; says whether it is.
     pub(super) fn read(&mut self, name: &str, r: &mut Reader<'_>, kind: Kind) -> Result<bool, JsonError> {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
-        let text = |r: &mut Reader<'_>, what: &str| optional(r, |r| r.string(what).map(|text| text.into_owned()));
+        let text = |r: &mut Reader<'_>, what: &str| r.optional(|r| r.string(what).map(|text| text.into_owned()));
         if is("score") {
             self.score = text(r, "score")?;
         } else if is("higherIsBetter") {
-            self.higher_is_better = optional(r, |r| r.boolean("higherIsBetter"))?;
+            self.higher_is_better = r.optional(|r| r.boolean("higherIsBetter"))?;
         } else if is("groupBy") {
             self.group_by = text(r, "groupBy")?;
         } else if is("groupLimit") {
-            self.group_limit = optional(r, |r| r.integer("groupLimit"))?;
+            self.group_limit = r.optional(|r| r.integer("groupLimit"))?;
         } else if is("groupScore") {
             self.group_score = text(r, "groupScore")?;
         } else if is("groupFilter") {
-            self.group_filter = optional(r, read_tree)?;
+            self.group_filter = r.optional(read_tree)?;
         } else if is("resultLimit") {
-            self.result_limit = optional(r, |r| r.integer("resultLimit"))?;
+            self.result_limit = r.optional(|r| r.integer("resultLimit"))?;
         } else if is("queryIds") {
             self.query_ids.clear();
             if !r.null()? {
@@ -65,11 +65,11 @@ impl ShapeFields {
                 })?;
             }
         } else if is("prioritize") {
-            self.prioritize = optional(r, |r| r.boolean("prioritize"))?.unwrap_or_default();
+            self.prioritize = r.optional(|r| r.boolean("prioritize"))?.unwrap_or_default();
         } else if is("combine") {
             self.combine = text(r, "combine")?;
         } else if is("beside") {
-            self.beside = optional(r, read_tree)?;
+            self.beside = r.optional(read_tree)?;
         } else {
             return Ok(false);
         }
@@ -82,7 +82,7 @@ impl ShapeFields {
     }
 
     /// What to rank by.
-    pub(super) fn ranking(&self) -> Result<Option<Ranking>, ApiError> {
+    pub(super) fn ranking(&self) -> Result<Option<Ranking>, ValidationError> {
         let ranking = Ranking::new(self.score.as_deref().map(str::parse).transpose()?, self.higher_is_better);
         Ok((ranking != Ranking::default()).then_some(ranking))
     }
@@ -193,9 +193,12 @@ pub(super) fn beside(tree: &Value, index: &Index, source: &DataSource, k: u32) -
     let said = |error: ValidationError| ValidationError {
         messages: error.messages.into_iter().map(|message| format!("beside: {message}")).collect(),
     };
-    let (mut search, fields, filter) = read_beside(&bytes, source)?;
+    // Where in this text something is wrong says nothing: nobody has sent it.
+    let (mut search, fields, filter) =
+        read_beside(&bytes, source).map_err(|error| ApiError::invalid(format!("beside: {}", error.what)))?;
     search.k = k.into();
     let CheckedSearch { split_filter, queries, .. } = check_wire_search(source, index, search).map_err(said)?;
     let filter = filter.map(|json| Filter::from_json(&json, source)).transpose().map_err(said)?;
-    Ok(Beside { index: index.id.clone(), queries, split_filter, filter, ranking: fields.ranking()? })
+    let ranking = fields.ranking().map_err(said)?;
+    Ok(Beside { index: index.id.clone(), queries, split_filter, filter, ranking })
 }

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod access;
+mod console;
 mod definitions;
 mod layer_one;
 mod layer_two;

@@ -4,6 +4,8 @@ use axum::body::Body;
 use axum::http::Method;
 use serde_json::{Value, json};
 use tarn_api_testkit::Answer;
+use tarn_model::{IndexId, ObjectKey};
+use tarn_store::load_index;
 
 use crate::server::{Server, point};
 
@@ -51,7 +53,9 @@ async fn statistics_are_those_of_the_points() {
     let filter = "%7B%22lte%22%3A%7B%22key%22%3A%22id%22%2C%22value%22%3A2%7D%7D";
     let some = server.get(&format!("{STATISTICS}?tail=true&filter={filter}")).await.json();
     assert_eq!((&some["dataPointsCount"], &some["centre"]), (&json!(2), &json!([1.5, 0.0])));
-    for bad in ["tail=maybe", "since=0", "asOf=x", "shard=nowhere", "filter=%7B", "splitFilter=%5B1%5D"] {
+    for bad in
+        ["tail=maybe", "since=0", "asOf=x", "shard=nowhere", "filter=%7B", "splitFilter=%5B1%5D", "consistency=x"]
+    {
         let refused = server.get(&format!("{STATISTICS}?{bad}")).await;
         assert_eq!(refused.status, 400, "{bad}: {}", refused.text());
     }
@@ -127,4 +131,41 @@ async fn a_generation_that_is_not_there_is_said_to_be_missing() {
     assert_eq!(server.search("split/1", &search).await.status, 200);
     let uploaded = server.post("/api/v1/upload/points/1", &json!([point(9)])).await;
     assert_eq!(uploaded.status, 200);
+    search["asOf"] = json!(1);
+    assert_eq!(server.search("split/1", &search).await.status, 409, "an upload is no build");
+}
+
+#[tokio::test]
+async fn a_generation_that_garbage_collection_has_taken_is_gone() {
+    let server = Server::with_points().await;
+    let id = IndexId::new("split", "1").unwrap();
+    let index = load_index(&server.store, &id).await.unwrap().unwrap();
+    let shard = index.shards.keys().next().unwrap();
+    // The second of two builds of nothing, and what the collection of the first has left behind.
+    let commit = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+    let manifest = json!({
+        "format": 1, "index": id, "generation": 2, "commitId": commit, "watermark": [0], "createdMs": 0, "rows": 0,
+        "shards": [{"shard": shard, "rows": 0, "splits": 0, "segments": 0, "segmentBytes": 0}],
+    });
+    let boundary = json!({"format": 1, "number": 1, "commitId": commit, "generation": 1});
+    for (key, object) in [
+        (ObjectKey::Manifest { index: id.clone(), generation: 2 }, manifest),
+        (ObjectKey::IndexBoundary { index: id.clone(), number: 1 }, boundary),
+    ] {
+        server.store.create(&key, object.to_string().into(), |_| true).await.unwrap();
+    }
+    for (generation, status, said) in [(1, 410, "generation 1"), (3, 409, "no generation 3 yet")] {
+        for path in ["statistics?asOf", "statistics?since", "export?asOf", "points?asOf"] {
+            let refused = server.get(&format!("/api/v1/indices/split/1/{path}={generation}")).await;
+            assert_eq!(refused.status, status, "{path}={generation}: {}", refused.text());
+            assert!(refused.messages()[0].contains(said), "{path}: {}", refused.text());
+        }
+        let mut search = crate::server::query(1);
+        search["asOf"] = json!(generation);
+        assert_eq!(server.search("split/1", &search).await.status, status);
+        let drawn = server.post(SAMPLE, &json!({"n": 1, "asOf": generation})).await;
+        assert_eq!(drawn.status, status, "{}", drawn.text());
+    }
+    let kept = server.get(&format!("{STATISTICS}?asOf=2")).await;
+    assert_eq!((kept.status.as_u16(), kept.header("tarn-generation")), (200, "2"), "{}", kept.text());
 }

@@ -11,6 +11,7 @@ use tarn_store::Store;
 
 pub(crate) struct Server {
     pub(crate) client: Client,
+    pub(crate) app: AppState,
     pub(crate) store: Store,
     /// Where an engine would keep segment files.
     pub(crate) _cache: tempfile::TempDir,
@@ -30,12 +31,17 @@ impl Server {
     }
 
     pub(crate) fn with(settings: ApiSettings) -> Self {
+        Self::over(&Store::memory(), settings)
+    }
+
+    pub(crate) fn over(store: &Store, settings: ApiSettings) -> Self {
         let cache = tempfile::tempdir().unwrap();
-        let (store, requests) = counted(&Store::memory());
+        let (store, requests) = counted(store);
         let engine_settings = EngineSettings { cache_dir: cache.path().to_owned(), ..EngineSettings::default() };
         let engine = Engine::new(store.clone(), engine_settings).unwrap();
         let app = AppState::with_requests(store.clone(), settings, Some(requests));
-        Self { client: Client::new(serve_router(QueryState::new(app, engine))), store, _cache: cache }
+        let client = Client::new(serve_router(QueryState::new(app.clone(), engine)));
+        Self { client, app, store, _cache: cache }
     }
 
     /// With points 1 to 4 on a line in `points/1`, found by `nearest/1`, and split by `sk1` and `sk2` in `split/1`.

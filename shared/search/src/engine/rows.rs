@@ -18,7 +18,6 @@ use crate::plan::{Origin, Part, Unit};
 use crate::points::Point;
 use crate::pool::Abandoned;
 use crate::reader::State;
-use crate::request::Consistency;
 use crate::sample::{Drawn, Lots, Sample, SampleRequest, SampledPoints, lot};
 use crate::snapshot::Snapshot;
 use crate::splits::Directory;
@@ -31,6 +30,14 @@ struct Chosen {
     snapshot: Arc<Snapshot>,
     units: Vec<Unit>,
     filter: Option<NamedFilter>,
+}
+
+/// When to count points that expire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    Now,
+    /// When the generation was built: what has expired since is part of how the points have changed since.
+    Then,
 }
 
 /// What an export has left.
@@ -49,17 +56,19 @@ impl Engine {
     /// # Errors
     /// [`SearchError::NoGeneration`] when an earlier generation is gone; see [`SearchError`] for the rest.
     pub async fn statistics(&self, id: &IndexId, request: StatisticsRequest) -> Result<IndexStatistics, SearchError> {
-        let definition = self.known(id, self.reader(id).definition_for(Consistency::Strong).await)?;
+        let definition = self.known(id, self.reader(id).definition_for(request.consistency).await)?;
         check_scope(&request.split_filter, request.filter.as_ref(), request.shard.as_deref(), &definition)?;
         let (as_of, tail) = (request.as_of, request.tail);
-        let Some(since) = request.since else { return self.statistics_of(id, &request, as_of, tail, None).await };
-        let earlier = self.statistics_of(id, &request, Some(since), false, None).await?;
+        let Some(since) = request.since else {
+            return self.statistics_of(id, &request, as_of, tail, None, Moment::Now).await;
+        };
+        let earlier = self.statistics_of(id, &request, Some(since), false, None, Moment::Then).await?;
         let reference = Arc::clone(earlier.statistics.reference());
-        let mut now = self.statistics_of(id, &request, as_of, tail, None).await?;
+        let mut now = self.statistics_of(id, &request, as_of, tail, None, Moment::Now).await?;
         now.drift = Some(if *now.statistics.reference() == reference {
             statistics::drift(&earlier, &now.statistics)
         } else {
-            let again = self.statistics_of(id, &request, as_of, tail, Some(&reference)).await?;
+            let again = self.statistics_of(id, &request, as_of, tail, Some(&reference), Moment::Now).await?;
             now.rows_read += again.rows_read;
             statistics::drift(&earlier, &again.statistics)
         });
@@ -74,9 +83,10 @@ impl Engine {
         generation: Option<u64>,
         tail: bool,
         reference: Option<&Arc<[f32]>>,
+        moment: Moment,
     ) -> Result<IndexStatistics, SearchError> {
-        let state = State { generation, ..State::default() };
-        let measure = async |snapshot| self.measure(snapshot, request, tail, reference.cloned()).await;
+        let state = State { generation, consistency: request.consistency, min_version: None };
+        let measure = async |snapshot| self.measure(snapshot, request, tail, reference.cloned(), moment).await;
         self.on_state(id, state, measure).await
     }
 
@@ -87,12 +97,15 @@ impl Engine {
         request: &StatisticsRequest,
         tail: bool,
         reference: Option<Arc<[f32]>>,
+        moment: Moment,
     ) -> Result<IndexStatistics, SearchError> {
         let snapshot = match tail {
             true => snapshot,
             false => {
                 let (definition, generation) = (Arc::clone(&snapshot.definition), Arc::clone(&snapshot.generation));
-                Arc::new(Snapshot::without_tail(definition, generation)).at_time(self.now_micros())
+                let built = generation.manifest.as_ref().map(|manifest| manifest.created_ms.saturating_mul(1000));
+                let moment = built.filter(|_| moment == Moment::Then).unwrap_or_else(|| self.now_micros());
+                Arc::new(Snapshot::without_tail(definition, generation)).at_time(moment)
             }
         };
         let mut chosen = self.choose(&snapshot, &request.split_filter, request.filter.clone()).await?;
