@@ -421,7 +421,7 @@ fn farewell(report: &DemoReport, place: &Place) -> String {
             let dir = dir.display();
             format!(
                 "All is as it should be, in {seconds}. {HEADING}Go on exploring:{HEADING:#}
-  {NAME}{tarn} serve --store {dir}{NAME:#}                      the HTTP API, with documentation at /docs
+  {NAME}{tarn} serve --store {dir}{NAME:#}                      the HTTP API and a console
   {NAME}{tarn} search {INDEX} --like package=vlc --store {dir}{NAME:#}
   {NAME}{tarn} search {INDEX} --like package=gimp --split section=graphics --store {dir}{NAME:#}
   {NAME}{tarn} index describe {INDEX} --store {dir}{NAME:#}

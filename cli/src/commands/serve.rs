@@ -191,6 +191,7 @@ impl Report for Started {
             &[
                 ("listening on", format!("{NAME}{url}{NAME:#}")),
                 ("store", self.store.clone()),
+                ("console", format!("{url}/")),
                 ("documentation", format!("{url}/docs")),
                 ("builder", builder),
                 ("API keys", keys),

@@ -10,6 +10,7 @@
 mod auth;
 mod auto_create;
 mod body;
+mod console;
 mod definitions;
 mod delete_by_filter;
 mod docs;

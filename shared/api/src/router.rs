@@ -15,9 +15,9 @@ use utoipa::openapi::OpenApi;
 use crate::auth::authenticate;
 use crate::middleware::observe;
 use crate::state::AppState;
-use crate::{definitions, delete_by_filter, docs, drops, export, status, upload};
+use crate::{console, definitions, delete_by_filter, docs, drops, export, status, upload};
 
-/// The routes of ingest and management, without layers, to be joined with others.
+/// The routes of ingest and management, and the console, without layers, to be joined with others.
 pub fn ingest_routes(state: &AppState) -> Router<AppState> {
     let routes = Router::new()
         .route("/api/v1/upload/{name}/{version}", post(upload::upload))
@@ -34,7 +34,7 @@ pub fn ingest_routes(state: &AppState) -> Router<AppState> {
         .route("/api/v1/indices", get(definitions::list_indices))
         .route("/api/v1/indices/{name}/{version}", put(definitions::put_index).delete(definitions::delete_index))
         .route("/api/v1/indices/{name}/{version}/delete-by-filter", post(delete_by_filter::delete_by_filter));
-    protected(routes, state)
+    protected(routes, state).merge(console::routes())
 }
 
 /// Demands a caller, known to the handlers as [`crate::Caller`], for every route that was added so far.
