@@ -4,6 +4,9 @@
 //! remove, plus what the last of those deltas writes. Two passes over the tail: the first finds each key's last update,
 //! the second hands out the winners' rows.
 //!
+//! Its *parts* are the checkpoint's files and then the deltas after it, one by one. As of one state, from one checkpoint, each part has
+//! the same rows in the same order whenever it is read; so whoever was cut short can go on where it was ([`resume`]).
+//!
 //! Owns `live-set-is-the-fold`.
 //!
 //! One thread of the blocking pool does the work and hands batches over a short channel; so a slow consumer slows the
@@ -19,7 +22,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tarn_model::{Checkpoint, CheckpointFile, Corrupt, DataSource, ObjectKey, ReadToken};
-use tarn_store::{Store, StoreError, latest_checkpoint};
+use tarn_store::{Store, StoreError, latest_checkpoint, latest_source_boundary};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -70,6 +73,23 @@ impl fmt::Debug for Live {
     }
 }
 
+/// What the parts of a live set are parts of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Base {
+    /// The checkpoint that is read; 0: none.
+    pub(crate) generation: u64,
+    /// The state that the rows are.
+    pub(crate) at: u64,
+}
+
+/// A live set being read, part by part.
+pub(crate) struct Parts {
+    pub(crate) base: Base,
+    pub(crate) schema: SchemaRef,
+    /// Rows, with the number of the part that they are of; in the order of the parts.
+    pub(crate) batches: BoxStream<'static, Result<(u64, RecordBatch), TimelineError>>,
+}
+
 /// Reads the live set: the newest checkpoint (not after `at`), minus deleted rows, minus rows that later deltas replace
 /// or remove, plus the later deltas' winners.
 ///
@@ -80,6 +100,17 @@ impl fmt::Debug for Live {
 /// [`TimelineError::Collected`] when `at` is so old that its history is gone; failures of the store. Errors while rows are
 /// read come through the stream.
 pub async fn live(store: &Store, source: Arc<DataSource>, options: LiveOptions) -> Result<Live, TimelineError> {
+    let Parts { base, schema, batches } = live_parts(store, source, options).await?;
+    let batches = batches.map(|next| next.map(|(_, batch)| batch)).boxed();
+    Ok(Live { at: ReadToken::single(base.at), schema, batches })
+}
+
+/// As [`live()`], part by part.
+pub(crate) async fn live_parts(
+    store: &Store,
+    source: Arc<DataSource>,
+    options: LiveOptions,
+) -> Result<Parts, TimelineError> {
     let timeline = Timeline::open(store.clone(), source);
     let mut attempt = 1;
     let (checkpoint, head) = loop {
@@ -89,6 +120,42 @@ pub async fn live(store: &Store, source: Arc<DataSource>, options: LiveOptions) 
             result => break result?,
         }
     };
+    Ok(read_parts(timeline, checkpoint, head, 0, &options))
+}
+
+/// Goes on with a live set from one of its parts; `options.at` does not count.
+///
+/// # Errors
+/// [`TimelineError::Collected`] when what it was read from may be gone, or never was.
+pub(crate) async fn resume(
+    store: &Store,
+    source: Arc<DataSource>,
+    base: Base,
+    first_part: u64,
+    options: LiveOptions,
+) -> Result<Parts, TimelineError> {
+    let timeline = Timeline::open(store.clone(), source);
+    let checkpoint = match base.generation {
+        0 => None,
+        generation => Some(read_checkpoint(&timeline, generation).await?),
+    };
+    let floor = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.watermark.sequence(LANE));
+    let listing = timeline.list_after(floor).await?;
+    let boundary = latest_source_boundary(timeline.store(), &timeline.source().id, None).await?;
+    let announced = boundary.is_some_and(|boundary| base.generation > 0 && boundary.generation >= base.generation);
+    if announced || !(floor..=listing.head).contains(&base.at) {
+        return Err(timeline.collected(listing.boundary));
+    }
+    Ok(read_parts(timeline, checkpoint, base.at, first_part, &options))
+}
+
+fn read_parts(
+    timeline: Timeline,
+    checkpoint: Option<Checkpoint>,
+    at: u64,
+    first_part: u64,
+    options: &LiveOptions,
+) -> Parts {
     let full = checkpoint_schema(timeline.source());
     let schema = match &options.columns {
         None => Arc::clone(&full),
@@ -97,28 +164,29 @@ pub async fn live(store: &Store, source: Arc<DataSource>, options: LiveOptions) 
             Arc::new(Schema::new(kept.collect::<Vec<_>>()))
         }
     };
+    let base = Base { generation: checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.generation), at };
     let (sender, receiver) = mpsc::channel(BUFFERED);
     let object = timeline.source().id.to_string();
     let reader = Reader {
         timeline,
         checkpoint,
-        head,
+        head: at,
+        first_part,
         schema: Arc::clone(&schema),
         batch_rows: options.batch_rows.max(1),
         sender,
         runtime: Handle::current(),
     };
     let reading = tokio::task::spawn_blocking(move || reader.run());
-    let batches = received(receiver, reading, object);
-    Ok(Live { at: ReadToken::single(head), schema, batches })
+    Parts { base, schema, batches: received(receiver, reading, object) }
 }
 
 /// The batches that a reading thread sends. After a panic there the rows would end as if they were all: that is an error.
-fn received(
-    mut receiver: mpsc::Receiver<Result<RecordBatch, TimelineError>>,
+fn received<T: Send + 'static>(
+    mut receiver: mpsc::Receiver<Result<T, TimelineError>>,
     reading: JoinHandle<()>,
     object: String,
-) -> BoxStream<'static, Result<RecordBatch, TimelineError>> {
+) -> BoxStream<'static, Result<T, TimelineError>> {
     let sent = stream::poll_fn(move |context| receiver.poll_recv(context));
     let end = stream::once(reading).filter_map(move |ended| {
         let failed = ended.err().map(|error| match error.is_panic() {
@@ -174,9 +242,11 @@ struct Reader {
     timeline: Timeline,
     checkpoint: Option<Checkpoint>,
     head: u64,
+    /// Parts before it are left out.
+    first_part: u64,
     schema: SchemaRef,
     batch_rows: usize,
-    sender: mpsc::Sender<Result<RecordBatch, TimelineError>>,
+    sender: mpsc::Sender<Result<(u64, RecordBatch), TimelineError>>,
     runtime: Handle,
 }
 
@@ -216,15 +286,26 @@ impl Reader {
             }
             Ok(())
         })?;
-        for file in self.checkpoint.iter().flat_map(|checkpoint| &checkpoint.files) {
-            self.read_file(file, &winners)?;
+        let files = self.checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.files);
+        for (part, file) in (0..).zip(files).filter(|(part, _)| *part >= self.first_part) {
+            self.read_file(part, file, &winners)?;
         }
-        let (held, unread): (Vec<u64>, Vec<u64>) =
-            sequences.into_iter().partition(|sequence| kept.contains_key(sequence));
-        for delta in held.iter().filter_map(|sequence| kept.remove(sequence)) {
-            self.send_winners(&delta, &winners)?;
+        let tail = (files.len() as u64..).zip(sequences).filter(|(part, _)| *part >= self.first_part);
+        let tail: Vec<(u64, u64)> = tail.collect();
+        let unread = tail.iter().map(|(_, sequence)| *sequence).filter(|sequence| !kept.contains_key(sequence));
+        let mut unread = Box::pin(self.timeline.read_each(unread.collect()));
+        for (part, sequence) in tail {
+            let delta = match kept.remove(&sequence) {
+                Some(delta) => delta,
+                None => {
+                    let object = self.timeline.key(sequence).render();
+                    let next = self.runtime.block_on(unread.next());
+                    next.unwrap_or_else(|| Err(corrupt(&object, "sequence", "a delta").into()))?
+                }
+            };
+            self.send_winners(part, &delta, &winners)?;
         }
-        self.each_delta(unread, |delta| self.send_winners(&delta, &winners))
+        Ok(())
     }
 
     fn each_delta(&self, sequences: Vec<u64>, mut each: impl FnMut(Delta) -> Result<(), Stop>) -> Result<(), Stop> {
@@ -235,7 +316,7 @@ impl Reader {
         Ok(())
     }
 
-    fn read_file(&self, file: &CheckpointFile, winners: &Winners) -> Result<(), Stop> {
+    fn read_file(&self, part: u64, file: &CheckpointFile, winners: &Winners) -> Result<(), Stop> {
         let source = self.timeline.source();
         let fetched = |reference| self.runtime.block_on(fetch(self.timeline.store(), &source.id, reference));
         let deleted = match &file.deleted {
@@ -263,7 +344,7 @@ impl Reader {
                 next_deleted += 1;
             }
             first_row = end;
-            self.send_rows(&object, &batch, keep)?;
+            self.send_rows(part, &object, &batch, keep)?;
         }
         if first_row != file.rows {
             let (expected, found) = (file.rows.to_string(), first_row.to_string());
@@ -272,7 +353,7 @@ impl Reader {
         Ok(())
     }
 
-    fn send_winners(&self, delta: &Delta, winners: &Winners) -> Result<(), Stop> {
+    fn send_winners(&self, part: u64, delta: &Delta, winners: &Winners) -> Result<(), Stop> {
         let wins = |row| !delta.is_deleted(row) && winners.get(delta.key(row)) == Some(&version_of(delta, row));
         let keep = (0..delta.rows()).map(wins).collect();
         let versions: UInt64Array = (0..delta.rows()).map(|row| version_of(delta, row)).collect();
@@ -287,11 +368,11 @@ impl Reader {
         columns[1] = Arc::new(versions);
         let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
             .map_err(|error| corrupt(&object, "columns", &error.to_string()))?;
-        self.send_rows(&object, &batch, keep)
+        self.send_rows(part, &object, &batch, keep)
     }
 
     /// Sends the rows to keep, with the columns asked for.
-    fn send_rows(&self, object: &str, batch: &RecordBatch, keep: Vec<bool>) -> Result<(), Stop> {
+    fn send_rows(&self, part: u64, object: &str, batch: &RecordBatch, keep: Vec<bool>) -> Result<(), Stop> {
         let unfit = |error: arrow::error::ArrowError| corrupt(object, "columns", &error.to_string());
         let rows = filter_record_batch(batch, &BooleanArray::from(keep)).map_err(unfit)?;
         let columns = self.schema.fields().iter().map(|field| column(object, &rows, field.name()).cloned());
@@ -301,7 +382,7 @@ impl Reader {
         let mut start = 0;
         while start < rows.num_rows() {
             let length = self.batch_rows.min(rows.num_rows() - start);
-            self.sender.blocking_send(Ok(rows.slice(start, length))).map_err(|_| Stop::Gone)?;
+            self.sender.blocking_send(Ok((part, rows.slice(start, length)))).map_err(|_| Stop::Gone)?;
             start += length;
         }
         Ok(())

@@ -31,7 +31,7 @@ fn key(key: &str) -> AppendOptions {
 }
 
 /// A store whose requests can be made to fail, and whose waits take no time.
-fn faulty() -> (Store, Faults) {
+pub(crate) fn faulty() -> (Store, Faults) {
     let mut handle = None;
     let store = Store::memory().with_clock(Arc::new(ManualClock::new())).layer(|inner| {
         let (store, faults) = FaultStore::new(inner);
@@ -259,7 +259,7 @@ async fn a_key_with_another_payload_is_refused() {
 }
 
 /// Does what garbage collection does: a boundary first, then the deltas.
-async fn collect(store: &Store, source: &DataSource, up_to: u64) {
+pub(crate) async fn collect(store: &Store, source: &DataSource, up_to: u64) {
     let boundary = Boundary {
         format: FORMAT,
         number: 1,
@@ -371,7 +371,7 @@ async fn a_batch_for_another_source_is_refused() {
 }
 
 /// A store whose requests can be held up, and the same store without that.
-fn sleepy() -> (Store, Store, Faults, Arc<ManualClock>) {
+pub(crate) fn sleepy() -> (Store, Store, Faults, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new());
     let plain = Store::memory().with_clock(Arc::clone(&clock) as _);
     let (faulty, faults) = FaultStore::new(Arc::clone(plain.object_store()));

@@ -20,9 +20,9 @@ use ulid::Ulid;
 
 use crate::common::{any_updates, batch, delete, dense_source, id, sparse_source, upsert};
 
-type Fold = BTreeMap<Vec<u8>, (u64, Update)>;
+pub(crate) type Fold = BTreeMap<Vec<u8>, (u64, Update)>;
 
-fn fold(source: &DataSource, deltas: &[Vec<Update>]) -> Fold {
+pub(crate) fn fold(source: &DataSource, deltas: &[Vec<Update>]) -> Fold {
     let mut fold = Fold::new();
     for (sequence, updates) in (1..).zip(deltas) {
         for (row, update) in (0..).zip(updates) {
@@ -52,7 +52,7 @@ async fn write_file(store: &Store, source: &DataSource, n: u128, batch: RecordBa
 }
 
 /// A checkpoint of the fold of the first `watermark` deltas. Its file also has the rows of `dead`, marked as deleted.
-async fn write_checkpoint(
+pub(crate) async fn write_checkpoint(
     store: &Store,
     source: &Arc<DataSource>,
     generation: u64,
