@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::TryStreamExt;
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use tarn_model::{
     AttributeValue, Attributes, DataPoint, DataSource, ObjectKey, PointKey, ReadToken, Retention, Update,
@@ -13,10 +14,13 @@ use tarn_model::{
 use tarn_store::{Clock, Store};
 use tarn_testkit::{Fault, FaultStore, Faults, ManualClock, Operation};
 use tarn_timeline::{
-    AppendError, LiveOptions, Question, RetentionState, SweepError, SweepOptions, Swept, Timeline, live, row_attributes,
+    AppendError, LiveOptions, Question, RetentionState, SweepError, SweepOptions, Swept, Timeline, TimelineError, live,
+    row_attributes,
 };
 
+use crate::append::{collect, faulty, sleepy};
 use crate::common::{any_updates, batch, delete, dense_source, points, upsert};
+use crate::live::{fold, write_checkpoint};
 
 fn memory() -> Store {
     Store::memory().with_clock(Arc::new(ManualClock::new()))
@@ -45,7 +49,8 @@ fn ids_below(bound: i64) -> SweepOptions {
 }
 
 fn swept(deleted: u64, cut: u64, token: u64) -> Swept {
-    Swept { deleted, complete: true, cut: ReadToken::single(cut), token: ReadToken::single(token) }
+    let [cut, token] = [cut, token].map(ReadToken::single);
+    Swept { deleted, complete: true, cut, token, position: None }
 }
 
 #[tokio::test]
@@ -80,9 +85,135 @@ async fn a_sweep_that_is_cut_short_is_gone_on_with() {
     let left = ids(&timeline).await;
     assert_eq!(left, [-1, 7, 8, 9, 100]);
     assert_eq!(rest.deleted, 4);
-    let until = SweepOptions { until: Some(Duration::ZERO), ..ids_below(8) };
+    let until = SweepOptions { until: Some(Duration::ZERO), least_rows: 0, ..ids_below(8) };
     let none = timeline.sweep(until).await.expect("sweeps");
     assert_eq!((none.deleted, none.complete), (0, false));
+    assert_eq!(none.position.map(|position| position.to_string()).as_deref(), Some("0.4.0.0"));
+}
+
+/// `options`, and how often its question is asked of which point.
+fn counting(options: SweepOptions) -> (SweepOptions, Arc<Mutex<BTreeMap<i64, u32>>>) {
+    let asked = Arc::<Mutex<BTreeMap<i64, u32>>>::default();
+    let (ask, noted) = (Arc::clone(&options.question), Arc::clone(&asked));
+    let question: Question = Arc::new(move |point: &Attributes| {
+        *noted.lock().entry(id(point)).or_default() += 1;
+        ask(point)
+    });
+    (SweepOptions { question, ..options }, asked)
+}
+
+/// Forty points: of a checkpoint file, and of three deltas.
+async fn forty(store: &Store, source: &Arc<DataSource>) -> Vec<Vec<Update>> {
+    let timeline = Timeline::open(store.clone(), Arc::clone(source));
+    let ten = |first: i64| (first..first + 10).map(|id| upsert(source, id, 1.0)).collect::<Vec<_>>();
+    let deltas = vec![ten(0), ten(10), ten(20), ten(30)];
+    for updates in &deltas {
+        timeline.append(batch(source, updates), Default::default()).await.expect("appends");
+    }
+    write_checkpoint(store, source, 1, 1, &fold(source, &deltas[..1]), &[upsert(source, 99, 1.0)]).await;
+    deltas
+}
+
+/// Sweeps in turns, each of which looks at some batch of rows and goes on where the one before ended. How many turns it took.
+async fn in_turns(timeline: &Timeline, mut options: SweepOptions, deleted: &mut u64) -> u32 {
+    for turn in 1..100 {
+        let swept = timeline.sweep(options.clone()).await.expect("sweeps");
+        *deleted += swept.deleted;
+        if swept.complete {
+            assert_eq!(swept.position, None);
+            return turn;
+        }
+        assert_ne!(swept.position, options.position, "each turn comes on");
+        let text = swept.position.expect("a position").to_string();
+        (options.cut, options.position) = (Some(swept.cut), Some(text.parse().expect("a position")));
+    }
+    panic!("a hundred turns did not do");
+}
+
+#[tokio::test]
+async fn a_sweep_in_turns_looks_at_each_point_once() {
+    let source = dense_source();
+    for (late, limit) in [(true, u64::MAX), (false, 1), (false, 7), (false, 30)] {
+        let store = memory();
+        forty(&store, &source).await;
+        let timeline = Timeline::open(store.clone(), Arc::clone(&source));
+        let (options, asked) = counting(ids_below(33));
+        let until = late.then_some(Duration::ZERO);
+        let options = SweepOptions { until, least_rows: 1, limit, ..options };
+        let dry = SweepOptions { dry_run: true, ..options.clone() };
+        let mut counted = 0;
+        in_turns(&timeline, dry, &mut counted).await;
+        assert_eq!(counted, 33, "{limit}: a count in turns counts each point once");
+        // A point with whose batch a turn ended at its limit is asked again.
+        let most = if late { 1 } else { u32::MAX };
+        assert!(asked.lock().values().all(|&times| times <= most), "{asked:?}");
+        assert_eq!(asked.lock().len(), 40);
+        let mut deleted = 0;
+        let turns = in_turns(&timeline, options, &mut deleted).await;
+        assert_eq!((deleted, ids(&timeline).await.len()), (33, 7), "{limit}");
+        assert!(turns > 1, "{limit}: {turns}");
+    }
+}
+
+/// Between two turns others write, and builders fold.
+#[tokio::test]
+async fn a_new_checkpoint_neither_hides_nor_repeats_a_point() {
+    let (source, store) = (dense_source(), memory());
+    let mut deltas = forty(&store, &source).await;
+    let timeline = Timeline::open(store.clone(), Arc::clone(&source));
+    let first = timeline.sweep(SweepOptions { limit: 15, ..ids_below(33) }).await.expect("sweeps");
+    assert_eq!((first.deleted, first.complete), (15, false));
+    let gone: Vec<Update> = (0..15).map(delete).collect();
+    let others = vec![upsert(&source, 3, 9.0), upsert(&source, 20, 9.0), delete(21), upsert(&source, 50, 1.0)];
+    timeline.append(batch(&source, &others), Default::default()).await.expect("appends");
+    deltas.extend([gone, others]);
+    write_checkpoint(&store, &source, 2, 6, &fold(&source, &deltas), &[]).await;
+    let (rest, asked) = counting(ids_below(33));
+    let rest = SweepOptions { cut: Some(first.cut.clone()), position: first.position, ..rest };
+    let swept = timeline.sweep(rest.clone()).await.expect("sweeps");
+    assert_eq!((swept.deleted, swept.complete), (16, true), "15 to 32 without 20 and 21");
+    assert!(asked.lock().keys().all(|&id| id >= 10), "{asked:?}: the first part is not looked at again");
+    assert_eq!(ids(&timeline).await, [3, 20, 33, 34, 35, 36, 37, 38, 39, 50]);
+}
+
+#[tokio::test]
+async fn a_sweep_whose_checkpoint_is_collected_begins_at_the_start() {
+    let (source, store) = (dense_source(), memory());
+    let mut deltas = forty(&store, &source).await;
+    let timeline = Timeline::open(store.clone(), Arc::clone(&source));
+    let dry = SweepOptions { limit: 15, dry_run: true, ..ids_below(33) };
+    let counted = timeline.sweep(dry.clone()).await.expect("sweeps");
+    let first = timeline.sweep(SweepOptions { limit: 15, ..ids_below(33) }).await.expect("sweeps");
+    let gone: Vec<Update> = (0..15).map(delete).collect();
+    let others = vec![upsert(&source, 3, 9.0), upsert(&source, 20, 9.0)];
+    timeline.append(batch(&source, &others), Default::default()).await.expect("appends");
+    deltas.extend([gone, others]);
+    write_checkpoint(&store, &source, 2, 6, &fold(&source, &deltas), &[]).await;
+    collect(&store, &source, 6).await;
+    let (rest, asked) = counting(ids_below(33));
+    let rest = SweepOptions { cut: Some(first.cut.clone()), position: first.position, ..rest };
+    let swept = timeline.sweep(rest).await.expect("sweeps");
+    assert_eq!((swept.deleted, swept.complete, swept.cut), (17, true, first.cut), "15 to 32 without 20");
+    assert!(!asked.lock().contains_key(&3), "written after the cut");
+    assert_eq!(ids(&timeline).await, [3, 20, 33, 34, 35, 36, 37, 38, 39]);
+    // A count would count again what it has counted.
+    let rest = SweepOptions { cut: Some(counted.cut), position: counted.position, ..dry };
+    let error = timeline.sweep(rest).await.expect_err("is gone");
+    assert!(matches!(error, SweepError::Forgotten), "{error}");
+}
+
+#[tokio::test]
+async fn a_cut_that_has_not_come_is_refused() {
+    let source = dense_source();
+    let timeline = Timeline::open(memory(), Arc::clone(&source));
+    timeline.append(points(&source, 0..10), Default::default()).await.expect("appends");
+    let ahead = SweepOptions { cut: Some(ReadToken::single(2)), ..ids_below(5) };
+    let error = timeline.sweep(ahead).await.expect_err("ahead");
+    assert_eq!(
+        error.to_string(),
+        "version 2 is ahead: the timeline is at 1; name a version that an upload or a search has answered with"
+    );
+    assert_eq!(ids(&timeline).await.len(), 10);
 }
 
 /// The question of `options`, which first has somebody else write.
@@ -119,6 +250,136 @@ async fn a_sweep_removes_what_it_counts() {
     assert_eq!(delta.rows(), 3, "one tombstone for each point that is gone");
 }
 
+/// What this process knows of the head is young, and far behind.
+#[tokio::test]
+async fn a_sweep_catches_up_with_writers_of_other_processes() {
+    let (source, store) = (dense_source(), memory());
+    let (timeline, other) = (Timeline::open(store.clone(), source.clone()), Timeline::open(store, source.clone()));
+    timeline.append(points(&source, 0..10), Default::default()).await.expect("appends");
+    let write = {
+        let (other, source) = (other.clone(), source.clone());
+        move || {
+            for n in 0..100 {
+                let written = other.append(points(&source, [n + 1_000]), Default::default());
+                futures::executor::block_on(written).expect("appends");
+            }
+        }
+    };
+    assert_eq!(timeline.sweep(meanwhile(ids_below(5), write)).await.expect("sweeps"), swept(5, 1, 102));
+    assert_eq!(ids(&timeline).await.len(), 105);
+}
+
+/// A sweep falls asleep with its tombstones under way. Others use the sequence, write one of the points again, and all of it is collected.
+#[tokio::test]
+async fn tombstones_that_come_after_collection_count_for_nothing() {
+    let source = dense_source();
+    let (store, plain, faults, clock) = sleepy();
+    let zombie = Timeline::open(store, Arc::clone(&source));
+    zombie.append(points(&source, 0..10), Default::default()).await.expect("appends");
+    let held = faults.hold(Operation::Put, "timeline");
+    let sleeping = tokio::spawn({
+        let zombie = zombie.clone();
+        async move { zombie.sweep(ids_below(5)).await }
+    });
+    held.arrived().await;
+    let others = Timeline::open(plain.clone(), Arc::clone(&source));
+    others.append(points(&source, [1]), Default::default()).await.expect("appends");
+    let mut deltas: Vec<Vec<Update>> = vec![(0..10).map(|id| upsert(&source, id, id as f32)).collect()];
+    deltas.push(vec![upsert(&source, 1, 1.0)]);
+    write_checkpoint(&plain, &source, 1, 2, &fold(&source, &deltas), &[]).await;
+    collect(&plain, &source, 2).await;
+    clock.advance(Duration::from_secs(3600));
+    held.release();
+    let error = sleeping.await.expect("ends").expect_err("nothing was deleted");
+    assert!(matches!(error, SweepError::Read(TimelineError::Collected { .. })) && error.is_retryable(), "{error}");
+    let again = SweepOptions { cut: Some(ReadToken::single(1)), ..ids_below(5) };
+    assert_eq!(zombie.sweep(again).await.expect("sweeps"), swept(4, 1, 3));
+    assert_eq!(ids(&others).await, [1, 5, 6, 7, 8, 9]);
+}
+
+/// What the sweep reads of the others is what a writer that slept has put where a collected delta was.
+#[tokio::test]
+async fn what_is_read_below_the_boundary_is_not_believed() {
+    let (source, store) = (dense_source(), memory());
+    let timeline = Timeline::open(store.clone(), source.clone());
+    timeline.append(points(&source, 0..10), Default::default()).await.expect("appends");
+    let write = {
+        let (store, source) = (store.clone(), source.clone());
+        move || {
+            let other = Timeline::open(store.clone(), source.clone());
+            let writing = async {
+                other.append(points(&source, [1]), Default::default()).await.expect("appends");
+                collect(&store, &source, 2).await;
+                let zombie = points(&source, [77]);
+                let info = tarn_timeline::BatchInfo { id: ulid::Ulid::from(5_u128), rows: 1 };
+                let bytes = tarn_timeline::encode_delta(0, 2, &[info], &zombie).expect("encodes");
+                let key = ObjectKey::Delta { source: source.id.clone(), lane: 0, sequence: 2 };
+                store.create(&key, bytes, |_| true).await.expect("lands");
+            };
+            futures::executor::block_on(writing);
+        }
+    };
+    let error = timeline.sweep(meanwhile(ids_below(5), write)).await.expect_err("collected");
+    assert!(matches!(error, SweepError::Read(TimelineError::Collected { .. })), "{error}");
+}
+
+/// Puts that one call of the store makes before it gives up.
+const TRIES: usize = 6;
+
+#[tokio::test]
+async fn a_put_whose_outcome_is_unknown_is_counted_once() {
+    for fault in Fault::ALL {
+        for times in [1, TRIES, 2 * TRIES] {
+            let source = dense_source();
+            let (store, faults) = faulty();
+            let timeline = Timeline::open(store.clone(), Arc::clone(&source));
+            timeline.append(points(&source, 0..10), Default::default()).await.expect("appends");
+            (0..times).for_each(|_| faults.script(Operation::Put, "/timeline/", fault));
+            match timeline.sweep(ids_below(5)).await {
+                Ok(done) => assert_eq!(done, swept(5, 1, 2), "{fault:?} {times}"),
+                // What certainly had no effect needs no settling.
+                Err(error) => {
+                    assert!(
+                        matches!(error, SweepError::Append(AppendError::NotApplied(_))),
+                        "{fault:?} {times}: {error}"
+                    );
+                    faults.heal();
+                    assert_eq!(timeline.sweep(ids_below(5)).await.expect("sweeps"), swept(5, 1, 2));
+                }
+            }
+            // What was late finds the sequence taken.
+            assert!(faults.land_late(store.object_store().as_ref()).await.iter().all(Result::is_err));
+            assert_eq!(ids(&timeline).await, [5, 6, 7, 8, 9]);
+            let cold = Timeline::open(store, source);
+            assert_eq!(cold.head().await.expect("reads"), ReadToken::single(2), "{fault:?} {times}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_sweep_that_does_not_know_what_it_deleted_gives_no_count() {
+    let source = dense_source();
+    for fault in [Fault::LostResponse, Fault::LandsLate] {
+        let (store, faults) = faulty();
+        let timeline = Timeline::open(store.clone(), Arc::clone(&source));
+        // More than go into one delta of tombstones: the second is in doubt when the first is counted.
+        let many = 20_010;
+        timeline.append(points(&source, 0..many), Default::default()).await.expect("appends");
+        let key = ObjectKey::Delta { source: source.id.clone(), lane: 0, sequence: 3 }.render();
+        (0..200).for_each(|_| faults.script(Operation::Put, &key, fault));
+        let error = timeline.sweep(ids_below(many)).await.expect_err("is in doubt");
+        let SweepError::Unsettled { deleted, tombstones, .. } = &error else { panic!("{error}") };
+        assert_eq!((*deleted, *tombstones), (10_000, 10_000));
+        assert!(error.is_retryable());
+        assert!(error.to_string().contains("Do the same again"), "{error}");
+        faults.heal();
+        let landed = if fault == Fault::LostResponse { 10_000 } else { 0 };
+        let rest = timeline.sweep(ids_below(many)).await.expect("sweeps");
+        assert_eq!((rest.deleted, rest.complete), (10_010 - landed, true), "{fault:?}");
+        assert_eq!(ids(&timeline).await, Vec::<i64>::new());
+    }
+}
+
 #[tokio::test]
 async fn a_sweep_whose_put_fails_says_so_and_can_be_repeated() {
     let source = dense_source();
@@ -135,7 +396,7 @@ async fn a_sweep_whose_put_fails_says_so_and_can_be_repeated() {
     }
     let failed = timeline.sweep(ids_below(5)).await.expect_err("fails");
     assert!(
-        matches!(failed, SweepError::Append(AppendError::NotApplied(_) | AppendError::Ambiguous { .. })),
+        matches!(failed, SweepError::Append(AppendError::NotApplied(_)) | SweepError::Unsettled { deleted: 0, .. }),
         "{failed}"
     );
     assert!(failed.is_retryable());
@@ -153,6 +414,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
             let timeline = Timeline::open(memory(), Arc::clone(&source));
+            let cut = cut.min(updates.chunks(6).len() as u64);
             let dooms = move |key: &[u8]| key.last().is_some_and(|byte| byte % 2 == odd);
             let mut fold = BTreeMap::<Vec<u8>, DataPoint>::new();
             for (at, updates) in (1..).zip(updates.chunks(6)) {
@@ -180,11 +442,7 @@ proptest! {
             let swept = timeline.sweep(options).await.expect("sweeps");
             let after = count(&timeline).await;
             assert_eq!(before - after, swept.deleted);
-            if (1..=updates.chunks(6).len() as u64).contains(&cut) {
-                assert_eq!(after, fold.len() as u64);
-            } else {
-                assert_eq!(swept.deleted, if cut == 0 { 0 } else { before - after });
-            }
+            assert_eq!(after, fold.len() as u64);
         });
     }
 }
@@ -282,6 +540,109 @@ async fn a_cap_keeps_the_latest() {
     timeline.append(batch(&source, &updates), Default::default()).await.expect("appends");
     assert_eq!(apply(&timeline, &mut state).await, 4);
     assert_eq!(ids(&timeline).await, (20..26).collect::<Vec<_>>());
+}
+
+/// A store in memory whose requests are counted.
+fn counted(clock: &Arc<ManualClock>) -> (Store, tarn_store::Requests) {
+    let mut requests = tarn_store::Requests::default();
+    let store = Store::memory().with_clock(Arc::clone(clock) as _).layer(|inner| {
+        let (counting, handle) = tarn_store::CountingStore::new(inner);
+        requests = handle;
+        Arc::new(counting)
+    });
+    (store, requests)
+}
+
+#[tokio::test]
+async fn a_cap_that_equal_date_times_exceed_is_not_looked_into_again() {
+    let (source, clock) = (perishable(None, Some(4)), Arc::new(ManualClock::new()));
+    let (store, requests) = counted(&clock);
+    let timeline = Timeline::open(store, Arc::clone(&source));
+    let updates: Vec<Update> = (0..9).map(|id| at(&source, id, 0)).collect();
+    timeline.append(batch(&source, &updates), Default::default()).await.expect("appends");
+    let mut state = None;
+    assert_eq!(apply(&timeline, &mut state).await, 0, "all are equal");
+    let before = requests.counts();
+    assert_eq!(apply(&timeline, &mut state).await, 0);
+    assert_eq!(requests.counts().since(&before).gets, 0);
+    // One more is a reason to look.
+    timeline.append(batch(&source, &[at(&source, 20, 1)]), Default::default()).await.expect("appends");
+    assert_eq!(apply(&timeline, &mut state).await, 0);
+    let later: Vec<Update> = (30..34).map(|id| at(&source, id, 2)).collect();
+    timeline.append(batch(&source, &later), Default::default()).await.expect("appends");
+    assert_eq!(apply(&timeline, &mut state).await, 10);
+    assert_eq!(ids(&timeline).await, [30, 31, 32, 33]);
+}
+
+#[tokio::test]
+async fn a_cap_that_was_applied_in_part_is_gone_on_with() {
+    let source = perishable(None, Some(4));
+    let (store, plain, faults, _) = sleepy();
+    let timeline = Timeline::open(store, Arc::clone(&source));
+    let updates: Vec<Update> = (0..10_014).map(|id| at(&source, id, id)).collect();
+    timeline.append(batch(&source, &updates), Default::default()).await.expect("appends");
+    // Somebody is faster than the second delta of tombstones, and then the store does not answer.
+    let second = ObjectKey::Delta { source: source.id.clone(), lane: 0, sequence: 3 }.render();
+    let held = faults.hold(Operation::Put, &second);
+    let applying = tokio::spawn({
+        let timeline = timeline.clone();
+        async move { timeline.apply_retention(None).await }
+    });
+    held.arrived().await;
+    let other = Timeline::open(plain, Arc::clone(&source));
+    other.append(batch(&source, &[at(&source, 10_013, 20_000)]), Default::default()).await.expect("appends");
+    (0..50).for_each(|_| faults.script(Operation::List, "", Fault::UnavailableBefore));
+    held.release();
+    let (part, state) = applying.await.expect("ends").expect("applies").expect("has retention");
+    assert_eq!((part.deleted, part.complete), (10_000, false));
+    faults.heal();
+    assert_eq!(apply(&timeline, &mut Some(state)).await, 10);
+    assert_eq!(ids(&timeline).await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_tombstone_is_no_point_that_expires() {
+    let mut source = (*perishable(Some(60), None)).clone();
+    source.permanent_attributes.insert("when".to_owned());
+    let (source, clock) = (Arc::new(source), Arc::new(ManualClock::new()));
+    let (store, requests) = counted(&clock);
+    let timeline = Timeline::open(store, Arc::clone(&source));
+    timeline.append(batch(&source, &[at(&source, 1, 0)]), Default::default()).await.expect("appends");
+    let mut state = None;
+    assert_eq!(apply(&timeline, &mut state).await, 0);
+    let Update::Upsert(mut old) = at(&source, 2, -100) else { panic!("an upsert") };
+    old.attributes.retain(|name, _| source.permanent_attributes.contains(name));
+    timeline.append(batch(&source, &[Update::Delete(old.attributes)]), Default::default()).await.expect("appends");
+    let before = requests.counts();
+    assert_eq!(apply(&timeline, &mut state).await, 0);
+    assert_eq!(requests.counts().since(&before).gets, 1, "the delta, and no point");
+}
+
+/// The data source was deleted, collected and made anew with the same definition.
+#[tokio::test]
+async fn what_was_known_of_another_timeline_is_forgotten() {
+    let source = perishable(Some(60), None);
+    let old = Timeline::open(memory(), Arc::clone(&source));
+    for id in 0..5 {
+        old.append(batch(&source, &[at(&source, id, 0)]), Default::default()).await.expect("appends");
+    }
+    let mut state = None;
+    assert_eq!(apply(&old, &mut state).await, 0);
+    let anew = Timeline::open(memory(), Arc::clone(&source));
+    anew.append(batch(&source, &[at(&source, 1, -100)]), Default::default()).await.expect("appends");
+    assert_eq!(apply(&anew, &mut state).await, 1);
+}
+
+#[tokio::test]
+async fn expired_points_are_looked_at_once() {
+    let (source, clock) = (perishable(Some(60), None), Arc::new(ManualClock::new()));
+    let (store, requests) = counted(&clock);
+    let timeline = Timeline::open(store.clone(), Arc::clone(&source));
+    let updates: Vec<Update> = (0..6).map(|id| at(&source, id, id * 10 - 60)).collect();
+    timeline.append(batch(&source, &updates), Default::default()).await.expect("appends");
+    let before = requests.counts();
+    assert_eq!(apply(&timeline, &mut None).await, 1);
+    assert_eq!(requests.counts().since(&before).gets, 1, "one delta, which has all points");
 }
 
 #[tokio::test]
