@@ -94,6 +94,27 @@ impl Distances {
         self.squares += other.squares;
     }
 
+    /// Takes back rows that are counted here, about the same reference. The bins are exactly those of the rows that are left. `None`
+    /// when these cannot be told: when the farthest row goes, the next one is not known.
+    fn without(&self, gone: &Self) -> Option<Self> {
+        if gone.rows == 0 {
+            return Some(self.clone());
+        }
+        if gone.max >= self.max {
+            return None;
+        }
+        let mut gone = gone.clone();
+        gone.widen(self.exponent);
+        let mut left = self.clone();
+        for (mine, theirs) in left.bins.iter_mut().zip(gone.bins) {
+            *mine = mine.checked_sub(theirs)?;
+        }
+        left.rows = left.rows.checked_sub(gone.rows)?;
+        // No square is larger than that of the farthest row, which stays: so little is lost to rounding.
+        left.squares = (left.squares - gone.squares).max(left.max * left.max);
+        Some(left)
+    }
+
     /// The share of rows that would have to change bins to make one of the other: 0 of equals, 1 of histograms that have no
     /// bin in common (total variation). 0 when either has no rows.
     pub fn moved(&self, other: &Self) -> f64 {
@@ -203,6 +224,17 @@ impl Statistics {
         }
         self.distances.merge(&other.distances);
         true
+    }
+
+    /// Takes back rows that are counted here: what is left is what counting the other rows gives, but for the last digits of sums.
+    /// `None` when it cannot be told, and has to be counted: of other references, or when the farthest row goes.
+    pub fn without(&self, gone: &Self) -> Option<Self> {
+        if self.reference != gone.reference {
+            return None;
+        }
+        let distances = self.distances.without(&gone.distances)?;
+        let sum = self.sum.iter().zip(&gone.sum).map(|(mine, theirs)| mine - theirs).collect();
+        Some(Self { reference: Arc::clone(&self.reference), sum, distances })
     }
 
     /// Whether both are of the same rows, counted in whatever order: all is equal, but for the last digits of sums.
@@ -385,6 +417,29 @@ mod tests {
         }
 
         #[test]
+        fn what_is_taken_back_was_never_there(
+            rows in proptest::collection::vec(proptest::collection::vec(-1e3f32..1e3, 2), 1..40),
+            marks in proptest::collection::vec(any::<bool>(), 40),
+        ) {
+            let of = |rows: &[&Vec<f32>]| {
+                let mut statistics = Statistics::new([0.5, -1.0].into());
+                rows.iter().for_each(|row| statistics.add_dense(row));
+                statistics
+            };
+            let (gone, left): (Vec<_>, Vec<_>) = rows.iter().zip(&marks).partition(|(_, gone)| **gone);
+            let [gone, left] = [gone, left].map(|rows| rows.into_iter().map(|(row, _)| row).collect::<Vec<_>>());
+            let (whole, gone, left) = (of(&rows.iter().collect::<Vec<_>>()), of(&gone), of(&left));
+            match whole.without(&gone) {
+                Some(found) => {
+                    prop_assert!(found.agrees(&left), "{:?} {:?}", found, left);
+                    let (found, left) = (found.distances(), left.distances());
+                    prop_assert_eq!((found.rows, found.max, found.exponent, found.bins), (left.rows, left.max, left.exponent, left.bins));
+                }
+                None => prop_assert_eq!(gone.distances().max(), whole.distances().max()),
+            }
+        }
+
+        #[test]
         fn each_distance_is_in_the_bin_that_spans_it(all in distances()) {
             let whole = of(&all);
             for (bin, count) in whole.bins().iter().enumerate() {
@@ -450,6 +505,23 @@ mod tests {
         b.add_dense(&[5.0]);
         assert!(!a.merge(&b));
         assert_eq!(a.rows(), 0);
+    }
+
+    #[test]
+    fn rows_that_were_not_counted_are_not_taken_back() {
+        let of = |rows: &[[f32; 1]]| {
+            let mut statistics = Statistics::new([0.0].into());
+            rows.iter().for_each(|row| statistics.add_dense(row));
+            statistics
+        };
+        let whole = of(&[[1.0], [5.0], [9.0]]);
+        assert_eq!(whole.without(&of(&[[9.0]])), None, "the next farthest is not known");
+        assert_eq!(whole.without(&of(&[[3.0]])), None, "nothing is so far away");
+        assert_eq!(whole.without(&Statistics::new([1.0].into())), None, "another reference");
+        assert_eq!(whole.without(&of(&[])), Some(whole.clone()));
+        // A distant row that stays hides no digit of those that go.
+        let far = of(&[[1e15], [3.0], [4.0]]).without(&of(&[[3.0]])).expect("the farthest stays");
+        assert!(far.agrees(&of(&[[1e15], [4.0]])));
     }
 
     #[test]

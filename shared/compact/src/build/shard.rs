@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use roaring::RoaringBitmap;
 use tarn_model::{Corrupt, IndexId, ObjectKey, ShardEntry, SplitKey};
 use tarn_segment::{Catalog, CatalogSegment, Segment};
 use tarn_store::LocalFile;
@@ -79,6 +80,8 @@ pub(super) struct ShardState {
     entry: Option<ShardEntry>,
     /// The old segments; `deleted` grows while changes are found.
     pub(super) segments: Vec<CatalogSegment>,
+    /// What was deleted of each when its statistics were counted.
+    counted: Vec<RoaringBitmap>,
     /// Which segments have live rows of a split.
     pub(super) by_split: HashMap<SplitKey, Vec<usize>>,
     /// New rows by split.
@@ -113,12 +116,18 @@ impl ShardState {
         Ok(Self {
             id: id.to_owned(),
             entry: entry.cloned(),
+            counted: segments.iter().map(|segment| segment.deleted.clone()).collect(),
             segments,
             by_split,
             new_rows: BTreeMap::new(),
             touched: false,
             open: HashMap::new(),
         })
+    }
+
+    /// The rows of an old segment that were deleted before this build.
+    pub(super) fn counted(&self, number: usize) -> &RoaringBitmap {
+        &self.counted[number]
     }
 
     /// An old segment, verified.

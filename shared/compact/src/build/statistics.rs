@@ -6,20 +6,21 @@
 //! centre to be of use, and need not stay there: whoever reads the statistics can tell how far away it is. Where statistics
 //! about another reference get in all the same, readers count those rows themselves.
 //!
-//! A segment that is carried over keeps its statistics. When rows of it died it is counted again: the farthest one cannot be
-//! taken back. The build has such a segment open, because it looked for the dead rows there.
+//! A segment that is carried over keeps its statistics. When rows of it died these are taken back, and only their vectors are read.
+//! When the farthest one is among them the segment is counted again: the next farthest is not known. The build has such a segment
+//! open, because it looked for the dead rows there.
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::Float32Type;
+use arrow::array::{Array, AsArray, Float32Array, RecordBatch};
 use futures::TryStreamExt;
 use roaring::RoaringBitmap;
-use tarn_model::{DataSource, IndexId, Manifest, VectorKind};
+use tarn_model::{Corrupt, DataSource, IndexId, Manifest, VectorKind};
 use tarn_segment::{CatalogSegment, SegmentInput, Statistics};
+use tarn_timeline::VECTOR_COLUMN;
 
 use super::shard::{ShardState, load_catalog};
-use crate::checkpoint::{LoadedFile, file_rows};
+use crate::checkpoint::{LoadedFile, data_key, file_rows};
 use crate::context::{Context, blocking};
 use crate::error::CompactError;
 
@@ -36,10 +37,9 @@ impl Centre {
         if source.vector_kind == VectorKind::Sparse {
             return Self(Some(Arc::from([])));
         }
-        let dimension = source.vector_dimension as usize;
-        let mut about_origin = Statistics::new(vec![0.0; dimension].into());
-        values.chunks_exact(dimension.max(1)).for_each(|row| about_origin.add_dense(row));
-        Self(about_origin.centre().map(|centre| centre.into_iter().map(|value| value as f32).collect()))
+        let mut rows = FirstRows::new(source);
+        rows.add(values);
+        rows.centre()
     }
 
     /// The reference of an index: of the shards at hand, or else of any other.
@@ -73,20 +73,24 @@ impl Centre {
         if source.vector_kind == VectorKind::Sparse {
             return Ok(Self::of(source, &[]));
         }
-        let mut values: Vec<f32> = Vec::new();
-        let enough = ROWS * source.vector_dimension as usize;
+        let mut first = FirstRows::new(source);
         for file in files {
+            let object = data_key(&source.id)(file.file.data.id).render();
             let mut rows = file_rows(context, source, file).await?;
-            while values.len() < enough {
+            while first.left > 0 {
                 let Some(batch) = rows.try_next().await? else { break };
-                append_vectors(&batch, &mut values);
+                let object = object.clone();
+                first = blocking(move || {
+                    first.add(vectors(&object, &batch)?.values());
+                    Ok(first)
+                })
+                .await?;
             }
-            if values.len() >= enough {
+            if first.left == 0 {
                 break;
             }
         }
-        let source = Arc::clone(source);
-        blocking(move || Ok(Self::of(&source, &values[..values.len().min(enough)]))).await
+        Ok(first.centre())
     }
 
     /// What the rows of a new segment are like. The first of them are the reference if there was none.
@@ -102,7 +106,7 @@ impl Centre {
         Some(Arc::new(Statistics::of_input(input, reference)))
     }
 
-    /// Counts the live rows of an old segment anew, if its statistics are of other rows.
+    /// Has an old segment's statistics be those of its live rows: what died since they were counted is taken back, or all is counted.
     pub(super) async fn renew(
         &self,
         context: &Context,
@@ -120,6 +124,18 @@ impl Centre {
             return Ok(());
         };
         let open = shard.open(context, index, number).await?;
+        let counted = shard.counted(number);
+        if let Some(known) = segment.statistics.clone().filter(|known| *known.reference() == reference)
+            && counted.is_subset(&segment.deleted)
+            && known.rows() == u64::from(segment.rows).saturating_sub(counted.len())
+        {
+            let (open, died) = (Arc::clone(&open), &segment.deleted - counted);
+            let take_back = move || Ok(known.without(&open.statistics(&died, known.reference())?));
+            if let Some(left) = blocking(take_back).await? {
+                segment.statistics = Some(Arc::new(left));
+                return Ok(());
+            }
+        }
         let mut rows = RoaringBitmap::new();
         rows.insert_range(0..segment.rows);
         rows -= &segment.deleted;
@@ -137,9 +153,59 @@ fn reference(source: &DataSource, segments: &[CatalogSegment]) -> Option<Arc<[f3
     known.find(|known| known.reference().len() == dimension).map(|known| Arc::clone(known.reference()))
 }
 
-/// The vectors of a checkpoint's rows, which are dense.
-fn append_vectors(batch: &RecordBatch, values: &mut Vec<f32>) {
-    let Some(column) = batch.columns().last().and_then(|column| column.as_fixed_size_list_opt()) else { return };
-    let Some(coordinates) = column.values().as_primitive_opt::<Float32Type>() else { return };
-    values.extend(coordinates.values());
+/// The sum of the first rows, without the rows.
+struct FirstRows {
+    about_origin: Statistics,
+    dimension: usize,
+    /// Rows that are still to come.
+    left: usize,
+}
+
+impl FirstRows {
+    fn new(source: &DataSource) -> Self {
+        let dimension = source.vector_dimension as usize;
+        Self { about_origin: Statistics::new(vec![0.0; dimension].into()), dimension, left: ROWS }
+    }
+
+    fn add(&mut self, values: &[f32]) {
+        for row in values.chunks_exact(self.dimension.max(1)).take(self.left) {
+            self.about_origin.add_dense(row);
+            self.left -= 1;
+        }
+    }
+
+    fn centre(&self) -> Centre {
+        let centre = self.about_origin.centre();
+        Centre(centre.map(|centre| centre.into_iter().map(|value| value as f32).collect()))
+    }
+}
+
+/// The coordinates of a checkpoint's rows, which are dense.
+fn vectors<'a>(object: &str, batch: &'a RecordBatch) -> Result<&'a Float32Array, Corrupt> {
+    let column = batch.column_by_name(VECTOR_COLUMN);
+    let vectors = column.and_then(|column| column.as_fixed_size_list_opt());
+    vectors.and_then(|vectors| vectors.values().as_primitive_opt()).ok_or_else(|| Corrupt {
+        object: object.to_owned(),
+        part: "columns".to_owned(),
+        expected: format!("{VECTOR_COLUMN}: lists of Float32 of one size"),
+        found: column.map_or_else(|| "none".to_owned(), |column| column.data_type().to_string()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+
+    use super::*;
+
+    #[test]
+    fn rows_without_vectors_are_corrupt() {
+        let ids = Arc::new(Int64Array::from(vec![1, 2])) as arrow::array::ArrayRef;
+        let none = RecordBatch::try_from_iter([("id", Arc::clone(&ids))]).expect("fits");
+        let other = RecordBatch::try_from_iter([(VECTOR_COLUMN, ids)]).expect("fits");
+        for (batch, found) in [(none, "none"), (other, "Int64")] {
+            let error = vectors("checkpoints/data/1", &batch).expect_err("no vectors");
+            assert_eq!((error.object.as_str(), error.found.as_str()), ("checkpoints/data/1", found));
+        }
+    }
 }

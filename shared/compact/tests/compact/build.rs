@@ -340,3 +340,30 @@ async fn every_run_begins_somewhere_else() {
     }
     assert_eq!(first.len(), 3, "{first:?}");
 }
+
+/// Rows that die are taken back from what was counted; when the farthest does, all are counted again.
+#[tokio::test]
+async fn statistics_of_carried_segments_are_those_of_a_fresh_count() {
+    let definition = index("flat", Metric::L2, false);
+    let mut world = World::new(VectorKind::Dense).await.with_index(&definition).await;
+    world.upload_range(0..60, "a", 1).await;
+    let builder = world.builder();
+    world.run(&builder).await;
+    for gone in [20..23, 30..31, 58..60, 0..1] {
+        let updates: Vec<_> = gone.map(|id| world.delete(id, "a")).collect();
+        world.upload(&updates).await;
+        world.run(&builder).await;
+        let mut dead = 0;
+        for (_, segment, open) in world.segments(&definition).await {
+            let known = segment.statistics.expect("counted");
+            let live = (0..segment.rows).filter(|row| !segment.deleted.contains(*row));
+            let fresh = open.statistics(live, known.reference()).expect("counts");
+            assert!(known.agrees(&fresh), "{known:?} {fresh:?}");
+            let (known, fresh) = (known.distances(), fresh.distances());
+            assert_eq!((known.rows(), known.max(), known.bins()), (fresh.rows(), fresh.max(), fresh.bins()));
+            dead += segment.deleted.len();
+        }
+        assert!(dead > 0, "the segment is carried over");
+    }
+    world.check(&[&definition]).await;
+}
