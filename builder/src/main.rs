@@ -62,6 +62,10 @@ struct Arguments {
     /// Rows from which such a split gets a graph, where the kind is graph; 50000 if not given.
     #[arg(long, env = "TARN_BUILDER_GRAPH_THRESHOLD", value_name = "ROWS")]
     graph_threshold: Option<u64>,
+    /// Whether to delete the points whose time is up: true or false. It takes the permission to write to timelines. true if not
+    /// given, false inside Lambda.
+    #[arg(long, env = "TARN_BUILDER_RETENTION", value_name = "BOOL")]
+    retention: Option<bool>,
 }
 
 /// The only directory of a Lambda function that can be written to.
@@ -114,6 +118,7 @@ fn settings(arguments: &Arguments, in_lambda: bool) -> BuilderSettings {
     settings.approximate_index = arguments.approximate_index.unwrap_or(settings.approximate_index);
     settings.cells_threshold_rows = arguments.cells_threshold.unwrap_or(settings.cells_threshold_rows);
     settings.graph_threshold_rows = arguments.graph_threshold.unwrap_or(settings.graph_threshold_rows);
+    settings.retention = arguments.retention.unwrap_or(!in_lambda);
     settings
 }
 
@@ -210,6 +215,18 @@ mod tests {
         assert_eq!(of(&["--approximate-index", "both"]).0, ApproximateIndex::Both);
         let error = parse(&["--approximate-index", "tree"]).expect_err("refused").to_string();
         assert!(error.contains("'tree' is none of cells, graph, both"), "{error}");
+    }
+
+    #[test]
+    fn inside_lambda_points_are_deleted_only_when_told() {
+        let of = |more: &[&str], in_lambda| {
+            let all = ["tarn-builder", "--store", "/s"].iter().chain(more);
+            settings(&Arguments::try_parse_from(all).expect("valid arguments"), in_lambda).retention
+        };
+        assert!(of(&[], false));
+        assert!(!of(&[], true), "the function's role does not permit it by itself");
+        assert!(of(&["--retention", "true"], true));
+        assert!(!of(&["--retention", "false"], false));
     }
 
     #[test]

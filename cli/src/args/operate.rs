@@ -45,6 +45,10 @@ pub(crate) struct BuilderArgs {
     /// none are kept when it ends]
     #[arg(long, value_name = "DIR", help_heading = "Builder")]
     pub(crate) builder_cache_dir: Option<PathBuf>,
+    /// Do not delete the points that retention lets go: for credentials that may not write to timelines. Searches leave out what
+    /// has expired all the same
+    #[arg(long, help_heading = "Builder")]
+    pub(crate) no_retention: bool,
 }
 
 /// `tarn serve`

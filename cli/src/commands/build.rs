@@ -39,6 +39,7 @@ pub(super) fn settings(args: &BuilderArgs, threads: Option<usize>) -> BuilderSet
     }
     settings.temp_dir.clone_from(&args.temp_dir);
     settings.cache_dir.clone_from(&args.builder_cache_dir);
+    settings.retention = !args.no_retention;
     settings
 }
 

@@ -12,14 +12,14 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tarn_model::{Corrupt, DataSource, DataSourceId, ObjectKey, ObjectRef};
+use tarn_model::{Corrupt, DataSourceId, ObjectKey, ObjectRef};
 use tarn_store::{LocalFile, SegmentCache, Store, StoreError};
-use tarn_timeline::RetentionState;
 use tempfile::TempDir;
 use ulid::Ulid;
 
 use crate::error::CompactError;
 use crate::progress::{Progress, Stage};
+use crate::retention::Remembered;
 use crate::scratch::Scratch;
 use crate::settings::BuilderSettings;
 
@@ -32,8 +32,8 @@ pub(crate) struct Context {
     scratch: Scratch,
     rng: Mutex<SmallRng>,
     verified: Mutex<HashSet<ObjectRef>>,
-    /// What retention remembers, by data source; each with the definition that it is about.
-    pub(crate) retention: Mutex<HashMap<DataSourceId, (Arc<DataSource>, RetentionState)>>,
+    /// What retention remembers.
+    pub(crate) retention: Mutex<HashMap<DataSourceId, Remembered>>,
 }
 
 /// A file written to scratch space, ready to become an object.

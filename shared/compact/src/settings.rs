@@ -9,7 +9,7 @@ use tarn_model::IndexAlgorithm;
 use tarn_segment::SegmentSettings;
 use tarn_timeline::MIN_COLLECTION_GRACE;
 
-/// How to build. None of it changes what an index holds, only how, and at what cost.
+/// How to build. None of it but `retention` changes what an index holds, only how, and at what cost.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
@@ -49,6 +49,9 @@ pub struct BuilderSettings {
     /// A build that takes longer publishes nothing. Garbage collection must grant a longer grace period, see
     /// [`Self::shortest_grace`]. The same for all builders of a store.
     pub longest_build: Duration,
+    /// Whether to append tombstones for the points whose time is up, before a fold. The builder must be permitted to write to
+    /// timelines; without, such points are found no more, but stay in the objects. The same for all builders of a store.
+    pub retention: bool,
     /// How to build segments.
     pub segment: SegmentSettings,
     /// Seeds the unique ids of objects, for tests that must repeat; `None`: the operating system does.
@@ -102,6 +105,7 @@ impl Default for BuilderSettings {
             merge_fan: 4,
             dead_percent_max: 40,
             longest_build: Duration::from_secs(6 * 3600),
+            retention: true,
             segment: SegmentSettings::default(),
             seed: None,
         }

@@ -50,10 +50,12 @@ pub enum Fault {
     LostResponse,
     /// Time-out now; a put takes effect when [`Faults::land_late`] is called. Other requests: as [`Fault::Timeout`].
     LandsLate,
+    /// 403 without effect, as for credentials that do not permit it.
+    Denied,
 }
 
 impl Fault {
-    /// All of them.
+    /// All that may pass.
     pub const ALL: [Self; 5] =
         [Self::UnavailableBefore, Self::UnavailableAfter, Self::Timeout, Self::LostResponse, Self::LandsLate];
 
@@ -73,6 +75,7 @@ impl fmt::Display for Injected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Fault(Fault::UnavailableBefore | Fault::UnavailableAfter) => "injected: 503 Slow Down",
+            Self::Fault(Fault::Denied) => "injected: 403 Forbidden",
             Self::Fault(_) => "injected: request timed out",
             Self::Crashed => "injected: the process has crashed",
         })
@@ -83,6 +86,9 @@ impl std::error::Error for Injected {}
 
 impl From<Injected> for Error {
     fn from(injected: Injected) -> Self {
+        if let Injected::Fault(Fault::Denied) = injected {
+            return Self::PermissionDenied { path: "a path".to_owned(), source: Box::new(injected) };
+        }
         Self::Generic { store: "FaultStore", source: Box::new(injected) }
     }
 }

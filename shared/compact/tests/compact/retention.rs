@@ -7,7 +7,7 @@ use tarn_model::{AttributeType, AttributeValue, DataPoint, Metric, PointKey, Ret
 use tarn_store::{Clock, Store, create_source, latest_checkpoint, latest_manifest};
 use tarn_testkit::{Fault, Operation};
 
-use crate::common::{Ahead, Points, World, attributes, faulty, index, source, vector};
+use crate::common::{Ahead, Points, World, attributes, faulty, index, settings, source, vector};
 
 async fn world(retention: Retention) -> World {
     over(Store::memory(), retention).await
@@ -107,5 +107,53 @@ async fn a_builder_that_cannot_append_folds_all_the_same() {
     assert_eq!(rows(&world, &definition).await, (30, 30));
     faults.heal();
     world.run(&world.builder()).await;
+    assert_eq!(rows(&world, &definition).await, (20, 20));
+}
+
+#[tokio::test]
+async fn a_builder_that_is_not_to_delete_neither_writes_nor_looks() {
+    let (store, faults) = faulty();
+    let definition = index("flat", Metric::L2, false);
+    let retention = Retention { attribute: "until".into(), keep_seconds: Some(0), target_points: Some(5) };
+    let mut world = over(store, retention).await.with_index(&definition).await;
+    let updates: Vec<Update> = (0..30).map(|id| upsert(&world, id, -60)).collect();
+    world.upload(&updates).await;
+    let mut without = settings();
+    without.retention = false;
+    let builder = world.builder_with(without);
+    world.run(&builder).await;
+    assert_eq!(rows(&world, &definition).await, (30, 30));
+    let before = faults.operations();
+    world.run(&builder).await;
+    let log = faults.log().split_off(usize::try_from(before).expect("fits"));
+    assert!(
+        !log.iter().any(|(operation, path)| *operation == Operation::Get && path.contains("/timeline/")),
+        "{log:?}"
+    );
+    assert_eq!(rows(&world, &definition).await, (30, 30));
+}
+
+#[tokio::test]
+async fn a_builder_that_may_not_append_looks_again_after_a_while() {
+    let (store, faults) = faulty();
+    let definition = index("flat", Metric::L2, false);
+    let retention = Retention { attribute: "until".into(), keep_seconds: Some(0), target_points: None };
+    let mut world = over(store, retention).await.with_index(&definition).await;
+    let updates: Vec<Update> = (0..30).map(|id| upsert(&world, id, if id < 10 { -60 } else { 864_000 })).collect();
+    world.upload(&updates).await;
+    (0..2).for_each(|_| faults.script(Operation::Put, "/timeline/", Fault::Denied));
+    let builder = world.builder();
+    let puts = || faults.log().iter().filter(|(op, path)| *op == Operation::Put && path.contains("/timeline/")).count();
+    let before = puts();
+    world.run(&builder).await;
+    world.run(&builder).await;
+    assert_eq!(puts() - before, 1, "it has tried once");
+    assert_eq!(rows(&world, &definition).await, (30, 30));
+    world.clock.advance(Duration::from_secs(3601));
+    world.run(&builder).await;
+    assert_eq!(puts() - before, 2);
+    faults.heal();
+    world.clock.advance(Duration::from_secs(3601));
+    world.run(&builder).await;
     assert_eq!(rows(&world, &definition).await, (20, 20));
 }
