@@ -2,6 +2,9 @@
 //!
 //! The points are those that an index has, asked as they were when the request came; the tombstones go to its data source's timeline,
 //! like any upload's. Nothing is searched: the live set is read, as an export reads it.
+//!
+//! A request that does not come to the end says where it ended (`next`): the moment that it is about, the place, and a digest of what it
+//! asked for, so that nobody goes on with another question.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +14,10 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
-use tarn_model::{
-    Attributes, DataSource, Filter, Index, ReadToken, VectorKind, WireSearch, WireVector, check_wire_search,
-};
+use sha2::{Digest, Sha256};
+use tarn_model::{Attributes, DataSource, Filter, Index, ReadToken, check_wire_split_filter};
 use tarn_store::load_index;
-use tarn_timeline::{SweepError, SweepOptions};
+use tarn_timeline::{AppendError, SweepError, SweepOptions, SweepPosition};
 use utoipa::ToSchema;
 
 use crate::auth::{Caller, Resource, Scope};
@@ -43,11 +45,15 @@ pub struct DeleteByFilterDto {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub split_filter: Option<Vec<AttributeDto>>,
-    /// `version` of an answer that was not complete: goes on with it. Points that were written after it stay.
+    /// Of an earlier upload or answer: points that were written after it stay. Absent: now.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub version: Option<String>,
-    /// Most points to delete.
+    /// `next` of the answer to the same request, which was not complete: goes on where it ended, as of the same version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub next: Option<String>,
+    /// Most points to delete in this request.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, minimum = 1)]
     pub limit: Option<u64>,
@@ -59,19 +65,23 @@ pub struct DeleteByFilterDto {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeletedDto {
-    /// How many points; of a dry run, how many there are.
+    /// How many points; of a dry run, how many there are. Of a request that goes on: those that the ones before have not counted.
     pub deleted: u64,
-    /// Whether these are all. If not, the same request with this `version` goes on.
+    /// Whether that was the end. If not, the same request with this `next` goes on.
     pub complete: bool,
     /// Points were deleted as they were then; what was written later stays.
     pub version: String,
+    /// Where it ended; absent when it is complete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub next: Option<String>,
 }
 
 /// Deletes the points of an index that a filter is true of, from its data source.
 ///
 /// It is as if all were deleted at once, when the request began: a point that somebody writes while it runs stays. Large numbers of
-/// points take several requests, each of which says whether it was the last; one that failed has deleted a part, and can be
-/// repeated.
+/// points take several requests, each of which says whether it was the last and where the next one goes on; one that failed has
+/// deleted a part, and can be repeated.
 #[utoipa::path(post, path = "/api/v1/indices/{name}/{version}/delete-by-filter", tag = "Points",
     params(("name" = String, Path), ("version" = String, Path),
         ("Request-Timeout" = Option<String>, Header, description = "Seconds, such as 2.500")),
@@ -79,7 +89,9 @@ pub struct DeletedDto {
     responses((status = 200, description = "A part is deleted, or all", body = DeletedDto,
             headers(("Tarn-Version" = String, description = "Includes the deletions; for minVersion of a search"))),
         (status = 400, body = ErrorDto), (status = 401, body = ErrorDto), (status = 403, body = ErrorDto),
-        (status = 404, body = ErrorDto), (status = 413, body = ErrorDto), (status = 415, body = ErrorDto),
+        (status = 404, body = ErrorDto),
+        (status = 409, description = "`version` is ahead; or a dry run cannot go on", body = ErrorDto),
+        (status = 413, body = ErrorDto), (status = 415, body = ErrorDto),
         (status = 429, body = ErrorDto), (status = 503, body = ErrorDto)))]
 pub(crate) async fn delete_by_filter(
     State(state): State<AppState>,
@@ -96,41 +108,51 @@ pub(crate) async fn delete_by_filter(
     caller.require(Scope::Write, Resource::DataSource(&index.data_source))?;
     let handle = state.sources().get(&index.data_source).await?;
     let body = state.read_body(body).await?;
-    let mut options = parse(body.bytes(), &index, &handle.source)?;
+    let Asked { mut options, digest } = parse(body.bytes(), &index, &handle.source)?;
     let turn = TURN.min(timeout(&headers)? / 2);
     options.until = state.store().clock().monotonic().checked_add(turn);
     // Held until the sweep is over: each reads the whole live set, as an export does.
-    let _permit = state.admit_export()?;
+    let _permit = state.admit_reading()?;
     let swept = handle.committer.timeline().sweep(options).await?;
     let mut headers = HeaderMap::new();
     headers.insert(TARN_VERSION, version_header(&swept.token)?);
+    let next = swept.position.map(|position| format!("{}-{position}-{digest}", swept.cut));
     let version = swept.cut.to_string();
-    Ok((headers, Json(DeletedDto { deleted: swept.deleted, complete: swept.complete, version })))
+    Ok((headers, Json(DeletedDto { deleted: swept.deleted, complete: swept.complete, version, next })))
 }
 
-fn parse(bytes: &[u8], index: &Arc<Index>, source: &Arc<DataSource>) -> Result<SweepOptions, ApiError> {
-    let (mut filter, mut split_filter, mut version, mut limit) = (None, None, None, None);
+/// A request's body.
+struct Asked {
+    options: SweepOptions,
+    /// Of everything that a request and the one that goes on with it have in common.
+    digest: String,
+}
+
+fn parse(bytes: &[u8], index: &Arc<Index>, source: &Arc<DataSource>) -> Result<Asked, ApiError> {
+    let (mut filter, mut split_filter, mut version, mut next, mut limit) = (None, None, None, None, None);
     let mut dry_run = false;
     let mut reader = Reader::new(bytes)?;
     reader.object::<JsonError>("what to delete", |r, name| {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         if is("filter") {
-            filter = optional(r, read_tree)?;
+            filter = r.optional(read_tree)?;
         } else if is("splitFilter") {
-            split_filter = optional(r, read_attributes)?;
+            split_filter = r.optional(read_attributes)?;
         } else if is("version") {
-            version = optional(r, |r| match r.peek()? {
+            version = r.optional(|r| match r.peek()? {
                 Kind::Number => r.number("version").map(|text| text.into_owned()),
                 _ => r.string("version").map(|text| text.into_owned()),
             })?;
+        } else if is("next") {
+            next = r.optional(|r| r.string("next").map(|text| text.into_owned()))?;
         } else if is("limit") {
-            limit = optional(r, |r| r.integer::<u64>("limit"))?;
+            limit = r.optional(|r| r.integer::<u64>("limit"))?;
         } else if is("dryRun") {
-            dry_run = optional(r, |r| r.boolean("dryRun"))?.unwrap_or_default();
+            dry_run = r.optional(|r| r.boolean("dryRun"))?.unwrap_or_default();
         } else {
             // A misspelled filter that is ignored would delete more than was meant.
             let name: String = name.chars().take(80).collect();
-            let known = "filter, splitFilter, version, limit, dryRun";
+            let known = "filter, splitFilter, version, next, limit, dryRun";
             return Err(r.error(format!("'{name}' is not a property here; the properties are {known}")));
         }
         Ok(())
@@ -144,14 +166,13 @@ fn parse(bytes: &[u8], index: &Arc<Index>, source: &Arc<DataSource>) -> Result<S
     if limit == Some(0) {
         return Err(ApiError::invalid("limit must be at least 1"));
     }
+    if next.is_some() && version.is_some() {
+        return Err(ApiError::invalid("next says as of which version it goes on; leave version out"));
+    }
+    let filter_text = filter.as_ref().map(serde_json::Value::to_string);
     let filter = filter.map(|json| Filter::from_json(&json, source)).transpose()?;
-    // Checked as that of a search with one good query vector.
-    let query_vectors = vec![match source.vector_kind {
-        VectorKind::Dense => WireVector::Dense(vec![0.0; source.vector_dimension as usize]),
-        VectorKind::Sparse => WireVector::Sparse { coordinates: vec![0.0], indices: vec![0] },
-    }];
-    let search = WireSearch { split_filter: split_filter.unwrap_or_default(), query_vectors, k: 1 };
-    let split_filter = check_wire_search(source, index, search)?.split_filter;
+    let split_filter = check_wire_split_filter(source, index, &split_filter.unwrap_or_default())?;
+    let digest = digest(&format!("{} {split_filter:?} {filter_text:?} {dry_run}", index.id));
     let attributes = filter.iter().flat_map(Filter::attributes).map(str::to_owned).collect();
     let index = Arc::clone(index);
     let question = move |point: &Attributes| {
@@ -161,23 +182,42 @@ fn parse(bytes: &[u8], index: &Arc<Index>, source: &Arc<DataSource>) -> Result<S
     };
     let mut options = SweepOptions::new(Arc::new(question), attributes);
     options.cut = version.map(|text| text.parse::<ReadToken>()).transpose()?;
+    if let Some(next) = next {
+        let (cut, position) = place(&next, &digest).ok_or_else(|| {
+            ApiError::invalid("next must be that of the answer to the same request, with the same filters and dryRun")
+        })?;
+        (options.cut, options.position) = (Some(cut), Some(position));
+    }
     options.limit = limit.unwrap_or(u64::MAX);
     options.dry_run = dry_run;
-    Ok(options)
+    Ok(Asked { options, digest })
 }
 
-fn optional<'a, T>(
-    reader: &mut Reader<'a>,
-    read: impl FnOnce(&mut Reader<'a>) -> Result<T, JsonError>,
-) -> Result<Option<T>, JsonError> {
-    if reader.null()? { Ok(None) } else { read(reader).map(Some) }
+fn digest(of: &str) -> String {
+    Sha256::digest(of.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What `next` says: as of when, and where to go on. `None` if it is not of a request with this digest.
+fn place(next: &str, digest: &str) -> Option<(ReadToken, SweepPosition)> {
+    let (rest, of) = next.rsplit_once('-')?;
+    let (cut, position) = rest.split_once('-')?;
+    (of == digest).then_some((cut.parse().ok()?, position.parse().ok()?))
 }
 
 impl From<SweepError> for ApiError {
     fn from(error: SweepError) -> Self {
         match error {
             SweepError::Read(error) => error.into(),
+            // An upload's text would say to repeat it with an idempotency key.
+            SweepError::Append(AppendError::Ambiguous { .. }) | SweepError::Unsettled { .. } => {
+                tracing::warn!(%error, "the outcome of a deletion is unknown");
+                Self::unavailable(
+                    "It is not known whether the last points were deleted, so not how many are; repeat the request: what is gone \
+                     already is neither deleted nor counted again",
+                )
+            }
             SweepError::Append(error) => error.into(),
+            error @ (SweepError::Ahead { .. } | SweepError::Forgotten) => Self::conflict(vec![error.to_string()]),
         }
     }
 }

@@ -45,17 +45,46 @@ impl Uploads {
     }
 }
 
-/// The layer that counts. Uploads and definitions change what a builder has to do; searches do not.
+/// The layer that counts. Uploads, deletions by filter and definitions change what a builder has to do; searches do not.
 pub(super) async fn watch(State(uploads): State<Uploads>, request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let changes = match *request.method() {
-        Method::POST => path.starts_with("/api/v1/upload/"),
-        Method::PUT => true,
-        _ => false,
-    };
+    let changes = is_change(request.method(), request.uri().path());
     let response = next.run(request).await;
     if changes && response.status().is_success() {
         uploads.add();
     }
     response
+}
+
+fn is_change(method: &Method, path: &str) -> bool {
+    match *method {
+        Method::POST => {
+            path.starts_with("/api/v1/upload/")
+                || (path.starts_with("/api/v1/indices/") && path.ends_with("/delete-by-filter"))
+        }
+        Method::PUT => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_gives_builders_work_counts() {
+        for (method, path) in [
+            (Method::POST, "/api/v1/upload/products/1"),
+            (Method::POST, "/api/v1/indices/all/1/delete-by-filter"),
+            (Method::PUT, "/api/v1/indices/all/1"),
+        ] {
+            assert!(is_change(&method, path), "{path}");
+        }
+        for (method, path) in [
+            (Method::POST, "/api/v1/search/all/1"),
+            (Method::POST, "/api/v1/indices/all/1/warm"),
+            (Method::GET, "/api/v1/indices/all/1/delete-by-filter"),
+        ] {
+            assert!(!is_change(&method, path), "{path}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Deleting by filter, and what an upload creates.
+//! Deleting by filter, and which points go by themselves.
 
 use serde_json::{Value, json};
 use tarn_api_testkit::Answer;
@@ -57,14 +57,62 @@ async fn points_that_a_filter_is_true_of_are_deleted_and_counted() {
 }
 
 #[tokio::test]
-async fn a_deletion_in_parts_goes_on_with_its_version() {
+async fn a_deletion_in_parts_goes_on_where_it_ended() {
     let server = server().await;
-    let first = delete(&server, json!({"filter": {}, "limit": 4})).await;
-    assert_eq!(first.json(), json!({"deleted": 4, "complete": false, "version": "1"}));
+    let first = delete(&server, json!({"filter": {}, "limit": 4})).await.json();
+    assert_eq!((&first["deleted"], &first["complete"], &first["version"]), (&json!(4), &json!(false), &json!("1")));
     assert_eq!(server.upload("products/1", &json!([point(0), point(50)]).to_string()).await.status, 200);
-    let rest = delete(&server, json!({"filter": {}, "version": first.json()["version"]})).await;
+    let rest = delete(&server, json!({"filter": {}, "next": first["next"]})).await;
     assert_eq!(rest.json(), json!({"deleted": 6, "complete": true, "version": "1"}));
     assert_eq!(ids(&server).await, [0, 50], "what was written since stays");
+}
+
+#[tokio::test]
+async fn a_deletion_as_of_a_version_spares_what_is_newer() {
+    let server = server().await;
+    assert_eq!(server.upload("products/1", &json!([point(0), point(50)]).to_string()).await.status, 200);
+    let dry = delete(&server, json!({"filter": {}, "version": "1", "dryRun": true})).await;
+    assert_eq!(dry.json(), json!({"deleted": 9, "complete": true, "version": "1"}));
+    let old = delete(&server, json!({"filter": {}, "version": "1"})).await;
+    assert_eq!(old.json(), json!({"deleted": 9, "complete": true, "version": "1"}));
+    assert_eq!(ids(&server).await, [0, 50]);
+    let ahead = delete(&server, json!({"filter": {}, "version": "4"})).await;
+    assert_eq!(ahead.status, 409, "{}", ahead.text());
+    assert!(ahead.text().contains("version 4 is ahead"), "{}", ahead.text());
+    assert_eq!(ids(&server).await, [0, 50]);
+}
+
+#[tokio::test]
+async fn a_count_in_parts_counts_each_point_once() {
+    let server = server().await;
+    let (mut counted, mut body) = (0, json!({"filter": {"lt": {"key": "id", "value": 8}}, "limit": 3, "dryRun": true}));
+    for _ in 0..3 {
+        let answer = delete(&server, body.clone()).await.json();
+        counted += answer["deleted"].as_u64().unwrap();
+        assert_eq!(answer["complete"].as_bool(), Some(answer["next"].is_null()), "{answer}");
+        body["next"] = answer["next"].clone();
+    }
+    assert_eq!((counted, &body["next"]), (8, &Value::Null));
+    assert_eq!(ids(&server).await.len(), 10);
+}
+
+#[tokio::test]
+async fn nobody_goes_on_with_another_question() {
+    let server = server().await;
+    let filter = json!({"lt": {"key": "id", "value": 8}});
+    let first = delete(&server, json!({"filter": filter, "limit": 3, "dryRun": true})).await.json();
+    for body in [
+        json!({"filter": filter, "next": first["next"]}),
+        json!({"filter": {}, "dryRun": true, "next": first["next"]}),
+        json!({"filter": filter, "dryRun": true, "next": first["next"], "version": "1"}),
+        json!({"filter": filter, "dryRun": true, "next": "1-0.1.0.3-0"}),
+        json!({"filter": filter, "dryRun": true, "next": ""}),
+        json!({"filter": filter, "dryRun": true, "next": 7}),
+    ] {
+        let refused = delete(&server, body.clone()).await;
+        assert_eq!(refused.status, 400, "{body}: {}", refused.text());
+    }
+    assert_eq!(ids(&server).await.len(), 10);
 }
 
 #[tokio::test]
@@ -85,46 +133,6 @@ async fn a_deletion_that_does_not_say_what_is_refused() {
     let nowhere = server.post("/api/v1/indices/none/1/delete-by-filter", &json!({"filter": {}})).await;
     assert_eq!(nowhere.status, 404);
     assert_eq!(ids(&server).await.len(), 10);
-}
-
-fn creating(versions: bool) -> Value {
-    let mut products = products();
-    products["autoCreate"] = json!({
-        "versions": versions,
-        "indices": [{"name": "near", "indexAlgorithm": {"type": "FaissIndex.L2"}, "idAttributes": ["id"]}],
-    });
-    products
-}
-
-#[tokio::test]
-async fn the_first_upload_creates_what_the_definition_names() {
-    let server = Server::new();
-    let created = server.put("/api/v1/data-sources/products/1", &creating(true)).await;
-    assert_eq!(created.status, 201, "{}", created.text());
-    assert_eq!(created.json()["definition"]["autoCreate"]["indices"][0]["name"], "near");
-    let indices = || server.get("/api/v1/indices");
-    assert_eq!(indices().await.json()["indices"], json!([]));
-    assert_eq!(server.upload("products/1", "[]").await.status, 200);
-    assert_eq!(indices().await.json()["indices"], json!([]), "nothing was uploaded");
-    assert_eq!(server.upload("products/1", &json!([point(1)]).to_string()).await.status, 200);
-    assert_eq!(indices().await.json()["indices"][0]["id"], json!({"name": "near", "version": "1"}));
-    // Another version of the data source, as like it as can be.
-    assert_eq!(server.upload("products/2", &json!([point(1)]).to_string()).await.status, 200);
-    let second = server.get("/api/v1/data-sources/products/2").await.json();
-    assert_eq!(second["definition"], created.json()["definition"]);
-    assert_eq!(second["indices"], json!([{"name": "near", "version": "2"}]));
-    assert_eq!(server.upload("others/1", &json!([point(1)]).to_string()).await.status, 404);
-}
-
-#[tokio::test]
-async fn nothing_is_created_that_no_definition_allows() {
-    let server = Server::new();
-    assert_eq!(server.put("/api/v1/data-sources/products/1", &creating(false)).await.status, 201);
-    assert_eq!(server.upload("products/2", &json!([point(1)]).to_string()).await.status, 404);
-    assert_eq!(server.get("/api/v1/data-sources/products/2").await.status, 404);
-    let mut wrong = creating(false);
-    wrong["autoCreate"]["indices"][0]["idAttributes"] = json!(["nothing"]);
-    assert_eq!(server.put("/api/v1/data-sources/products/3", &wrong).await.status, 400);
 }
 
 #[tokio::test]
