@@ -52,6 +52,7 @@ use crate::request::{Consistency, Found, GroupFailure, SearchRequest, SearchResp
 use crate::settings::EngineSettings;
 use crate::snapshot::Snapshot;
 use crate::splits::SplitFilter;
+use crate::turns::{Turn, Turns};
 use crate::validate::{check_points, check_search};
 
 /// Files fetched and opened at once for one search.
@@ -135,7 +136,9 @@ impl Engine {
         let cache = Arc::new(SegmentCache::new(&settings.cache_dir, settings.cache_bytes, store.clone())?);
         let open = Arc::new(OpenFiles::new(settings.cache_bytes));
         let cold = Arc::new(ColdFiles::new(settings.cold.memory_bytes));
-        let files = Files { store, cache, open, cold, pool: Pool::new(settings.threads)? };
+        let pool = Pool::new(settings.threads)?;
+        let turns = Turns::new(pool.threads(), Arc::clone(store.clock()))?;
+        let files = Files { store, cache, open, cold, pool, turns };
         let filters = Arc::new(FilterCache::new(settings.filter_cache_bytes));
         let (readers, missed) = (RwLock::default(), Mutex::default());
         let (hydrations, stats) = (tokio::sync::Semaphore::new(BACKGROUND_FILES), Stats::default());
@@ -397,17 +400,52 @@ impl Engine {
         let began = self.monotonic();
         let opened = self.open(snapshot, units, deadline).await?;
         let opening = self.monotonic().saturating_sub(began);
-        let job = {
-            let (snapshot, request, inner) = (Arc::clone(snapshot), Arc::clone(request), Arc::clone(&self.inner));
-            move |abandoned: &Abandoned| {
-                let clock = inner.files.store.clock();
-                let stop = || abandoned.is_set() || deadline.is_some_and(|deadline| clock.monotonic() >= deadline);
-                answer(&inner, &snapshot, &request, opened, &stop)
+        let (snapshot_, request_, inner) = (Arc::clone(snapshot), Arc::clone(request), Arc::clone(&self.inner));
+        let mut answer = match deadline {
+            None => {
+                let job =
+                    move |abandoned: &Abandoned| answer(&inner, &snapshot_, &request_, opened, &|| abandoned.is_set());
+                self.inner.files.pool.run(job).await?
+            }
+            Some(deadline) => {
+                // Left by a job that has no turn in time.
+                let opened = Arc::new(Mutex::new(Some(opened)));
+                let taken = Arc::clone(&opened);
+                let job = move |turn: &Turn| match taken.lock().take() {
+                    Some(opened) => answer(&inner, &snapshot_, &request_, opened, &|| turn.is_over()),
+                    None => Err(SearchError::Internal("a search was begun twice".to_owned())),
+                };
+                match self.inner.files.turns.run(deadline, job).await? {
+                    Some(answer) => answer,
+                    None => {
+                        let opened = opened.lock().take();
+                        let nothing = || SearchError::Internal("a search that was not begun has no plan".to_owned());
+                        self.no_turn(snapshot, request, opened.ok_or_else(nothing)?)
+                    }
+                }
             }
         };
-        let mut answer = self.inner.files.pool.run(job).await?;
         answer.timings.open = opening;
         Ok(answer)
+    }
+
+    /// The answer of a search for which there was no processor before its deadline: all rows are in question, none was considered.
+    fn no_turn(&self, snapshot: &Snapshot, request: &SearchRequest, opened: Opened) -> LeafAnswer {
+        let local = self.inner.files.store.local_root().is_some();
+        let segments = if request.explain { opened.receipts(snapshot, local) } else { Vec::new() };
+        let live = opened.units.iter().map(|(unit, _)| match unit.origin {
+            Origin::Base { shard, segment } => {
+                snapshot.base(shard, segment).map_or(0, |base| base.live_in(&unit.ranges))
+            }
+            Origin::Tail(_) => unit.ranges.iter().map(|range| u64::from(range.end - range.start)).sum(),
+        });
+        let results = request.results();
+        LeafAnswer {
+            results: vec![Vec::new(); results],
+            allowed: (live.sum::<u64>() + opened.late_rows) * results as u64,
+            segments,
+            ..LeafAnswer::default()
+        }
     }
 
     /// Live points of the index, the tail included.
@@ -649,14 +687,9 @@ fn answer(
         None => Asked::Index(&queries, execute::effort(request, &definition.index)),
     };
     let filter = request.filter.clone().map(NamedFilter::new);
-    let threads = match request.deadline.is_some() && inner.files.pool.is_shared() {
-        // A thread that waits for a part of this search may begin another search, and is back only when that is done: after the
-        // deadline. So others have their threads, and this one has its own.
-        true => 1,
-        false => inner.files.pool.threads(),
-    };
-    let units = execute::prepare_by(snapshot, units, filter.as_ref(), &inner.filters, threads)?;
-    let merged = execute::search(&units, asked, request.order(metric), request.k as usize, threads, stop)?;
+    let units = execute::prepare_until(snapshot, units, filter.as_ref(), &inner.filters, stop)?;
+    let (k, is_hurried) = (request.k as usize, request.deadline.is_some());
+    let merged = execute::search(&units, asked, request.order(metric), k, is_hurried, stop)?;
     let allowed = merged.allowed + late_rows * asked.results() as u64;
     for (segment, plan) in segments.iter_mut().zip(&merged.plans) {
         segment.plan = plan.map_or(SegmentPlan::None, SegmentPlan::from);

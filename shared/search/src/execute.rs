@@ -1,11 +1,15 @@
 //! Computing an answer: masks, filters, distances, the merge, and what was found. Runs on the pool; does no I/O but page
 //! faults in mapped files.
+//!
+//! Owns `coverage-claims-nothing-skipped`: what was not looked at when it was time to stop is not counted as considered.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{self, AtomicUsize};
 
-use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
+use rayon::prelude::{IndexedParallelIterator, IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use roaring::RoaringBitmap;
 use tarn_model::{AttributeValue, Filter, Index};
 use tarn_segment::{Answer, Column, Effort, Plan, Query, Rows, Scan, Segment, SegmentKind};
@@ -20,6 +24,10 @@ use crate::request::{Found, SearchRequest};
 use crate::snapshot::Snapshot;
 use crate::tail::Run;
 
+/// Rows that a filter is evaluated over between two calls of `stop`. A multiple of a bitmap container's.
+const FILTER_ROWS: u32 = 1 << 16;
+/// Cells and rows of a first look, beside `k`.
+const LOOK_CELLS: u32 = 64;
 /// A single scan of at least this many rows is worth sharing among threads.
 const PARALLEL_ROWS: u64 = 32 * 1024;
 /// Most queries that share one pass over a segment.
@@ -35,6 +43,8 @@ pub(crate) struct Prepared {
     ranges: Vec<Range<u32>>,
     superseded: Option<Arc<RoaringBitmap>>,
     matches: Option<Arc<RoaringBitmap>>,
+    /// It was time to stop before it was known which rows match: none of them is looked at.
+    is_skipped: bool,
 }
 
 enum Holder {
@@ -110,19 +120,19 @@ pub(crate) fn prepare(
     filter: Option<&NamedFilter>,
     cache: &FilterCache,
 ) -> Result<Vec<Prepared>, SearchError> {
-    prepare_by(snapshot, units, filter, cache, usize::MAX)
+    prepare_until(snapshot, units, filter, cache, &|| false)
 }
 
-/// As [`prepare`]; by this thread alone, if that is all there are.
+/// As [`prepare`], but for units whose filter has not been evaluated when `stop` says so: [`search`] leaves them out.
 ///
 /// # Errors
 /// See [`prepare`].
-pub(crate) fn prepare_by(
+pub(crate) fn prepare_until(
     snapshot: &Arc<Snapshot>,
     units: Vec<(Unit, Option<Arc<Segment>>)>,
     filter: Option<&NamedFilter>,
     cache: &FilterCache,
-    threads: usize,
+    stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<Vec<Prepared>, SearchError> {
     let one = |(unit, segment): &(Unit, Option<Arc<Segment>>)| {
         let mut prepared = match (unit.origin, segment) {
@@ -132,6 +142,7 @@ pub(crate) fn prepare_by(
                 holder: Holder::File { segment: Arc::clone(segment), shard, position },
                 ranges: unit.ranges.clone(),
                 matches: None,
+                is_skipped: false,
             },
             (Origin::Tail(position), None) => {
                 let part = snapshot.tail.parts().get(position);
@@ -142,16 +153,18 @@ pub(crate) fn prepare_by(
                     ranges: unit.ranges.clone(),
                     superseded: None,
                     matches: None,
+                    is_skipped: false,
                 }
             }
             _ => return Err(SearchError::Internal("a segment file was planned and not opened".to_owned())),
         };
         if let Some(filter) = filter {
-            prepared.matches = Some(prepared.matching(filter, cache)?);
+            prepared.matches = prepared.matching(filter, cache, stop)?;
+            prepared.is_skipped = prepared.matches.is_none();
         }
         Ok(prepared)
     };
-    match units.len() == 1 || threads == 1 {
+    match units.len() == 1 || rayon::current_num_threads() == 1 {
         true => units.iter().map(one).collect(),
         false => units.par_iter().map(one).collect(),
     }
@@ -205,21 +218,37 @@ impl Prepared {
         })
     }
 
-    fn matching(&self, filter: &NamedFilter, cache: &FilterCache) -> Result<Arc<RoaringBitmap>, SearchError> {
+    /// `None`: it was time to stop.
+    fn matching(
+        &self,
+        filter: &NamedFilter,
+        cache: &FilterCache,
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Option<Arc<RoaringBitmap>>, SearchError> {
         let segment = self.segment()?;
         let source = &self.snapshot.definition.source;
         let asked: u64 = self.ranges.iter().map(|range| u64::from(range.end - range.start)).sum();
         if asked * WHOLE_SEGMENT_SHARE < u64::from(segment.rows()) {
-            return Ok(Arc::new(matching_rows(&filter.filter, segment.attributes(), source, &self.ranges)));
+            return Ok(Some(Arc::new(matching_rows(&filter.filter, segment.attributes(), source, &self.ranges))));
         }
         let number = match &self.holder {
             Holder::File { shard, position, .. } => base(&self.snapshot, *shard, *position)?.file.number,
             Holder::Run { run, .. } => run.id,
         };
-        let everything = 0..segment.rows();
-        Ok(cache.get_or_compute(number, &filter.text, || {
-            matching_rows(&filter.filter, segment.attributes(), source, std::slice::from_ref(&everything))
-        }))
+        if let Some(known) = cache.find(number, &filter.text) {
+            return Ok(Some(known));
+        }
+        let mut matching = RoaringBitmap::new();
+        for start in (0..segment.rows()).step_by(FILTER_ROWS as usize) {
+            if stop() {
+                return Ok(None);
+            }
+            let some = start..segment.rows().min(start.saturating_add(FILTER_ROWS));
+            matching |= matching_rows(&filter.filter, segment.attributes(), source, std::slice::from_ref(&some));
+        }
+        let matching = Arc::new(matching);
+        cache.keep(number, &filter.text, Arc::clone(&matching));
+        Ok(Some(matching))
     }
 
     fn search(
@@ -231,6 +260,11 @@ impl Prepared {
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<Answer>, SearchError> {
         let segment = self.segment()?;
+        if self.is_skipped {
+            let skipped =
+                Answer { hits: Vec::new(), allowed: self.live_rows().len(), considered: 0, plan: Plan::Exact };
+            return Ok(vec![skipped; queries.len()]);
+        }
         let answers = self.with_rows(ranges, |rows| match asked {
             // One pass gives the answers to all queries.
             Asked::Scan(scan) => segment.scan(scan, k, rows, stop),
@@ -240,6 +274,21 @@ impl Prepared {
             },
         });
         answers.map_err(|error| segment_error(&self.name(), error))
+    }
+
+    /// The rows that are probably nearest, in little time and without any claim: only what it found counts as considered.
+    fn look(
+        &self,
+        all: &[Query],
+        k: usize,
+        pass: &Pass,
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Vec<Answer>, SearchError> {
+        let rescored = u32::try_from(k).unwrap_or(u32::MAX).saturating_add(LOOK_CELLS);
+        let effort = Effort::Cells { nprobe: LOOK_CELLS, rescored };
+        let mut answers = self.search(Asked::Index(all, effort), pass.queries.clone(), k, &pass.ranges, stop)?;
+        answers.iter_mut().for_each(|answer| answer.considered = answer.considered.min(answer.hits.len() as u64));
+        Ok(answers)
     }
 
     /// What an error calls the segment.
@@ -286,9 +335,12 @@ struct Pass {
     unit: usize,
     queries: Range<usize>,
     ranges: Vec<Range<u32>>,
+    /// See [`Prepared::look`].
+    is_look: bool,
 }
 
-/// Searches all units for all queries and keeps the k best of each.
+/// Searches all units for all queries and keeps the k best of each. By the threads of the current rayon pool.
+/// `is_hurried`: `stop` may come, so that it matters what is done before.
 ///
 /// # Errors
 /// A segment's own failure: an answer is whole or it is an error.
@@ -297,26 +349,33 @@ pub(crate) fn search(
     asked: Asked<'_>,
     order: Order,
     k: usize,
-    threads: usize,
+    is_hurried: bool,
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<Merged, SearchError> {
+    let threads = rayon::current_num_threads();
     let mut passes = passes(units, asked, threads)?;
-    if threads == 1 {
+    if is_hurried {
+        look_first(units, asked, &mut passes)?;
         in_visiting_order(units, asked, &mut passes)?;
     }
-    let run = |pass: &Pass| units[pass.unit].search(asked, pass.queries.clone(), k, &pass.ranges, stop);
-    let answers: Vec<Vec<Answer>> = if passes.len() == 1 || threads == 1 {
-        passes.iter().map(run).collect::<Result<_, _>>()?
-    } else {
-        passes.par_iter().map(run).collect::<Result<_, _>>()?
+    let run = |pass: &Pass| match asked {
+        Asked::Index(all, _) if pass.is_look => units[pass.unit].look(all, k, pass, stop),
+        _ => units[pass.unit].search(asked, pass.queries.clone(), k, &pass.ranges, stop),
     };
+    let answers: Vec<Vec<Answer>> = match (passes.len() == 1 || threads == 1, is_hurried) {
+        (true, _) => passes.iter().map(run).collect::<Result<_, _>>()?,
+        (false, false) => passes.par_iter().map(run).collect::<Result<_, _>>()?,
+        (false, true) => one_after_the_other(&passes, threads, run)?,
+    };
+    let searched = without_looks(passes, answers);
+    let several = searched.len() > 1;
     let mut merged = Merged {
         candidates: vec![Vec::new(); asked.results()],
         allowed: 0,
         considered: 0,
         plans: vec![None; units.len()],
     };
-    for (pass, answers) in passes.iter().zip(answers) {
+    for (pass, answers) in searched {
         for (query, answer) in pass.queries.clone().zip(answers) {
             merged.plans[pass.unit].get_or_insert(answer.plan);
             merged.allowed += answer.allowed;
@@ -329,14 +388,68 @@ pub(crate) fn search(
             }));
         }
     }
-    if passes.len() > 1 {
+    if several {
         merged.candidates.iter_mut().try_for_each(|candidates| keep_nearest(units, candidates, order, k))?;
     }
     Ok(merged)
 }
 
+/// Calls `run` with the items, begun in their order, whoever of the threads is free.
+fn one_after_the_other<I: Sync, T: Send>(
+    items: &[I],
+    threads: usize,
+    run: impl Fn(&I) -> Result<T, SearchError> + Sync,
+) -> Result<Vec<T>, SearchError> {
+    let next = AtomicUsize::new(0);
+    let work = |_| {
+        let mut done = Vec::new();
+        while let at = next.fetch_add(1, atomic::Ordering::Relaxed)
+            && let Some(item) = items.get(at)
+        {
+            done.push((at, run(item)?));
+        }
+        Ok(done)
+    };
+    let parts: Vec<Vec<(usize, T)>> =
+        (0..threads).into_par_iter().with_max_len(1).map(work).collect::<Result<_, SearchError>>()?;
+    let mut done: Vec<(usize, T)> = parts.into_iter().flatten().collect();
+    done.sort_unstable_by_key(|(at, _)| *at);
+    Ok(done.into_iter().map(|(_, item)| item).collect())
+}
+
+/// Before several segments with cells are searched exactly, one after the other, adds a first look at the nearest cells of each: in
+/// those that are never reached may be the nearest rows of all.
+fn look_first(units: &[Prepared], asked: Asked<'_>, passes: &mut Vec<Pass>) -> Result<(), SearchError> {
+    let Asked::Index(queries, Effort::Exact) = asked else { return Ok(()) };
+    let mut looks = Vec::new();
+    for (prepared, unit) in units.iter().zip(0usize..) {
+        // Among few rows that match, cells have too little to offer.
+        if prepared.segment()?.kind() == SegmentKind::Cells && prepared.matches.is_none() {
+            let (queries, ranges) = (0..queries.len(), prepared.ranges.clone());
+            looks.push(Pass { unit, queries, ranges, is_look: true });
+        }
+    }
+    if units.len() > 1 {
+        passes.append(&mut looks);
+    }
+    Ok(())
+}
+
+/// Of units at which a look was taken, keeps what the search itself has, or the look, if there was no time for more.
+fn without_looks(passes: Vec<Pass>, answers: Vec<Vec<Answer>>) -> Vec<(Pass, Vec<Answer>)> {
+    let of = |units: &mut dyn Iterator<Item = (&Pass, &Vec<Answer>)>| -> BTreeSet<usize> {
+        units.map(|(pass, _)| pass.unit).collect()
+    };
+    let looked = of(&mut passes.iter().zip(&answers).filter(|(pass, _)| pass.is_look));
+    let is_begun = |answers: &[Answer]| answers.iter().any(|answer| answer.considered > 0);
+    let begun = of(&mut passes.iter().zip(&answers).filter(|(pass, answers)| !pass.is_look && is_begun(answers)));
+    let is_kept = |pass: &Pass| !looked.contains(&pass.unit) || pass.is_look != begun.contains(&pass.unit);
+    passes.into_iter().zip(answers).filter(|(pass, _)| is_kept(pass)).collect()
+}
+
 /// Sorts passes so that what is done when the time is up is worth most: the tail first, which is small and new; then what accounts for
-/// many rows in little time, which cells, graphs and postings do; then what compares every row, the smallest first.
+/// many rows in little time, which cells, graphs and postings do; then a first look at the rest; then what compares every row,
+/// the smallest first.
 fn in_visiting_order(units: &[Prepared], asked: Asked<'_>, passes: &mut [Pass]) -> Result<(), SearchError> {
     let places = units.iter().map(|unit| {
         let compares_all = asked.compares_all(unit.segment()?.kind());
@@ -344,13 +457,16 @@ fn in_visiting_order(units: &[Prepared], asked: Asked<'_>, passes: &mut [Pass]) 
         let class = match (&unit.holder, compares_all) {
             (Holder::Run { .. }, _) => 0,
             (Holder::File { .. }, false) => 1,
-            (Holder::File { .. }, true) => 2,
+            (Holder::File { .. }, true) => 3,
         };
         Ok((class, rows))
     });
     let places: Vec<(u8, u64)> = places.collect::<Result<_, SearchError>>()?;
     // Stable: the passes of one unit stay in their order.
-    passes.sort_by_key(|pass| places[pass.unit]);
+    passes.sort_by_key(|pass| {
+        let (class, rows) = places[pass.unit];
+        (if pass.is_look { 2 } else { class }, rows)
+    });
     Ok(())
 }
 
@@ -372,6 +488,7 @@ fn passes(units: &[Prepared], asked: Asked<'_>, threads: usize) -> Result<Vec<Pa
                 unit,
                 queries: first..(first + per_pass).min(queries),
                 ranges: ranges.clone(),
+                is_look: false,
             }));
         }
     }

@@ -27,6 +27,7 @@ use crate::open_files::{OpenFiles, Space};
 use crate::pool::Pool;
 use crate::splits::{Directory, SplitEntry};
 use crate::tail::segment_number;
+use crate::turns::Turns;
 
 /// One manifest with its catalogs.
 #[derive(Debug)]
@@ -132,8 +133,10 @@ pub(crate) struct Files {
     pub(crate) open: Arc<OpenFiles>,
     /// Of which others something is known.
     pub(crate) cold: Arc<ColdFiles>,
-    /// Who verifies and maps.
+    /// Who verifies, maps and computes.
     pub(crate) pool: Pool,
+    /// Who computes until a deadline.
+    pub(crate) turns: Turns,
 }
 
 impl Generation {

@@ -36,6 +36,7 @@ mod snapshot;
 mod splits;
 mod statistics;
 mod tail;
+mod turns;
 mod validate;
 mod wire;
 

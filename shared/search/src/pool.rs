@@ -33,7 +33,7 @@ impl Abandoned {
 }
 
 /// Sets the flag when the waiting future is dropped.
-struct Waiting(Abandoned);
+pub(crate) struct Waiting(pub(crate) Abandoned);
 
 impl Drop for Waiting {
     fn drop(&mut self) {
@@ -61,11 +61,6 @@ impl Pool {
         self.threads.current_num_threads()
     }
 
-    /// Whether more than one job is under way.
-    pub(crate) fn is_shared(&self) -> bool {
-        self.turns.available_permits() + 1 < self.threads() * JOBS_PER_THREAD
-    }
-
     /// Runs `job` on the pool and waits for it without blocking a thread.
     ///
     /// # Errors
@@ -90,7 +85,8 @@ impl Pool {
     }
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("a computation panicked: {}", text.unwrap_or("no message"))
 }

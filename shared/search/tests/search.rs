@@ -8,6 +8,8 @@ mod answers;
 mod cold;
 #[path = "search/corruption.rs"]
 mod corruption;
+#[path = "search/deadlines.rs"]
+mod deadlines;
 #[path = "search/files.rs"]
 mod files;
 #[path = "search/freshness.rs"]

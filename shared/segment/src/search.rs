@@ -29,9 +29,9 @@ use crate::topk::TopK;
 
 /// Fewer queries of cells are answered one by one.
 const SHARED: usize = 3;
-/// Coordinates that are rescored between two calls of `stop`, and after it has said so: two milliseconds. The cache misses
+/// Coordinates that are rescored between two calls of `stop`, and after it has said so: half a millisecond. The cache misses
 /// of a row count as so many.
-const STOP_COORDINATES: usize = 2 * 1024 * 1024;
+const STOP_COORDINATES: usize = 512 * 1024;
 const ROW_COORDINATES: usize = 64;
 
 /// Answers the queries in order.

@@ -69,6 +69,11 @@ impl FilterCache {
         Some(Arc::clone(&entry.rows))
     }
 
+    /// Keeps the bitmap of a filter over a segment.
+    pub(crate) fn keep(&self, segment: u64, filter: &Arc<str>, rows: Arc<RoaringBitmap>) {
+        self.put((segment, Arc::clone(filter)), rows);
+    }
+
     fn put(&self, key: Key, rows: Arc<RoaringBitmap>) {
         let bytes = rows.serialized_size() + key.1.len() + 128;
         if bytes > self.max_bytes {
