@@ -338,6 +338,26 @@ mod tests {
     }
 
     #[test]
+    fn a_measurement_is_asked_for_as_a_search_is() {
+        let good = RecallRequest::default();
+        good.check().unwrap();
+        let wrong =
+            |target_recall, ef_search, nprobe| RecallRequest { target_recall, ef_search, nprobe, ..good.clone() };
+        for (wrong, said) in [
+            (wrong(Some(7.0), None, None), "targetRecall"),
+            (wrong(Some(0.0), None, None), "targetRecall"),
+            (wrong(Some(f32::NAN), None, None), "targetRecall"),
+            (wrong(None, Some(0), None), "efSearch"),
+            (wrong(None, None, Some(0)), "nprobe"),
+            (RecallRequest { queries: 0, ..good.clone() }, "queries"),
+            (RecallRequest { k: RECALL_K + 1, ..good.clone() }, "k must be"),
+        ] {
+            let refused = wrong.check().unwrap_err();
+            assert!(refused.messages[0].starts_with(said), "{refused}");
+        }
+    }
+
+    #[test]
     fn the_share_is_about_what_was_asked_for() {
         let monitor = Monitor::new(0.1).unwrap().unwrap();
         let taken = (0..10_000).filter(|_| monitor.takes()).count();
