@@ -38,8 +38,7 @@ async fn a_good_file_creates_a_version_and_its_indices_and_a_bad_one_nothing() {
     let world = world().await;
     let bad = dropped(&world, "drop/made/2/x.csv", b"id,title,vector\nx,a,\"[1,2]\"\n".to_vec()).await;
     assert!(report(&bad).message.contains("'x' is not"), "{bad:?}");
-    let empty = dropped(&world, "drop/made/2/y.csv", b"id,title,vector\n".to_vec()).await;
-    assert!(!format!("{empty:?}").is_empty());
+    dropped(&world, "drop/made/2/without-rows.csv", b"id,title,vector\n".to_vec()).await;
     assert_eq!(load_source(&world.store, &id("2")).await.unwrap(), None);
     assert!(list_indices(&world.store).await.unwrap().is_empty());
 
