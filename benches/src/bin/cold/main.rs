@@ -9,21 +9,17 @@
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints, and measures real time")]
 
-mod fill;
-
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use tarn_benches::{Data, Matrix, machine};
+use tarn_benches::{Data, Matrix, Result, machine};
 use tarn_model::{AttributeValue, CompareOp, Filter, IndexId, Vector};
 use tarn_search::{
     ColdPlan, ColdSettings, Engine, EngineSettings, Found, Hydration, SearchRequest, SearchResponse, SegmentPlan,
 };
 use tarn_store::{CountingStore, LatencyStore, Store, StoreOptions};
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// What a cold search costs, and what it finds.
 #[derive(Parser)]
@@ -81,8 +77,8 @@ async fn run(arguments: Arguments) -> Result<()> {
         None => temporary.path().join("store").display().to_string(),
     };
     let plain = Store::open(&place, &StoreOptions::default())?;
-    let index = fill::index(&data)?;
-    fill::fill(&plain, &data, &index, temporary.path()).await?;
+    let index = tarn_benches::index(&data)?;
+    tarn_benches::fill(&plain, &data, std::slice::from_ref(&index), temporary.path()).await?;
     let is_local = plain.local_root().is_some();
     let slow = match is_local {
         true => plain.without_local_files().layer(|objects| {

@@ -7,9 +7,6 @@
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints, and measures real time")]
 
-mod http;
-mod server;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,15 +14,10 @@ use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use tarn_api::{ApiSettings, AppState};
 use tarn_api_query::{QueryState, query_router};
-use tarn_benches::{Quantiles, arrow_batch, machine};
+use tarn_benches::{Connection, Quantiles, Result, Server, arrow_batch, machine};
 use tarn_model::{IndexId, Vector};
 use tarn_search::{Engine, EngineSettings, SearchRequest};
 use tarn_store::Store;
-
-use crate::http::Connection;
-use crate::server::Server;
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const DIMENSION: usize = 128;
 const SEED: u64 = 7;

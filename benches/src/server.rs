@@ -9,8 +9,9 @@ use std::time::Duration;
 use crate::Result;
 use crate::http::Connection;
 
-/// The process; killed when dropped without [`Server::stop`].
-pub(crate) struct Server {
+/// A server's process; killed when dropped without [`Server::stop`].
+#[derive(Debug)]
+pub struct Server {
     process: Child,
     port: u16,
 }
@@ -25,7 +26,10 @@ fn binary() -> Result<PathBuf> {
 
 impl Server {
     /// Starts it without a background builder and waits until it is ready.
-    pub(crate) fn start(store: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// There is no binary, or it ends.
+    pub fn start(store: &Path) -> Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let process = Command::new(binary()?)
             .args(["serve", "--no-build", "--listen", &format!("127.0.0.1:{port}"), "--store"])
@@ -46,19 +50,29 @@ impl Server {
         Ok(server)
     }
 
-    pub(crate) fn connect(&self) -> Result<Connection> {
+    /// A connection to it.
+    ///
+    /// # Errors
+    /// It does not listen any more.
+    pub fn connect(&self) -> Result<Connection> {
         Connection::open(self.port)
     }
 
     /// Builds everything in the store, in another process.
-    pub(crate) fn build(&self, store: &Path) -> Result<()> {
+    ///
+    /// # Errors
+    /// The builder's.
+    pub fn build(&self, store: &Path) -> Result<()> {
         let status =
             Command::new(binary()?).args(["build", "--json", "--store"]).arg(store).stdout(Stdio::null()).status()?;
         if status.success() { Ok(()) } else { Err(format!("tarn build ended with {status}").into()) }
     }
 
     /// Processor time used so far, user and system. Linux.
-    pub(crate) fn cpu(&self) -> Result<Duration> {
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn cpu(&self) -> Result<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
         // Fields 14 and 15, counted after the command's closing bracket, in ticks of 10 ms.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
@@ -67,7 +81,11 @@ impl Server {
         Ok(Duration::from_millis(10 * (ticks(11)? + ticks(12)?)))
     }
 
-    pub(crate) fn stop(mut self) -> Result<()> {
+    /// Ends it.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn stop(mut self) -> Result<()> {
         self.process.kill()?;
         self.process.wait()?;
         Ok(())

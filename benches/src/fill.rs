@@ -1,15 +1,15 @@
-//! A store with one index of a data set, built as `tarn build` does.
+//! A store with indices of a data set, built as `tarn build` does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tarn_benches::Data;
+use crate::Data;
 use tarn_compact::{Builder, BuilderSettings, Silent};
 use tarn_model::{
     AttributeType, AttributeValue, Attributes, DataPoint, DataSource, DataSourceId, HnswParams, Index, IndexAlgorithm,
-    IndexId, Update, Vector, VectorKind,
+    IndexId, Shard, ShardCondition, Update, Vector, VectorKind,
 };
 use tarn_store::{Store, create_index, create_source, latest_manifest};
 use tarn_timeline::{AppendOptions, PointBatch, Timeline};
@@ -19,21 +19,40 @@ use crate::Result;
 /// Points of one delta.
 const BATCH: usize = 20_000;
 
-/// The index of a data set.
-pub(crate) fn index(data: &Data) -> Result<Index> {
+/// The index of a data set: approximate, one shard.
+///
+/// # Errors
+/// None.
+pub fn index(data: &Data) -> Result<Index> {
+    index_of(data, "bench", 1)
+}
+
+/// An index of so many shards, by hash.
+///
+/// # Errors
+/// A name that is none.
+pub fn index_of(data: &Data, name: &str, shards: u32) -> Result<Index> {
+    let shard = |residue: u32| {
+        let condition = ShardCondition::Hash { number_of_shards: shards, residues: BTreeSet::from([residue]) };
+        (residue.to_string(), Shard { conditions: BTreeMap::from([("id".to_owned(), condition)]) })
+    };
     let hnsw = Some(HnswParams { m: 16, ef_construction: 128, ef_search: 64 });
     Ok(Index {
-        id: IndexId::new("bench", "1")?,
+        id: IndexId::new(name, "1")?,
         data_source: DataSourceId::new("bench", "1")?,
         algorithm: IndexAlgorithm { metric: data.metric, hnsw },
         id_attributes: BTreeSet::from(["id".to_owned()]),
         split_attributes: BTreeSet::new(),
-        shards: Index::single_shard(),
+        shards: if shards == 1 { Index::single_shard() } else { (0..shards).map(shard).collect() },
     })
 }
 
-/// Uploads the rows and builds the index, unless it has been built.
-pub(crate) async fn fill(store: &Store, data: &Data, index: &Index, temporary: &Path) -> Result<()> {
+/// Uploads the rows and builds the indices, unless they have been built.
+///
+/// # Errors
+/// The store's, the builder's.
+pub async fn fill(store: &Store, data: &Data, indices: &[Index], temporary: &Path) -> Result<()> {
+    let Some(index) = indices.first() else { return Ok(()) };
     if latest_manifest(store, &index.id, None).await?.is_some() {
         return Ok(());
     }
@@ -50,7 +69,9 @@ pub(crate) async fn fill(store: &Store, data: &Data, index: &Index, temporary: &
         policy: Default::default(),
     });
     create_source(store, &source).await?;
-    create_index(store, index).await?;
+    for index in indices {
+        create_index(store, index).await?;
+    }
     let began = Instant::now();
     let u = data.integers("u")?;
     let timeline = Timeline::open(store.clone(), Arc::clone(&source));
