@@ -3,6 +3,10 @@
 //! Distances computed in another precision may differ by [`TOLERANCE`]; so points whose distances differ by less may change
 //! places, at the cut too. Nothing else is forgiven.
 
+mod shaped;
+
+pub use shaped::{Judged, Wanted, check_groups, check_line};
+
 use tarn_model::{AttributeValue, DataSource, Index, PointKey, Vector};
 
 use crate::reference::{Neighbour, nearness};

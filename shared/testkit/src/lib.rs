@@ -20,12 +20,18 @@ mod weed;
 
 pub use clock::ManualClock;
 pub use fault::{Fault, FaultStore, Faults, Held, Operation};
-pub use judge::{Answer, Question, TOLERANCE, check_exact, check_found, check_identical, recall};
+pub use judge::{
+    Answer, Judged, Question, TOLERANCE, Wanted, check_exact, check_found, check_groups, check_identical, check_line,
+    recall,
+};
 pub use reference::{Neighbour, Reference, Scope, distance, nearness};
 pub use scenario::Scenario;
-pub use shaped::{Fuse, Groups, RankBy, grouped, reciprocal, score};
+pub use shaped::{Fuse, Groups, Rank, RankBy, Side, fused, grouped, reciprocal, score};
 pub use shifted::{ShiftedClock, ShiftedStore};
 pub use shrink::shrink;
-pub use step::{AtLeast, Faulty, Generator, HintFault, Search, Step, Upload};
+pub use step::{
+    AsOf, AtLeast, Beside, Deletion, Faulty, Fused, Generator, GroupBy, Grouped, HintFault, Sampling, Search, Shaped,
+    Statistic, Step, Stored, Upload,
+};
 pub use stepped::SteppedClock;
 pub use weed::Weed;

@@ -77,6 +77,12 @@ impl Reference {
         Ok(())
     }
 
+    /// The last sequence, up to `sequence`, that has written a point.
+    pub fn written_at(&self, key: &PointKey, sequence: u64) -> Option<u64> {
+        let versions = self.versions.get(key)?;
+        versions.iter().map(|version| version.since).rfind(|since| *since <= sequence)
+    }
+
     /// The points that are live once a sequence has been applied, by key.
     pub fn live_at(&self, sequence: u64) -> impl Iterator<Item = (&PointKey, &Arc<DataPoint>)> {
         self.versions.iter().filter_map(move |(key, versions)| {

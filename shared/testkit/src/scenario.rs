@@ -10,7 +10,7 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use tarn_model::{
     AttributeType, AttributeValue, Attributes, DataPoint, DataSource, DataSourceId, HnswParams, Index, IndexAlgorithm,
-    IndexId, Metric, Shard, ShardCondition, SparseVector, Update, Vector, VectorKind,
+    IndexId, Metric, Retention, Shard, ShardCondition, SparseVector, Update, Vector, VectorKind,
 };
 use uuid::Uuid;
 
@@ -40,6 +40,8 @@ pub struct Scenario {
     pub indices: Vec<Arc<Index>>,
     /// Usual keys.
     keys: i64,
+    /// Whether points are to expire while steps are performed.
+    pub(crate) perishes: bool,
 }
 
 impl Scenario {
@@ -63,7 +65,7 @@ impl Scenario {
             index(&source, "graph-ip", Metric::InnerProduct, true, &[], one()),
             index(&source, "graph-cosine-some", Metric::Cosine, true, &["region"], some),
         ];
-        Self { source, indices, keys: KEYS }
+        Self { source, indices, keys: KEYS, perishes: false }
     }
 
     /// Dense vectors, so many and so long that searches use graphs; two graph indices and an exact one. Meant to begin with
@@ -76,7 +78,7 @@ impl Scenario {
             sparsely_linked(index(&source, "graph-cosine", Metric::Cosine, true, &[], one())),
             index(&source, "exact-l2", Metric::L2, false, &["split"], one()),
         ];
-        Self { source, indices, keys: MANY_KEYS }
+        Self { source, indices, keys: MANY_KEYS, perishes: false }
     }
 
     /// Sparse vectors; both sparse metrics.
@@ -91,7 +93,30 @@ impl Scenario {
             index(&source, "cosine-whole", Metric::SparseCosine, false, &[], shards),
             index(&source, "jaccard-whole", Metric::SparseJaccard, false, &[], one()),
         ];
-        Self { source, indices, keys: KEYS }
+        Self { source, indices, keys: KEYS, perishes: false }
+    }
+
+    /// The same with points that expire at their attribute `at`, which counts from when the world begins; and with a soft cap.
+    #[must_use]
+    pub fn perishing(mut self, cap: u64) -> Self {
+        let retention = Retention { attribute: "at".to_owned(), keep_seconds: Some(0), target_points: Some(cap) };
+        Arc::make_mut(&mut self.source).policy.retention = Some(retention);
+        self.perishes = true;
+        self
+    }
+
+    /// The world begins now, in seconds since 1970.
+    #[must_use]
+    pub fn beginning(mut self, now: u64) -> Self {
+        if let Some(retention) = &mut Arc::make_mut(&mut self.source).policy.retention {
+            retention.keep_seconds = Some(now);
+        }
+        self
+    }
+
+    /// How many points there are, as a rule.
+    pub fn usual_points(&self) -> usize {
+        usize::try_from(self.keys).unwrap_or(usize::MAX)
     }
 
     /// One point for every usual key, in order; their serials are negative, so that no drawn point is like one of them.
@@ -152,7 +177,8 @@ impl Scenario {
         point.attributes.get(key).cloned().unwrap_or(AttributeValue::Int64(0))
     }
 
-    fn permanent(&self, rng: &mut SmallRng) -> Attributes {
+    /// Attributes that may identify a point.
+    pub(crate) fn permanent(&self, rng: &mut SmallRng) -> Attributes {
         let id = rng.random_range(0..self.keys);
         let stray = rng.random_ratio(1, 20);
         if stray {

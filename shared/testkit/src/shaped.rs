@@ -1,10 +1,61 @@
 //! Scores and shapes by their definitions: what a search that ranks, groups or combines must answer.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
-use tarn_model::{AttributeValue, Attributes, Index, Metric, PointKey, Score, Vector};
+use tarn_model::{AttributeValue, Attributes, Filter, Index, Metric, PointKey, Score, Vector};
 
 use crate::reference::{Neighbour, Reference, Scope, distance};
+
+/// What is ranked by, as a search says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rank {
+    /// `None`: the index's own distance.
+    pub score: Option<Score>,
+    /// `None`: as is usual of the score.
+    pub higher_is_better: Option<bool>,
+}
+
+impl Rank {
+    /// Whether more is better in an index of this metric, unless the search says otherwise.
+    fn usual(self, metric: Metric) -> bool {
+        match self.score {
+            None => metric.higher_is_nearer(),
+            Some(Score::VectorDistance | Score::QuickVectorDistance) => false,
+            Some(Score::VectorMultiplication | Score::CosineSimilarity | Score::AngularDistance) => true,
+        }
+    }
+
+    /// In an index of this metric.
+    pub fn by(self, metric: Metric) -> RankBy {
+        let higher_is_better = self.higher_is_better.unwrap_or_else(|| self.usual(metric));
+        RankBy { score: self.score, higher_is_better }
+    }
+
+    /// Whether vectors of this metric have the score.
+    pub fn fits(self, metric: Metric) -> bool {
+        match (self.score, metric) {
+            (None, _) | (Some(Score::CosineSimilarity | Score::AngularDistance), Metric::SparseCosine) => true,
+            (Some(_), Metric::SparseCosine | Metric::SparseJaccard) => false,
+            (Some(_), _) => true,
+        }
+    }
+
+    /// Whether an approximate index of this metric finds the best by it as fast as its own, and as approximately. Anything else
+    /// compares every point.
+    pub fn is_of_index(self, metric: Metric) -> bool {
+        let served = match self.score {
+            None => true,
+            Some(Score::VectorDistance) => metric == Metric::L2,
+            Some(Score::VectorMultiplication) => metric == Metric::InnerProduct,
+            Some(Score::CosineSimilarity | Score::AngularDistance) => {
+                matches!(metric, Metric::Cosine | Metric::SparseCosine)
+            }
+            Some(Score::QuickVectorDistance) => false,
+        };
+        served && self.higher_is_better.is_none_or(|higher| higher == self.usual(metric))
+    }
+}
 
 /// What is ranked by.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,6 +90,76 @@ pub struct Groups<'a> {
     pub wanted: usize,
     /// The score of a group from its points'.
     pub score: fn(&[f64]) -> f64,
+}
+
+/// One of the indices that a search is about.
+#[derive(Clone, Debug)]
+pub struct Side<'a> {
+    /// Over which data source.
+    pub reference: &'a Reference,
+    /// The index.
+    pub index: &'a Index,
+    /// Which state.
+    pub sequence: u64,
+    /// Which points.
+    pub scope: Scope,
+    /// What is ranked by.
+    pub rank: RankBy,
+    /// The vectors of each list.
+    pub lists: Vec<Vec<Vector>>,
+}
+
+/// One list of all lists of all sides, the best first. Sums are of one side alone.
+pub fn fused(sides: &[Side<'_>], fuse: Fuse) -> Vec<Neighbour> {
+    let all = |side: &Side<'_>, lists: &[Vec<Vector>], fuse| {
+        side.reference.ranked_by(side.index, side.sequence, &side.scope, side.rank, (lists, fuse))
+    };
+    match (sides, fuse) {
+        ([one], fuse) => all(one, &one.lists, fuse),
+        (sides, Fuse::Reciprocal(depth)) => {
+            let mut lists = Vec::new();
+            for side in sides {
+                lists.extend(side.lists.iter().map(|list| all(side, std::slice::from_ref(list), Fuse::Best)));
+            }
+            reciprocal(&lists, depth)
+        }
+        (sides, fuse) => {
+            let mut points: Vec<Neighbour> = sides.iter().flat_map(|side| all(side, &side.lists, fuse)).collect();
+            if let Some(side) = sides.first() {
+                points.sort_by(|a, b| side.rank.compare(a, b));
+            }
+            let mut seen = BTreeSet::new();
+            points.retain(|point| seen.insert(point.key.clone()));
+            points
+        }
+    }
+}
+
+impl Scope {
+    /// Without some points.
+    #[must_use]
+    pub fn without(mut self, points: &[Attributes]) -> Self {
+        let is = |point: &Attributes| {
+            let equal = |(attribute, value): (&String, &AttributeValue)| Filter::In {
+                attribute: attribute.clone(),
+                values: vec![value.clone()],
+            };
+            Filter::Not(Box::new(Filter::And(point.iter().map(equal).collect())))
+        };
+        if !points.is_empty() {
+            self.filter = Some(Filter::And(self.filter.into_iter().chain(points.iter().map(is)).collect()));
+        }
+        self
+    }
+
+    /// Of these, only what a filter is true of.
+    #[must_use]
+    pub fn and(mut self, filter: Option<Filter>) -> Self {
+        if let Some(filter) = filter {
+            self.filter = Some(Filter::And(self.filter.into_iter().chain([filter]).collect()));
+        }
+        self
+    }
 }
 
 /// The score of two vectors by definition, in f64.

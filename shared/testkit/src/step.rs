@@ -2,10 +2,15 @@
 
 use rand::Rng;
 use rand::rngs::SmallRng;
-use tarn_model::{AttributeType, Attributes, CompareOp, Filter, Update, Vector};
+use tarn_model::{AttributeType, AttributeValue, Attributes, CompareOp, Filter, Update, Vector};
 
 use crate::reference::Scope;
 use crate::scenario::Scenario;
+use crate::shaped::Rank;
+
+mod ask;
+
+pub use ask::{Beside, Deletion, Fused, GroupBy, Grouped, Sampling, Shaped, Statistic, Stored};
 
 /// A step: one thing that users, builders, operators or fate do.
 #[derive(Clone, Debug)]
@@ -41,8 +46,14 @@ pub enum Step {
     },
     /// A search.
     Search(Search),
-    /// Counting an index's points.
+    /// Counting an index's points, in every way there is.
     Count(usize),
+    /// What an index's points are like together.
+    Statistics(Statistic),
+    /// Samples.
+    Sample(Sampling),
+    /// Deleting what a filter is true of.
+    Delete(Deletion),
     /// Every live object is read and checked.
     Verify,
     /// The step while the store fails.
@@ -117,6 +128,25 @@ pub struct Search {
     pub vectors: bool,
     /// Only these attributes.
     pub attributes: Option<Vec<String>>,
+    /// What is ranked by instead of the index's own distance.
+    pub rank: Option<Rank>,
+    /// What becomes of the neighbours.
+    pub shape: Option<Shaped>,
+    /// Of an earlier generation.
+    pub as_of: Option<AsOf>,
+    /// How long it may take, in milliseconds.
+    pub deadline_ms: Option<u64>,
+    /// It is asked twice; the second answer is the first one.
+    pub twice: bool,
+}
+
+/// Which generation is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AsOf {
+    /// So many before the newest one.
+    Back(u64),
+    /// One that there is not yet.
+    Ahead,
 }
 
 /// The version that a search asks for.
@@ -136,12 +166,14 @@ pub struct Generator<'a> {
     scenario: &'a Scenario,
     rng: SmallRng,
     serial: i64,
+    /// How far the steps so far have moved the clock, in milliseconds.
+    elapsed_ms: u64,
 }
 
 impl<'a> Generator<'a> {
     /// From a seeded source of randomness.
     pub fn new(scenario: &'a Scenario, rng: SmallRng) -> Self {
-        Self { scenario, rng, serial: 0 }
+        Self { scenario, rng, serial: 0, elapsed_ms: 0 }
     }
 
     /// The next steps.
@@ -151,8 +183,11 @@ impl<'a> Generator<'a> {
 
     fn step(&mut self) -> Step {
         match self.rng.random_range(0..1_000) {
-            0..560 => Step::Search(self.search()),
-            560..800 => Step::Upload(self.upload()),
+            0..542 => Step::Search(self.search()),
+            542..550 => Step::Statistics(self.statistic()),
+            550..557 => Step::Sample(self.sampling()),
+            557..562 => Step::Delete(self.deletion()),
+            562..800 => Step::Upload(self.upload()),
             800..815 => {
                 let uploads = self.rng.random_range(2..5);
                 Step::UploadTogether((0..uploads).map(|_| self.upload()).collect())
@@ -164,7 +199,11 @@ impl<'a> Generator<'a> {
             903..915 => {
                 Step::CollectGarbage { retain: self.rng.random_range(1..4), dry_run: self.rng.random_ratio(1, 5) }
             }
-            915..935 => Step::Advance { by_ms: 1 << self.rng.random_range(8..25) },
+            915..935 => {
+                let by_ms = 1 << self.rng.random_range(8..25);
+                self.elapsed_ms += by_ms;
+                Step::Advance { by_ms }
+            }
             935..945 => Step::Restart { cold: self.rng.random() },
             945..960 => Step::Count(self.index()),
             960..962 => Step::Verify,
@@ -176,8 +215,9 @@ impl<'a> Generator<'a> {
 
     /// A step that makes requests.
     fn fallible(&mut self) -> Step {
-        match self.rng.random_range(0..10) {
+        match self.rng.random_range(0..11) {
             0..4 => Step::Upload(self.upload()),
+            10 => Step::Delete(self.deletion()),
             4 => Step::Fold,
             5 => Step::Build(self.index()),
             6..8 => Step::Run,
@@ -221,7 +261,17 @@ impl<'a> Generator<'a> {
             return self.scenario.tombstone(&mut self.rng);
         }
         self.serial += 1;
-        Update::Upsert(self.scenario.point(&mut self.rng, self.serial))
+        let mut point = self.scenario.point(&mut self.rng, self.serial);
+        if self.scenario.perishes {
+            // From an hour ago to ten hours ahead; or never.
+            let minutes = match self.rng.random_ratio(1, 30) {
+                true => 100 * 365 * 24 * 60,
+                false => self.rng.random_range(-6..60) * 10,
+            };
+            let at = i64::try_from(self.elapsed_ms).unwrap_or(0) * 1_000 + minutes * 60_000_000;
+            point.attributes.insert("at".to_owned(), AttributeValue::DateTime(at));
+        }
+        Update::Upsert(point)
     }
 
     fn search(&mut self) -> Search {
@@ -232,7 +282,9 @@ impl<'a> Generator<'a> {
             6..9 => self.rng.random_range(1..40),
             _ => 1_000,
         };
-        let eventual = self.rng.random_ratio(1, 5);
+        let shape = self.shape_sometimes(index);
+        // Only of the first of two indices an answer says which version it shows.
+        let eventual = self.rng.random_ratio(1, 5) && shape.as_ref().is_none_or(|shape| shape.beside.is_none());
         let at_least = match self.rng.random_range(0..20) {
             0..2 => AtLeast::Acknowledged,
             2 => AtLeast::Future,
@@ -252,6 +304,11 @@ impl<'a> Generator<'a> {
                 .rng
                 .random_ratio(1, 10)
                 .then(|| ["colour", "id", "region", "split"].map(str::to_owned).into()),
+            rank: self.rank_sometimes(shape.is_some()),
+            shape,
+            as_of: self.as_of_sometimes(),
+            deadline_ms: self.rng.random_ratio(1, 20).then(|| [0, 1, 40][self.rng.random_range(0..3)]),
+            twice: self.rng.random_ratio(1, 12),
         }
     }
 

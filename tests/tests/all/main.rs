@@ -1,6 +1,7 @@
 //! Everything that is tested across crates, in one binary: one module for each concern.
 
 mod concurrency;
+mod hybrid;
 mod model;
 mod points;
 mod recall;

@@ -1,8 +1,8 @@
 //! The model test: random steps on the real crates, every answer judged by the reference model.
 //!
-//! All tests but three run thousands of steps: uploads, deletes, folds, builds, garbage collection, restarts, searches, while the store
-//! fails at random and processes die between requests. `TARN_SEED` repeats a run, `TARN_STEPS` makes it longer or shorter. A
-//! failing run is shrunk before it is reported.
+//! All tests but three run thousands of steps: uploads, deletes, folds, builds, garbage collection, restarts, searches of every kind,
+//! statistics, samples, while the store fails at random, processes die between requests, and points expire. `TARN_SEED` repeats a
+//! run, `TARN_STEPS` makes it longer or shorter. A failing run is shrunk before it is reported.
 
 #![allow(clippy::print_stdout, reason = "the seed and the tally of a run are printed, also when it passes")]
 
@@ -17,10 +17,10 @@ use rand::rngs::SmallRng;
 use tarn_compact::ApproximateIndex;
 use tarn_testkit::{Generator, Scenario, Step, Upload, shrink};
 
-use self::world::{Tally, Where, World};
+use self::world::{Asked, Tally, Where, World};
 
-/// Steps of one test; the four together make more than 10,000.
-const STEPS: usize = 2_600;
+/// Steps of one test; the six together make more than 10,000.
+const STEPS: usize = 2_000;
 
 /// The seed unless `TARN_SEED` names another: a run that fails in the checks fails on every machine.
 const SEED: u64 = 20_250_601;
@@ -49,6 +49,19 @@ fn sparse_points_in_memory_behave_like_the_reference() {
 #[test]
 fn sparse_points_on_disk_behave_like_the_reference() {
     behaves_like_the_reference(Scenario::sparse(), Where::Disk);
+}
+
+/// The cap is below what uploads and time make of the points by themselves, now and then.
+const CAP: u64 = 150;
+
+#[test]
+fn dense_points_that_expire_behave_like_the_reference() {
+    expire_like_the_reference(Scenario::dense(), Where::Memory);
+}
+
+#[test]
+fn sparse_points_that_expire_behave_like_the_reference() {
+    expire_like_the_reference(Scenario::sparse(), Where::Disk);
 }
 
 #[test]
@@ -94,13 +107,21 @@ fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
 }
 
 /// Builders make cells, graphs, and both in turn.
-fn behaves_like_the_reference(scenario: Scenario, place: Where) {
+fn behaves_like_the_reference(scenario: Scenario, place: Where) -> Tally {
     let seed: u64 = setting("TARN_SEED").unwrap_or(SEED);
     let steps = Generator::new(&scenario, SmallRng::seed_from_u64(seed)).take(setting("TARN_STEPS").unwrap_or(STEPS));
     let kinds = [ApproximateIndex::Cells, ApproximateIndex::Graph, ApproximateIndex::Both];
     let tally = play(&Play { scenario: &scenario, place, kinds: &kinds, seed }, &steps);
     let all = setting::<usize>("TARN_STEPS").is_none();
     assert!(!all || (tally.cold.searches > 0 && tally.cold.spoiled_hints > 0), "TARN_SEED={seed}: {tally}");
+    assert!(!all || tally.asked.has_all_kinds(), "TARN_SEED={seed}: {tally}");
+    tally
+}
+
+fn expire_like_the_reference(scenario: Scenario, place: Where) {
+    let tally = behaves_like_the_reference(scenario.perishing(CAP), place);
+    let Asked { expired, retired, .. } = tally.asked;
+    assert!(setting::<usize>("TARN_STEPS").is_some() || (expired > 0 && retired > 0), "{tally}");
 }
 
 /// Where steps are played.

@@ -3,10 +3,13 @@
 //! The timeline itself says which uploads count: whatever is found in it is applied to the reference. The ledger checks that it
 //! says nothing else than what the uploaders were told: an acknowledged upload is in it, once; a refused one never; one whose
 //! outcome is unknown may be in it, once, from any moment on.
+//!
+//! What nobody uploaded must be tombstones of a sweep: each of a point that was live directly before, and that somebody wanted gone.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
-use tarn_model::Update;
+use tarn_model::{PointKey, Update};
 use tarn_testkit::Reference;
 use tarn_timeline::{Delta, Timeline, row_attributes, row_vector};
 
@@ -55,8 +58,15 @@ impl Ledger {
         }
     }
 
-    /// Applies to the reference what the timeline has beyond it.
-    pub(crate) async fn follow(&mut self, timeline: &Timeline, reference: &mut Reference) -> Result<(), String> {
+    /// Applies to the reference what the timeline has beyond it. `may_go`: whether a sweep may remove a live point. Returns how
+    /// many points sweeps have removed.
+    pub(crate) async fn follow(
+        &mut self,
+        timeline: &Timeline,
+        reference: &mut Reference,
+        may_go: &dyn Fn(&Reference, &PointKey) -> bool,
+    ) -> Result<u64, String> {
+        let mut swept = 0;
         loop {
             let sequence = reference.head() + 1;
             let Some(delta) = timeline.read(sequence).await.map_err(|error| error.to_string())? else { break };
@@ -68,7 +78,12 @@ impl Ledger {
             for batch in &delta.batches {
                 let start = updates.len();
                 updates.extend(read(timeline, &delta, start..start + rows_of(batch.rows)));
-                self.commit(&updates[start..], sequence)?;
+                let batch = &updates[start..];
+                if batch.iter().all(|update| matches!(update, Update::Delete(_))) {
+                    swept += check_sweep(batch, sequence, reference, may_go)?;
+                } else {
+                    self.commit(batch, sequence)?;
+                }
             }
             reference.apply(&updates).map_err(|error| error.to_string())?;
         }
@@ -76,7 +91,7 @@ impl Ledger {
         if head != reference.head() {
             return Err(format!("the timeline's head is {head}, but its deltas end at {}", reference.head()));
         }
-        Ok(())
+        Ok(swept)
     }
 
     fn commit(&mut self, updates: &[Update], sequence: u64) -> Result<(), String> {
@@ -96,6 +111,31 @@ impl Ledger {
             Some(before) => Err(format!("upload {entry} is in the timeline twice, at {before} and {sequence}")),
         }
     }
+}
+
+/// Uploads have an upsert at least; so these are of a sweep.
+fn check_sweep(
+    tombstones: &[Update],
+    sequence: u64,
+    reference: &Reference,
+    may_go: &dyn Fn(&Reference, &PointKey) -> bool,
+) -> Result<u64, String> {
+    let live: BTreeSet<&PointKey> = reference.live_at(reference.head()).map(|(key, _)| key).collect();
+    let mut seen = BTreeSet::new();
+    for update in tombstones {
+        let key = match update {
+            Update::Delete(attributes) => PointKey::encode(reference.source(), attributes),
+            Update::Upsert(point) => PointKey::encode(reference.source(), &point.attributes),
+        };
+        let key = key.map_err(|error| error.to_string())?;
+        if !live.contains(&key) || !may_go(reference, &key) {
+            return Err(format!("sequence {sequence} removes a point that is not live or was not to go: {update:?}"));
+        }
+        if !seen.insert(key) {
+            return Err(format!("sequence {sequence} removes a point twice: {update:?}"));
+        }
+    }
+    Ok(seen.len() as u64)
 }
 
 fn rows_of(rows: impl TryInto<usize>) -> usize {

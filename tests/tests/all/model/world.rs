@@ -7,26 +7,29 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tarn_compact::{ApproximateIndex, Builder, BuilderSettings, CompactError, GcOptions, Silent};
-use tarn_model::{Index, Metric, ObjectKey, ReadToken};
-use tarn_search::{
-    CacheState, ColdSettings, Consistency, Engine, EngineSettings, Hydration, SearchError, SearchRequest,
-    SearchResponse,
-};
+use tarn_model::{Index, ObjectKey, PointKey, ReadToken};
+use tarn_search::{ColdSettings, Engine, EngineSettings, Hydration, InProcess};
 use tarn_segment::{Catalog, SegmentKind};
 use tarn_store::{Clock, Defined, Store, create_index, create_source, latest_manifest};
 use tarn_testkit::{
-    Answer, AtLeast, FaultStore, Faults, Faulty, HintFault, Question, Reference, Scenario, Scope, Search, ShiftedClock,
-    ShiftedStore, Step, Upload, check_exact, check_found, check_identical, recall,
+    AtLeast, Deletion, FaultStore, Faults, Faulty, HintFault, Reference, Scenario, Scope, Search, ShiftedClock,
+    ShiftedStore, Step, Upload,
 };
 use tarn_timeline::{AppendError, AppendOptions, Appended, GroupCommitter, PointBatch, Timeline, TimelineError};
 use tempfile::TempDir;
 
 use super::ledger::{Entry, Ledger};
 
+mod deletions;
+mod readings;
+mod searches;
+
 /// Splits of this many rows get cells or a graph; the largest splits of the scenarios have more.
 const THRESHOLD_ROWS: u64 = 60;
 /// Rows of a cell.
 const ROWS_PER_CELL: usize = 10;
+/// Memory for answers that may be asked for again.
+const QUERY_CACHE_BYTES: usize = 1 << 20;
 /// Younger garbage is left alone. Readers and builders of the model test never take as long.
 const GRACE: Duration = Duration::from_secs(3_600);
 const LONGEST_BUILD: Duration = Duration::from_secs(1_800);
@@ -59,6 +62,12 @@ pub(crate) struct World {
     /// What was found when a hint was spoiled last, by index.
     hints: BTreeMap<usize, bytes::Bytes>,
     starts: Starts,
+    /// What was to be deleted, by filter.
+    deletions: Vec<Deletion>,
+    /// A question to ask again.
+    earlier: Option<Search>,
+    /// By seed: the last sample of all that was drawn.
+    drawn: BTreeMap<u64, Vec<PointKey>>,
     /// Where the store is, on disk.
     _directory: TempDir,
 }
@@ -76,6 +85,8 @@ struct Starts {
     cache: TempDir,
     /// What large splits get: the next builder makes the first of them.
     kinds: Vec<ApproximateIndex>,
+    /// How many there were: every third engine has leaves.
+    engines: usize,
 }
 
 /// What was done.
@@ -92,6 +103,52 @@ pub(crate) struct Tally {
     pub(crate) misses: u64,
     pub(crate) cold: Cold,
     pub(crate) approximate_segments: ApproximateSegments,
+    pub(crate) asked: Asked,
+}
+
+/// What was asked beyond neighbours, and answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Asked {
+    /// By a score, or in the other direction.
+    pub(crate) ranked: u64,
+    /// In groups.
+    pub(crate) grouped: u64,
+    /// With context.
+    pub(crate) context: u64,
+    /// Several vectors as one list.
+    pub(crate) combined: u64,
+    /// Of these, over two indices.
+    pub(crate) beside: u64,
+    /// For what is like a stored point.
+    pub(crate) stored: u64,
+    /// As of a generation that is there.
+    pub(crate) as_of: u64,
+    /// As of one that is not.
+    pub(crate) gone: u64,
+    /// Refused, rightly.
+    pub(crate) refused: u64,
+    /// Cut short at a deadline.
+    pub(crate) cut_short: u64,
+    /// Statistics.
+    pub(crate) statistics: u64,
+    /// Samples.
+    pub(crate) samples: u64,
+    /// Points that were deleted by filter.
+    pub(crate) deleted: u64,
+    /// Points that were live, expired, and were not answered.
+    pub(crate) expired: u64,
+    /// Points that retention took out.
+    pub(crate) retired: u64,
+}
+
+impl Asked {
+    /// Whether nothing was left out that any scenario has.
+    pub(crate) fn has_all_kinds(&self) -> bool {
+        let Self { ranked, grouped, context, combined, beside, stored, as_of, gone, refused, .. } = *self;
+        let kinds = [ranked, grouped, context, combined, beside, stored, as_of, gone, refused];
+        let others = [self.cut_short, self.statistics, self.samples, self.deleted];
+        kinds.into_iter().chain(others).all(|count| count > 0)
+    }
 }
 
 /// What was seen of searches by processes that had just begun.
@@ -145,7 +202,7 @@ impl fmt::Display for Tally {
         write!(
             f,
             "{} searches answered, {} operations failed as they may, recall {:.4} (worst {:.2}, {} misses) over {} queries; \
-             {:?}; {:?}, recall {:.4}; {:?}",
+             {:?}; {:?}, recall {:.4}; {:?}; {:?}",
             self.searches,
             self.failed,
             self.recall(),
@@ -155,6 +212,7 @@ impl fmt::Display for Tally {
             self.approximate_segments,
             self.cold,
             self.cold.recall(),
+            self.asked,
             self.steps
         )
     }
@@ -174,6 +232,7 @@ impl World {
             Where::Disk => Store::disk(directory.path()).map_err(|error| error.to_string())?,
         };
         let clock = Arc::new(ShiftedClock::new());
+        let scenario = scenario.beginning(u64::try_from(clock.now_ms() / 1_000).unwrap_or(0));
         let base = base.with_clock(Arc::clone(&clock) as Arc<dyn Clock>).with_seed(seed);
         let base = base.layer(|objects| Arc::new(ShiftedStore::new(objects, Arc::clone(&clock))));
         let mut faults = Faults::default();
@@ -183,7 +242,7 @@ impl World {
             Arc::new(store)
         });
         define(&base, &scenario).await?;
-        let mut starts = Starts { cache, kinds: kinds.to_vec() };
+        let mut starts = Starts { cache, kinds: kinds.to_vec(), engines: 0 };
         let processes = Processes::start(&store, &scenario, &mut starts)?;
         Ok(Self {
             truth: Timeline::open(base, Arc::clone(&scenario.source)),
@@ -201,6 +260,9 @@ impl World {
             approximate_before: BTreeMap::new(),
             hints: BTreeMap::new(),
             starts,
+            deletions: Vec::new(),
+            earlier: None,
+            drawn: BTreeMap::new(),
             _directory: directory,
         })
     }
@@ -245,6 +307,9 @@ impl World {
             Step::Restart { cold } => self.restart(*cold),
             Step::Search(search) => self.search(search).await,
             Step::Count(index) => self.count(*index).await,
+            Step::Statistics(statistic) => self.statistics(statistic).await,
+            Step::Sample(sampling) => self.sample(sampling).await,
+            Step::Delete(deletion) => self.delete(deletion).await,
             Step::Verify => self.verify().await,
             Step::LandLate => self.land_late().await,
             Step::Hint(index, fault) => self.spoil_hint(*index, *fault).await,
@@ -297,6 +362,11 @@ impl World {
                 cold: false,
                 vectors: true,
                 attributes: None,
+                rank: None,
+                shape: None,
+                as_of: None,
+                deadline_ms: None,
+                twice: false,
             };
             self.search(&search).await.map_err(|error| format!("at the end: {error}"))?;
             self.count(index).await.map_err(|error| format!("at the end: {error}"))?;
@@ -316,7 +386,18 @@ impl World {
     }
 
     async fn follow(&mut self) -> Result<(), String> {
-        self.ledger.follow(&self.truth, &mut self.reference).await
+        let now = self.now();
+        let (scenario, deletions) = (&self.scenario, &self.deletions);
+        let may_go =
+            |reference: &Reference, key: &PointKey| deletions::may_go(scenario, deletions, reference, key, now);
+        let swept = self.ledger.follow(&self.truth, &mut self.reference, &may_go).await?;
+        self.tally.asked.retired += swept;
+        Ok(())
+    }
+
+    /// In microseconds since 1970, by the clock of all processes.
+    fn now(&self) -> i64 {
+        self.clock.now_ms() * 1_000
     }
 
     /// Takes note of a failure that a fault explains; any other is an error.
@@ -442,14 +523,22 @@ impl World {
 /// Builders.
 impl World {
     async fn fold(&mut self) -> Result<(), String> {
-        match self.processes.builder.fold(&self.scenario.source.id).await {
-            Ok(outcome) => self.check_rows("fold", outcome.rows, &outcome.watermark, None),
+        let began = self.now();
+        let outcome = self.processes.builder.fold(&self.scenario.source.id).await;
+        self.follow().await?;
+        match outcome {
+            Ok(outcome) => {
+                self.check_rows("fold", outcome.rows, &outcome.watermark, None)?;
+                self.check_retention(began)
+            }
             Err(error) => self.forgive(is_of_the_store(&error), error),
         }
     }
 
     async fn build(&mut self, index: usize) -> Result<(), String> {
-        match self.processes.builder.build(&self.scenario.indices[index].id).await {
+        let outcome = self.processes.builder.build(&self.scenario.indices[index].id).await;
+        self.follow().await?;
+        match outcome {
             Ok(outcome) => self.check_rows("build", outcome.rows, &outcome.watermark, Some(index)),
             Err(error) => self.forgive(is_of_the_store(&error), error),
         }
@@ -472,13 +561,17 @@ impl World {
     }
 
     async fn run(&mut self) -> Result<(), String> {
-        match self.processes.builder.run().await {
+        let began = self.now();
+        let outcome = self.processes.builder.run().await;
+        self.follow().await?;
+        match outcome {
             Ok(summary) => {
                 let failures: Vec<(bool, String)> = summary
                     .failures()
                     .map(|(what, error)| (is_of_the_store(error), format!("{what}: {error}")))
                     .collect();
-                failures.into_iter().try_for_each(|(explained, error)| self.forgive(explained, error))
+                failures.into_iter().try_for_each(|(explained, error)| self.forgive(explained, error))?;
+                self.check_retention(began)
             }
             Err(error) => self.forgive(is_of_the_store(&error), error),
         }
@@ -493,7 +586,7 @@ impl World {
                 return Err(format!("one of two builders failed: {what}: {error}"));
             }
         }
-        Ok(())
+        self.follow().await
     }
 
     async fn collect_garbage(&mut self, retain: u64, dry_run: bool) -> Result<(), String> {
@@ -532,128 +625,33 @@ impl World {
     }
 }
 
-/// Searches.
-impl World {
-    async fn search(&mut self, search: &Search) -> Result<(), String> {
-        let min_version = match search.at_least {
-            AtLeast::Any => None,
-            AtLeast::Acknowledged => Some(ReadToken::single(self.acknowledged)),
-            AtLeast::Future => Some(ReadToken::single(self.reference.head() + 1)),
-        };
-        let mut request = SearchRequest::new(search.queries.clone(), search.k);
-        request.split_filter = search.scope.split_filter.clone();
-        request.filter = search.scope.filter.clone();
-        request.consistency = if search.eventual { Consistency::Eventual } else { Consistency::Strong };
-        request.min_version = min_version;
-        request.exact = search.exact;
-        request.retrieve_vectors = search.vectors;
-        request.attributes = search.attributes.clone();
-        let id = &self.scenario.indices[search.index].id;
-        request.explain = search.cold;
-        let answer = if search.cold {
-            let cache = TempDir::new().map_err(|error| error.to_string())?;
-            let engine = Processes::beginner(&self.store, &cache)?;
-            engine.search(id, request).await
-        } else {
-            self.processes.engine.search(id, request).await
-        };
-        match answer {
-            Ok(_) if search.at_least == AtLeast::Future => {
-                Err("answered with a version that does not exist".to_owned())
-            }
-            Ok(response) => {
-                self.tally.searches += 1;
-                let by_ranges = response.segments.iter().filter(|segment| segment.state == CacheState::Cold).count();
-                self.tally.cold.searches += u64::from(search.cold);
-                self.tally.cold.by_ranges += by_ranges as u64;
-                self.judge(search, &response).map_err(|error| {
-                    format!(
-                        "{error}\n  at version {}, generation {}, of {search:?}",
-                        response.version, response.generation
-                    )
-                })
-            }
-            Err(SearchError::NotYet { .. }) if search.at_least == AtLeast::Future => Ok(()),
-            Err(error) => self.forgive(matches!(error, SearchError::Store(_)), error),
-        }
-    }
-
-    fn judge(&mut self, search: &Search, response: &SearchResponse) -> Result<(), String> {
-        let version = response.version.sequence(0);
-        let (acknowledged, head) = (self.acknowledged, self.reference.head());
-        if version > head || (!search.eventual && version < head) {
-            return Err(format!("shows version {version}; the head is {head}"));
-        }
-        if search.at_least == AtLeast::Acknowledged && version < acknowledged {
-            return Err(format!("shows version {version}; {acknowledged} was asked for"));
-        }
-        if (response.coverage - 1.0).abs() > f64::EPSILON {
-            return Err(format!("covers {} without a deadline", response.coverage));
-        }
-        if response.results.len() != search.queries.len() {
-            return Err(format!("{} results for {} queries", response.results.len(), search.queries.len()));
-        }
-        let index = Arc::clone(&self.scenario.indices[search.index]);
-        let question = Question {
-            index: &index,
-            source: &self.scenario.source,
-            k: search.k as usize,
-            attributes: search.attributes.as_deref(),
-            vectors: search.vectors,
-        };
-        for (query, found) in search.queries.iter().zip(&response.results) {
-            let ranked = self.reference.ranked(&index, version, &search.scope, query);
-            let found: Vec<Answer> = found
-                .iter()
-                .map(|found| Answer {
-                    attributes: found.attributes.clone(),
-                    vector: found.vector.clone(),
-                    distance: found.distance,
-                })
-                .collect();
-            let metric = index.algorithm.metric;
-            if index.algorithm.hnsw.is_some() && !search.exact {
-                let places = check_found(&question, &ranked, &found)?;
-                if search.k == 10 && !places.is_empty() {
-                    let recall = recall(&ranked, &places);
-                    self.tally.add_recall(recall);
-                    if response.segments.iter().any(|segment| segment.state == CacheState::Cold) {
-                        self.tally.cold.queries += 1;
-                        self.tally.cold.recall_sum += recall;
-                    }
-                }
-            } else if matches!(metric, Metric::L2 | Metric::InnerProduct | Metric::SparseJaccard) {
-                check_identical(&question, &ranked, &found)?;
-            } else {
-                check_exact(&question, &ranked, &found)?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn count(&mut self, index: usize) -> Result<(), String> {
-        let id = &self.scenario.indices[index].id;
-        match self.processes.engine.count(id, Consistency::Strong).await {
-            Ok(count) if count == self.indexed(index, self.reference.head()) as u64 => Ok(()),
-            Ok(count) => {
-                Err(format!("{count} points counted, {} are live", self.indexed(index, self.reference.head())))
-            }
-            Err(error) => self.forgive(matches!(error, SearchError::Store(_)), error),
-        }
-    }
-}
-
 impl Processes {
     fn start(store: &Store, scenario: &Scenario, starts: &mut Starts) -> Result<Self, String> {
         let timeline = Timeline::open(store.clone(), Arc::clone(&scenario.source));
-        let settings =
-            EngineSettings { cache_dir: starts.cache.path().join("engine"), threads: 2, ..EngineSettings::default() };
+        let settings = EngineSettings {
+            cache_dir: starts.cache.path().join("engine"),
+            threads: 2,
+            query_cache_bytes: QUERY_CACHE_BYTES,
+            ..EngineSettings::default()
+        };
         Ok(Self {
             committer: GroupCommitter::new(timeline.clone()),
             timeline,
             builder: Self::builder(store, starts)?,
-            engine: Engine::new(store.clone(), settings).map_err(|error| error.to_string())?,
+            engine: Self::engine(store, settings, starts)?,
         })
+    }
+
+    /// Every third one asks a leaf about every shard.
+    fn engine(store: &Store, settings: EngineSettings, starts: &mut Starts) -> Result<Engine, String> {
+        starts.engines += 1;
+        if !starts.engines.is_multiple_of(3) {
+            return Engine::new(store.clone(), settings).map_err(|error| error.to_string());
+        }
+        let of_leaf = EngineSettings { cache_dir: starts.cache.path().join("leaf"), ..settings.clone() };
+        let leaf = Engine::new(store.clone(), of_leaf).map_err(|error| error.to_string())?;
+        let settings = EngineSettings { leaf_bytes: 1, ..settings };
+        Engine::with_leaves(store.clone(), settings, Arc::new(InProcess(leaf))).map_err(|error| error.to_string())
     }
 
     /// An engine of a process that has just begun, far from the store. Files stay where they are whenever that answers.
@@ -730,6 +728,9 @@ fn name(step: &Step) -> &'static str {
         Step::Restart { .. } => "restart",
         Step::Search(_) => "search",
         Step::Count(_) => "count",
+        Step::Statistics(_) => "statistics",
+        Step::Sample(_) => "sample",
+        Step::Delete(_) => "delete by filter",
         Step::Verify => "verify",
         Step::Faulty(..) => "faulty",
         Step::LandLate => "land late",
