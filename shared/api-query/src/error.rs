@@ -9,7 +9,7 @@ pub(crate) fn to_api(error: SearchError) -> ApiError {
     match error {
         SearchError::IndexNotFound(id) => index_not_found(&id),
         SearchError::SourceNotFound(_) => ApiError::not_found(error.to_string()),
-        SearchError::NotBuilt(_) => ApiError::unavailable(error.to_string()),
+        SearchError::NotBuilt(_) | SearchError::Late(_) => ApiError::unavailable(error.to_string()),
         SearchError::Invalid(error) => error.into(),
         SearchError::NotYet { .. } => ApiError::conflict(vec![error.to_string()]),
         SearchError::NoGeneration { wanted, kept, .. } => match kept {

@@ -8,6 +8,7 @@
 mod ahead;
 mod cold;
 mod hydrate;
+mod pinned;
 mod recall;
 mod rows;
 mod scatter;
@@ -24,9 +25,9 @@ use std::time::Duration;
 use futures::future::{BoxFuture, Either, select, try_join};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use parking_lot::{Mutex, RwLock};
-use tarn_model::{Attributes, DataSource, Index, IndexId, ReadToken};
+use tarn_model::{Attributes, DataSource, Index, IndexId};
 use tarn_segment::{Query, Segment};
-use tarn_store::{Meter, SegmentCache, Store, StoreError};
+use tarn_store::{Meter, SegmentCache, Store};
 
 use self::ahead::Ahead;
 use self::cold::ReadUnit;
@@ -35,7 +36,7 @@ use crate::cold::ColdFiles;
 use crate::definition::Definition;
 use crate::describe::{self, IndexDescription};
 use crate::error::SearchError;
-use crate::execute::{self, Asked, NamedFilter};
+use crate::execute::{self, Asked, NamedFilter, Wanted};
 use crate::filter::FilterCache;
 use crate::generation::Files;
 use crate::group::groups;
@@ -57,8 +58,6 @@ use crate::validate::{check_points, check_search};
 
 /// Files fetched and opened at once for one search.
 const OPENS_AT_ONCE: usize = 8;
-/// How often a search begins anew because garbage collection overtook its snapshot.
-const ATTEMPTS: usize = 3;
 
 /// Answers queries over the indices of one store. Clones share everything.
 #[derive(Clone)]
@@ -218,48 +217,6 @@ impl Engine {
         match select(pin!(searching), pin!(self.read_ahead(&reader, request, deadline, ahead))).await {
             Either::Left((answer, _)) => answer,
             Either::Right((never, _)) => match never {},
-        }
-    }
-
-    /// Answers from a snapshot that is fresh enough; and from a newer one when garbage collection has overtaken it.
-    async fn on_snapshot<T, F: Future<Output = Result<T, SearchError>>>(
-        &self,
-        id: &IndexId,
-        consistency: Consistency,
-        min_version: Option<&ReadToken>,
-        answer: impl Fn(Arc<Snapshot>) -> F,
-    ) -> Result<T, SearchError> {
-        self.on_state(id, State { generation: None, consistency, min_version }, answer).await
-    }
-
-    /// As [`Self::on_snapshot`], from a state that may be an earlier one.
-    async fn on_state<T, F: Future<Output = Result<T, SearchError>>>(
-        &self,
-        id: &IndexId,
-        state: State<'_>,
-        answer: impl Fn(Arc<Snapshot>) -> F,
-    ) -> Result<T, SearchError> {
-        let reader = self.reader(id);
-        let mut attempt = 1;
-        loop {
-            let believing = reader.believes();
-            let answered = match self.known(id, reader.state(state).await) {
-                Ok(snapshot) => answer(snapshot.at_time(self.now_micros())).await,
-                Err(error) => Err(error),
-            };
-            match answered {
-                Err(SearchError::Store(StoreError::Missing { .. })) if attempt < ATTEMPTS => {
-                    // An object was collected: the snapshot was older than gc's grace period.
-                    reader.distrust();
-                    attempt += 1;
-                }
-                Err(SearchError::Corrupt(corrupt) | SearchError::Store(StoreError::Corrupt(corrupt)))
-                    if reader.disbelieve(believing) =>
-                {
-                    tracing::warn!(index = %id, error = %corrupt, "looking again without the hint");
-                }
-                answered => return answered,
-            }
         }
     }
 
@@ -686,8 +643,11 @@ fn answer(
         Some(scan) => Asked::Scan(scan),
         None => Asked::Index(&queries, execute::effort(request, &definition.index)),
     };
-    let filter = request.filter.clone().map(NamedFilter::new);
-    let units = execute::prepare_until(snapshot, units, filter.as_ref(), &inner.filters, stop)?;
+    let round = request.round.as_deref();
+    let passing = round.and_then(|round| round.filter.clone()).map(NamedFilter::of_now);
+    let filters: Vec<NamedFilter> = request.filter.clone().map(NamedFilter::new).into_iter().chain(passing).collect();
+    let wanted = Wanted { filters: &filters, keys: round.and_then(|round| round.keys.as_deref()) };
+    let units = execute::prepare_until(snapshot, units, wanted, &inner.filters, stop)?;
     let (k, is_hurried) = (request.k as usize, request.deadline.is_some());
     let merged = execute::search(&units, asked, request.order(metric), k, is_hurried, stop)?;
     let allowed = merged.allowed + late_rows * asked.results() as u64;

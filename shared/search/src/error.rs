@@ -51,6 +51,9 @@ pub enum SearchError {
     /// A leaf could not be asked, or could not read: throttled, out of reach, dead. Retryable. 503.
     #[error("a group of shards could not be searched: {0}")]
     Leaf(Arc<dyn Error + Send + Sync>),
+    /// The deadline passed before there was anything that an answer could be made of; until when it had to be. Retryable. 503.
+    #[error("the deadline passed before {0}; allow more time")]
+    Late(&'static str),
     /// A stored object does not say what it must; the error names it. 500. Never a silently partial answer.
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
@@ -79,7 +82,7 @@ impl SearchError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Store(error) => error.is_retryable(),
-            Self::Leaf(_) => true,
+            Self::Leaf(_) | Self::Late(_) => true,
             _ => false,
         }
     }

@@ -78,6 +78,15 @@ impl NamedFilter {
     }
 }
 
+/// Which rows a search wants.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// Those that satisfy all of these.
+    pub(crate) filters: &'a [NamedFilter],
+    /// Those of these points.
+    pub(crate) keys: Option<&'a [Vec<u8>]>,
+}
+
 /// A found row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Candidate {
@@ -101,12 +110,21 @@ pub(crate) struct Merged {
     pub(crate) plans: Vec<Option<Plan>>,
 }
 
+/// Rows that are rescored beside those that the number of cells, or `k`, calls for.
+const RESCORED_BESIDE: u32 = 16;
+
 /// How hard a search looks. An exact index is one whatever is asked for.
 pub(crate) fn effort(request: &SearchRequest, index: &Index) -> Effort {
-    match (request.exact || index.algorithm.is_exact(), request.ef_search) {
-        (true, _) => Effort::Exact,
-        (false, Some(ef)) => Effort::Ef(ef),
-        (false, None) => Effort::Recall(request.target_recall.unwrap_or(SearchRequest::DEFAULT_RECALL)),
+    if request.exact || index.algorithm.is_exact() {
+        return Effort::Exact;
+    }
+    // As many rows beyond `k` as the best ones by code need at most, as a rule.
+    let rescored = |nprobe: u32| nprobe.max(request.k).saturating_add(RESCORED_BESIDE);
+    match (request.ef_search, request.nprobe) {
+        (None, None) => Effort::Recall(request.target_recall.unwrap_or(SearchRequest::DEFAULT_RECALL)),
+        (Some(ef), None) => Effort::Ef(ef),
+        (None, Some(nprobe)) => Effort::Cells { nprobe, rescored: rescored(nprobe) },
+        (Some(ef), Some(nprobe)) => Effort::Each { ef, nprobe, rescored: rescored(nprobe) },
     }
 }
 
@@ -120,7 +138,8 @@ pub(crate) fn prepare(
     filter: Option<&NamedFilter>,
     cache: &FilterCache,
 ) -> Result<Vec<Prepared>, SearchError> {
-    prepare_until(snapshot, units, filter, cache, &|| false)
+    let wanted = Wanted { filters: filter.map_or(&[], std::slice::from_ref), keys: None };
+    prepare_until(snapshot, units, wanted, cache, &|| false)
 }
 
 /// As [`prepare`], but for units whose filter has not been evaluated when `stop` says so: [`search`] leaves them out.
@@ -130,7 +149,7 @@ pub(crate) fn prepare(
 pub(crate) fn prepare_until(
     snapshot: &Arc<Snapshot>,
     units: Vec<(Unit, Option<Arc<Segment>>)>,
-    filter: Option<&NamedFilter>,
+    wanted: Wanted<'_>,
     cache: &FilterCache,
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<Vec<Prepared>, SearchError> {
@@ -158,9 +177,19 @@ pub(crate) fn prepare_until(
             }
             _ => return Err(SearchError::Internal("a segment file was planned and not opened".to_owned())),
         };
-        if let Some(filter) = filter {
-            prepared.matches = prepared.matching(filter, cache, stop)?;
-            prepared.is_skipped = prepared.matches.is_none();
+        if let Some(keys) = wanted.keys {
+            let rows = prepared.segment()?.rows_of_keys(keys.iter().map(Vec::as_slice));
+            prepared.matches = Some(Arc::new(rows));
+        }
+        for filter in wanted.filters {
+            let Some(rows) = prepared.matching(filter, cache, stop)? else {
+                prepared.is_skipped = true;
+                break;
+            };
+            prepared.matches = Some(match prepared.matches.take() {
+                Some(others) => Arc::new(&*others & &*rows),
+                None => rows,
+            });
         }
         Ok(prepared)
     };
@@ -228,8 +257,22 @@ impl Prepared {
         let segment = self.segment()?;
         let source = &self.snapshot.definition.source;
         let asked: u64 = self.ranges.iter().map(|range| u64::from(range.end - range.start)).sum();
-        if asked * WHOLE_SEGMENT_SHARE < u64::from(segment.rows()) {
-            return Ok(Some(Arc::new(matching_rows(&filter.filter, segment.attributes(), source, &self.ranges))));
+        let evaluate = |ranges: &[Range<u32>]| {
+            let mut matching = RoaringBitmap::new();
+            for range in ranges {
+                for start in range.clone().step_by(FILTER_ROWS as usize) {
+                    if stop() {
+                        return None;
+                    }
+                    let some = start..range.end.min(start.saturating_add(FILTER_ROWS));
+                    matching |=
+                        matching_rows(&filter.filter, segment.attributes(), source, std::slice::from_ref(&some));
+                }
+            }
+            Some(Arc::new(matching))
+        };
+        if !filter.lasts || asked * WHOLE_SEGMENT_SHARE < u64::from(segment.rows()) {
+            return Ok(evaluate(&self.ranges));
         }
         let number = match &self.holder {
             Holder::File { shard, position, .. } => base(&self.snapshot, *shard, *position)?.file.number,
@@ -238,15 +281,8 @@ impl Prepared {
         if let Some(known) = cache.find(number, &filter.text) {
             return Ok(Some(known));
         }
-        let mut matching = RoaringBitmap::new();
-        for start in (0..segment.rows()).step_by(FILTER_ROWS as usize) {
-            if stop() {
-                return Ok(None);
-            }
-            let some = start..segment.rows().min(start.saturating_add(FILTER_ROWS));
-            matching |= matching_rows(&filter.filter, segment.attributes(), source, std::slice::from_ref(&some));
-        }
-        let matching = Arc::new(matching);
+        let everything = 0..segment.rows();
+        let Some(matching) = evaluate(std::slice::from_ref(&everything)) else { return Ok(None) };
         cache.keep(number, &filter.text, Arc::clone(&matching));
         Ok(Some(matching))
     }

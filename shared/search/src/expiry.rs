@@ -80,14 +80,15 @@ impl Expiry {
     }
 }
 
-/// What a file that is searched where it is must be filtered by: the search's own filter, and that rows are alive. Its rows are not at
-/// hand to be masked.
+/// What a file that is searched where it is must be filtered by: the search's own filter, its round's, and that rows are alive. Its
+/// rows are not at hand to be masked.
 pub(crate) fn cold_filter(definition: &Definition, request: &SearchRequest) -> Option<NamedFilter> {
     let retention = definition.source.policy.retention.as_ref();
     let alive = request.alive_at.zip(retention).and_then(|(now, retention)| retention.alive_at(now));
-    match (request.filter.clone(), alive) {
-        (None, None) => None,
-        (Some(filter), None) => Some(NamedFilter::new(filter)),
-        (filter, Some(alive)) => Some(NamedFilter::of_now(Filter::And(filter.into_iter().chain([alive]).collect()))),
+    let round = request.round.iter().flat_map(|round| round.filters(&definition.source));
+    let passing: Vec<Filter> = round.chain(alive).collect();
+    match request.filter.clone() {
+        filter if passing.is_empty() => filter.map(NamedFilter::new),
+        filter => Some(NamedFilter::of_now(Filter::And(filter.into_iter().chain(passing).collect()))),
     }
 }

@@ -178,3 +178,51 @@ fn bytes_of(answer: &SearchResponse) -> usize {
     });
     size_of::<SearchResponse>() + found.sum::<usize>()
 }
+
+#[cfg(test)]
+mod tests {
+    use tarn_testkit::Scenario;
+
+    use super::*;
+    use crate::definition::Definition;
+    use crate::leaf::LeafWork;
+    use crate::ranking::Ranked;
+    use crate::request::Timings;
+
+    fn answer(generation: u64) -> SearchResponse {
+        SearchResponse {
+            results: Vec::new(),
+            coverage: 1.0,
+            failures: Vec::new(),
+            version: tarn_model::ReadToken::single(0),
+            generation,
+            timings: Timings::default(),
+            spent: tarn_store::Spent::default(),
+            leaves: LeafWork::default(),
+            segments: Vec::new(),
+            ranked: Ranked { score: None, higher_is_better: false, by_index: true },
+            groups: None,
+            stored: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_search_that_began_earlier_does_not_displace_the_answers_of_a_newer_snapshot() {
+        let scenario = Scenario::dense();
+        let (index, source) = (Arc::clone(&scenario.indices[0]), Arc::clone(&scenario.source));
+        let id = index.id.clone();
+        let definition = Arc::new(Definition::new(index, source));
+        let generation = Arc::new(Generation::unbuilt(&definition));
+        let at = |head| Snapshot::new(Arc::clone(&definition), Arc::clone(&generation), Arc::new(Tail::empty(head)));
+        let (older, newer, newest) = (at(4), at(5), at(6));
+        let cache = QueryCache::new(1 << 20);
+        let key: QueryKey = Arc::from(&b"asked"[..]);
+        let put = |snapshot, says| cache.put(&id, snapshot, Arc::clone(&key), &answer(says));
+        let found = |snapshot| cache.find(&id, snapshot, &key).map(|answer| answer.generation);
+        put(&newer, 1);
+        put(&older, 2);
+        assert_eq!((found(&newer), found(&older)), (Some(1), None));
+        put(&newest, 3);
+        assert_eq!((found(&newest), found(&newer)), (Some(3), None));
+    }
+}

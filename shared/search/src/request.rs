@@ -9,6 +9,7 @@ use tarn_store::Spent;
 use crate::leaf::LeafWork;
 use crate::ranking::{Ranked, Ranking};
 use crate::receipt::SegmentReceipt;
+use crate::round::Round;
 use crate::shape::{FoundGroups, Shape};
 use crate::wire;
 
@@ -49,8 +50,13 @@ pub struct SearchRequest {
     pub exact: bool,
     /// The recall that a graph search aims at, above 0 up to 1; `None` is [`SearchRequest::DEFAULT_RECALL`].
     pub target_recall: Option<f32>,
-    /// Candidates that a graph search keeps; overrides `target_recall`.
+    /// Candidates that a search keeps in a graph; where there are cells and no graph, cells that it looks into. Overrides
+    /// `target_recall`.
     pub ef_search: Option<u32>,
+    /// Cells that a search looks into; where there is a graph and no cells, candidates that it keeps. Overrides `target_recall`. With
+    /// `ef_search` each is for its own kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nprobe: Option<u32>,
     /// How long the search may take once it knows what is current. At the deadline it answers with the best so far and a
     /// coverage below 1; files that are not there yet are left out, and go on arriving for the next search.
     pub deadline: Option<Duration>,
@@ -73,6 +79,9 @@ pub struct SearchRequest {
     /// data source's points expire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alive_at: Option<i64>,
+    /// What one round of a shaped search adds. The engine's business: `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round: Option<Box<Round>>,
 }
 
 impl SearchRequest {
@@ -92,6 +101,7 @@ impl SearchRequest {
             exact: false,
             target_recall: None,
             ef_search: None,
+            nprobe: None,
             deadline: None,
             attributes: None,
             explain: false,
@@ -99,6 +109,7 @@ impl SearchRequest {
             ranking: None,
             shape: None,
             alive_at: None,
+            round: None,
         }
     }
 }
@@ -124,7 +135,8 @@ pub struct SearchResponse {
     pub spent: Spent,
     /// What leaves did.
     pub leaves: LeafWork,
-    /// How each segment was searched, if the search wants to be told. Of a search in several rounds, round by round.
+    /// How each segment was searched, if the search wants to be told. Of a search in several rounds, round by round, the first
+    /// 1000.
     pub segments: Vec<SegmentReceipt>,
     /// What the results are ranked by.
     pub ranked: Ranked,

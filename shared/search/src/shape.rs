@@ -7,10 +7,12 @@
 mod check;
 mod fuse;
 mod groups;
+mod lines;
 
 pub(crate) use check::{ROUNDS, and, check_beside, check_shape};
-pub(crate) use fuse::{List, best, reciprocal};
+pub(crate) use fuse::{Hit, List, best, reciprocal};
 pub(crate) use groups::{Gathered, among, groups_among, not_among};
+pub(crate) use lines::{Line, Neighbours, Part};
 
 use tarn_model::{AttributeValue, Attributes, Filter, IndexId, Vector};
 
@@ -34,6 +36,23 @@ pub struct Shape {
     pub result_limit: Option<u32>,
     /// Another index that is searched too.
     pub beside: Option<Beside>,
+}
+
+impl Shape {
+    /// How many vectors it has, beside the search's own queries.
+    pub fn vectors(&self) -> usize {
+        let beside = self.beside.as_ref().map_or(0, |beside| beside.queries.len());
+        self.query_ids.len() + self.context.len() + beside
+    }
+
+    /// Most points that are answered, or looked for, for each vector: k, or as many as its groups may have.
+    pub fn points_of_each(&self, k: u32) -> u64 {
+        let of_groups = self
+            .grouping
+            .as_ref()
+            .map_or(0, |grouping| u64::from(self.result_limit.unwrap_or(k)) * u64::from(grouping.limit));
+        of_groups.max(k.into())
+    }
 }
 
 /// How several query vectors make one result. Each point is in it once.

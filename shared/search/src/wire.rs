@@ -226,6 +226,21 @@ pub(crate) mod filter {
     }
 }
 
+/// For `serde(with)`: keys of points, if any.
+pub(crate) mod keys {
+    use super::{Base64, Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(keys: &Option<Vec<Vec<u8>>>, serializer: S) -> Result<S::Ok, S::Error> {
+        let keys = keys.as_ref().map(|keys| keys.iter().cloned().map(Base64).collect::<Vec<_>>());
+        keys.serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Vec<u8>>>, D::Error> {
+        let keys = Option::<Vec<Base64>>::deserialize(deserializer)?;
+        Ok(keys.map(|keys| keys.into_iter().map(|key| key.0).collect()))
+    }
+}
+
 /// For `serde(with)`: values of attributes.
 pub(crate) mod attributes {
     use std::collections::BTreeMap;
@@ -399,6 +414,10 @@ mod tests {
                 higher_is_better: Some(true),
                 sum: Some(vec![vec![0], vec![0, 0]]),
             }),
+            round: Some(Box::new(crate::round::Round {
+                filter: Some(Filter::Exists { attribute: "a".into() }),
+                keys: Some(vec![vec![0, 255], Vec::new()]),
+            })),
             ..SearchRequest::new(vec![Vector::Dense(vec![0.1, f32::MAX])], 3)
         };
         assert_eq!(again(&request), request);

@@ -1,7 +1,11 @@
 //! Scores, groups, context, combinations and stored points over HTTP.
 
+use axum::http::Method;
 use serde_json::{Value, json};
-use tarn_api_query::{ReceiptDto, SearchQueryDto, SearchResultDto};
+use tarn_api::{ApiSettings, AppState, AuthMode, create_key};
+use tarn_api_query::{QueryState, ReceiptDto, SearchQueryDto, SearchResultDto, serve_router};
+use tarn_api_testkit::Client;
+use tarn_search::{Engine, EngineSettings};
 
 use crate::server::{Server, ids, point, query};
 
@@ -203,6 +207,19 @@ async fn a_dense_and_a_sparse_index_answer_as_one() {
     misspelled["queryVector"] = json!([]);
     let mut misfit = beside.clone();
     misfit["queryVectors"] = json!([dense([1.0, 2.0])]);
+    let mut malformed = beside.clone();
+    malformed["queryVectors"] = json!(5);
+    let mut unscored = beside.clone();
+    unscored["score"] = json!("L1");
+    let mut large = beside.clone();
+    large["filter"] = json!({"or": vec![json!({"exists": {"key": "word"}}); 998]});
+    let grouped = json!({"beside": beside, "combine": "reciprocalRank", "groupBy": "sk1"});
+    let answer = with(&server, grouped.clone()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let mut too_large = grouped.clone();
+    (too_large["beside"], too_large["groupFilter"]) = (large, json!({"eq": {"key": "sk1", "value": true}}));
+    let mut by_payload = grouped;
+    by_payload["groupBy"] = json!("name");
     for (fields, status, says) in [
         (json!({"beside": beside}), 400, "beside wants combine"),
         (json!({"beside": beside, "combine": "sum"}), 400, "combine sum wants every score"),
@@ -210,11 +227,53 @@ async fn a_dense_and_a_sparse_index_answer_as_one() {
         (json!({"beside": {}, "combine": "best"}), 400, "beside must name an index"),
         (json!({"beside": misspelled, "combine": "best"}), 400, "beside has no 'queryVector'"),
         (json!({"beside": misfit, "combine": "best"}), 400, "beside: Vector must be sparse"),
+        (json!({"beside": malformed, "combine": "best"}), 400, "beside: "),
+        (json!({"beside": unscored, "combine": "best"}), 400, "beside: score must be one of"),
+        (by_payload, 400, "beside: groupBy must name a permanent attribute"),
+        (too_large, 400, "beside: with groupFilter, filter has more than 1000 nodes"),
         (json!({"beside": unknown, "combine": "best"}), 404, "Index IndexId { Name = nobody"),
         (json!({"beside": beside, "combine": "reciprocalRank", "context": [dense([1.0, 2.0])]}), 400, "context cannot"),
     ] {
         let refused = with(&server, fields.clone()).await;
         assert_eq!(refused.status, status, "{fields}: {}", refused.text());
         assert!(refused.messages()[0].starts_with(says), "{fields}: {:?}", refused.messages());
+        assert!(!refused.text().contains("column"), "of a text that was never sent: {}", refused.text());
     }
+}
+
+#[tokio::test]
+async fn a_key_must_be_one_that_may_read_both_indices() {
+    let server = Server::with_points().await;
+    let mut keys = Vec::new();
+    for grants in [&["read:indices/nearest/1"][..], &["read:indices/nearest/1", "read:indices/split/1"]] {
+        let grants = grants.iter().map(|grant| grant.parse().unwrap()).collect();
+        keys.push(create_key(&server.store, "test", grants).await.unwrap().key);
+    }
+    let cache = tempfile::tempdir().unwrap();
+    let settings = EngineSettings { cache_dir: cache.path().to_owned(), ..EngineSettings::default() };
+    let engine = Engine::new(server.store.clone(), settings).unwrap();
+    let always = ApiSettings { auth: AuthMode::Always, ..ApiSettings::default() };
+    let app = AppState::new(server.store.clone(), always);
+    let client = Client::new(serve_router(QueryState::new(app, engine)));
+    let mut search = query(3);
+    search["combine"] = json!("reciprocalRank");
+    search["beside"] = json!({"index": {"name": "split", "version": "1"}, "queryVectors": [dense([0.0, 0.0])]});
+    for (key, status) in [(&keys[0], 403), (&keys[1], 200)] {
+        let headers = [("x-api-key", key.as_str()), ("content-type", "application/json")];
+        let answer = client.request(Method::POST, "/api/v1/search/nearest/1", &headers, search.to_string()).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn groups_do_not_get_round_what_a_search_may_find() {
+    let server = Server::with_points().await;
+    let vectors = vec![dense([0.0, 0.0]); 101];
+    let fields = json!({"queryVectors": vectors, "k": 1, "groupBy": "sk1", "groupLimit": 100, "resultLimit": 100});
+    let refused = with(&server, fields.clone()).await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.messages()[0].contains("resultLimit times groupLimit"), "{:?}", refused.messages());
+    let mut fewer = fields;
+    fewer["queryVectors"] = json!(vec![dense([0.0, 0.0]); 100]);
+    assert_eq!(with(&server, fewer).await.status, 200);
 }

@@ -91,6 +91,7 @@ impl Engine {
     pub(super) fn may_read_ranges(&self, request: &SearchRequest) -> bool {
         let settings = &self.inner.settings.cold;
         let few = (1..=settings.queries_max).contains(&request.queries.len());
+        let few = few && request.round.as_ref().is_none_or(|round| round.may_be_cold());
         settings.enabled && few && !request.exact && self.inner.files.store.local_root().is_none()
     }
 

@@ -6,11 +6,13 @@
 //! and a builder that slept may have written that manifest only now.
 //!
 //! Owns `a-generation-shows-itself-or-is-gone`: an answer as of a generation is that generation's, or an error that says which
-//! ones there are. The manifest is asked for each time, so that no answer is of an index that was deleted and created anew.
+//! ones there are. Manifest and boundary are asked for each time, so that no answer is of an index that was deleted and created anew, or
+//! of a generation that other processes call gone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::future::try_join;
 use tarn_model::{KeyPrefix, Manifest, ObjectKey, ReadToken};
 use tarn_store::latest_index_boundary;
 
@@ -56,7 +58,12 @@ impl Reader {
     async fn earlier(&self, number: u64) -> Result<Arc<Snapshot>, SearchError> {
         let definition = self.definition().await?;
         let key = ObjectKey::Manifest { index: self.id.clone(), generation: number };
-        let Some(bytes) = self.files.store.get(&key).await? else { return Err(self.no_generation(number).await?) };
+        let manifest = async { Ok::<_, SearchError>(self.files.store.get(&key).await?) };
+        let boundary = async { Ok(latest_index_boundary(&self.files.store, &self.id, None).await?) };
+        // Also when it is at hand: all processes answer alike.
+        let (bytes, boundary) = try_join(manifest, boundary).await?;
+        let is_gone = boundary.is_some_and(|boundary| boundary.generation >= number);
+        let Some(bytes) = bytes.filter(|_| !is_gone) else { return Err(self.no_generation(number).await?) };
         let manifest = Manifest::parse(&key.render(), &bytes, &self.id, number)?;
         let is_meant = |snapshot: &Snapshot| {
             snapshot.generation.commit_id() == Some(manifest.commit_id)
@@ -67,10 +74,6 @@ impl Reader {
         let snapshot = match known {
             Some(known) => known,
             None => {
-                let boundary = latest_index_boundary(&self.files.store, &self.id, None).await?;
-                if boundary.is_some_and(|boundary| boundary.generation >= number) {
-                    return Err(self.no_generation(number).await?);
-                }
                 let pinned = self.pinned.read().as_ref().map(|pinned| Arc::clone(&pinned.snapshot));
                 let same = pinned.as_ref().filter(|pinned| is_meant(pinned)).map(|same| Arc::clone(&same.generation));
                 let generation = match same {

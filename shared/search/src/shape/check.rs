@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use tarn_model::{Filter, PointKey, ValidationError, Vector, check_attributes, check_vector, limits};
 
-use super::{Combine, Grouping, Shape, not_among};
+use super::{Combine, Grouping, Shape};
 use crate::definition::Definition;
 use crate::ranking::same_keys;
 use crate::request::SearchRequest;
-use crate::validate::{check_filter, check_search, shorten, zero_vector};
+use crate::validate::{check_filter, check_search, shorten};
 
 /// The most rounds of one list: each gives a group at least, and longer lists with every one.
 pub(crate) const ROUNDS: usize = 64;
@@ -25,7 +25,7 @@ pub(crate) fn check_shape(
     let mut plain = SearchRequest { shape: None, ..request.clone() };
     if plain.queries.is_empty() && !shape.query_ids.is_empty() {
         // The stored points bring the vectors.
-        plain.queries.push(zero_vector(&definition.source));
+        plain.queries.push(definition.source.zero_vector());
     }
     let mut messages = check_search(&plain, definition).err().map_or_else(Vec::new, |error| error.messages);
     check_vectors(request, shape, definition, &mut messages);
@@ -40,14 +40,21 @@ pub(crate) fn check_shape(
 
 fn check_vectors(request: &SearchRequest, shape: &Shape, definition: &Definition, messages: &mut Vec<String>) {
     let source = &definition.source;
-    let beside = shape.beside.as_ref().map_or(0, |beside| beside.queries.len());
-    let vectors = request.queries.len() + shape.query_ids.len() + shape.context.len() + beside;
+    let vectors = request.queries.len() + shape.vectors();
     if vectors > limits::QUERY_VECTORS {
         messages.push(format!(
-            "queryVectors, queryIds and context have {vectors} vectors together; at most {} are allowed",
+            "queryVectors, queryIds, context and beside have {vectors} vectors together; at most {} are allowed",
             limits::QUERY_VECTORS
         ));
         return;
+    }
+    let each = shape.points_of_each(request.k);
+    if each.saturating_mul(vectors as u64) > limits::RESULTS {
+        messages.push(format!(
+            "{each} points (k, or resultLimit times groupLimit) for each of {vectors} vectors are more than one search finds; ask for \
+             at most {} together, or in several searches",
+            limits::RESULTS
+        ));
     }
     if request.k as usize + shape.query_ids.len() > limits::K as usize {
         messages.push(format!(
@@ -109,8 +116,8 @@ fn check_grouping(
         }
     }
     if messages.is_empty() {
-        // What the rounds add must fit too.
-        let filter = and([request.filter.clone(), grouping.filter.clone(), Some(not_among(by, Vec::new()))]);
+        // Leaves are asked for both at once.
+        let filter = and([request.filter.clone(), grouping.filter.clone()]);
         filter.iter().for_each(|filter| check_filter(filter, &definition.source, messages));
     }
 }
@@ -171,12 +178,18 @@ pub(crate) fn check_beside(
     if !shape.context.is_empty() {
         messages.push("context cannot be used with beside: its vectors are of one index".to_owned());
     }
-    if let Some(grouping) = &shape.grouping
-        && !theirs.source.attribute_types.contains_key(&grouping.by)
-    {
-        messages.push(format!("beside: groupBy names '{}', which {} does not have", grouping.by, theirs.source.id));
-    } else if let Some(filter) = shape.grouping.as_ref().and_then(|grouping| grouping.filter.as_ref()) {
-        check_filter(filter, &theirs.source, &mut messages);
+    if let Some(grouping) = &shape.grouping {
+        if !theirs.source.permanent_attributes.contains(&grouping.by) {
+            messages.push(format!(
+                "beside: groupBy must name a permanent attribute, which a point has alike in both; '{}' is none, and the indices may \
+                 give a point two values of it",
+                shorten(&grouping.by)
+            ));
+        } else if let Some(filter) = and([beside.filter.clone(), grouping.filter.clone()]) {
+            let mut both = Vec::new();
+            check_filter(&filter, &theirs.source, &mut both);
+            messages.extend(both.into_iter().map(|message| format!("beside: with groupFilter, {message}")));
+        }
     }
     match shape.combine {
         Some(Combine::ReciprocalRank) => {}

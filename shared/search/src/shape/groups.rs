@@ -7,8 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use tarn_model::{AttributeValue, Filter, encode_value};
 
-use super::{FoundGroup, GroupScore, Grouping, List};
-use crate::leaf::LeafHit;
+use super::{FoundGroup, GroupScore, Grouping, Hit, List};
 use crate::ranking::Order;
 
 /// The filter that groups of none but these values satisfy.
@@ -22,9 +21,14 @@ pub(crate) fn not_among(by: &str, values: Vec<AttributeValue>) -> Filter {
 }
 
 /// Of how many groups these points are.
-pub(crate) fn groups_among(hits: &[LeafHit], by: &str) -> usize {
-    let values = hits.iter().filter_map(|hit| hit.found.attributes.iter().find(|(name, _)| name == by));
-    values.map(|(_, value)| key(value)).collect::<HashSet<_>>().len()
+pub(crate) fn groups_among(hits: &[Hit], by: &str) -> usize {
+    let values = hits.iter().filter_map(|hit| value_of(hit, by));
+    values.map(key).collect::<HashSet<_>>().len()
+}
+
+/// What a point is grouped by.
+fn value_of<'a>(hit: &'a Hit, by: &str) -> Option<&'a AttributeValue> {
+    hit.point.found.attributes.iter().find(|(name, _)| name == by).map(|(_, value)| value)
 }
 
 /// Groups as far as they are known, in the order of their nearest points.
@@ -39,7 +43,7 @@ pub(crate) struct Gathered {
 struct Group {
     value: AttributeValue,
     /// Its nearest points, in order.
-    hits: Vec<LeafHit>,
+    hits: Vec<Hit>,
     /// Whether all that are wanted of it, or all that there are, are here.
     is_whole: bool,
 }
@@ -92,9 +96,9 @@ impl Gathered {
         any
     }
 
-    fn add(&mut self, hits: Vec<LeafHit>, grouping: &Grouping) {
+    fn add(&mut self, hits: Vec<Hit>, grouping: &Grouping) {
         for hit in hits {
-            let Some((_, value)) = hit.found.attributes.iter().find(|(name, _)| *name == grouping.by) else { continue };
+            let Some(value) = value_of(&hit, &grouping.by) else { continue };
             let place = *self.places.entry(key(value)).or_insert_with(|| {
                 self.groups.push(Group { value: value.clone(), hits: Vec::new(), is_whole: false });
                 self.groups.len() - 1
@@ -107,7 +111,7 @@ impl Gathered {
     }
 
     /// The best groups, and their points one group after the other.
-    pub(crate) fn ranked(self, score: GroupScore, order: Order, most: usize) -> (Vec<LeafHit>, Vec<FoundGroup>) {
+    pub(crate) fn ranked(self, score: GroupScore, order: Order, most: usize) -> (Vec<Hit>, Vec<FoundGroup>) {
         let mut scored: Vec<(f64, Group)> =
             self.groups.into_iter().filter_map(|group| Some((score.of(&group.hits)?, group))).collect();
         // Groups of the same score stay in the order of their nearest points.
@@ -124,9 +128,9 @@ impl Gathered {
 
 impl GroupScore {
     /// Of points in order; `None` without any.
-    fn of(self, hits: &[LeafHit]) -> Option<f64> {
-        let best = hits.first()?.found.distance;
-        let sum: f64 = hits.iter().map(|hit| hit.found.distance).sum();
+    fn of(self, hits: &[Hit]) -> Option<f64> {
+        let best = hits.first()?.score;
+        let sum: f64 = hits.iter().map(|hit| hit.score).sum();
         let count = hits.len() as f64;
         Some(match self {
             Self::Best => best,
@@ -144,7 +148,10 @@ fn key(value: &AttributeValue) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::leaf::LeafHit;
     use crate::request::Found;
 
     const ASCENDING: Order = Order { higher: false };
@@ -156,7 +163,8 @@ mod tests {
     fn list(hits: &[(i64, f64)], is_all: bool) -> List {
         let hit = |(place, &(group, distance)): (usize, &(i64, f64))| {
             let attributes = vec![("g".to_owned(), AttributeValue::Int64(group))];
-            LeafHit { key: vec![place as u8], found: Found { attributes, vector: None, distance } }
+            let point = LeafHit { key: vec![place as u8], found: Found { attributes, vector: None, distance } };
+            Hit { score: distance, point: Arc::new(point) }
         };
         List { hits: hits.iter().enumerate().map(hit).collect(), is_all }
     }

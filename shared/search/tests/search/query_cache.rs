@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tarn_model::Retention;
+use tarn_model::{KeyPrefix, Retention};
 use tarn_search::{Engine, EngineSettings, SearchRequest, SearchResponse};
 use tarn_testkit::Scenario;
 
@@ -119,4 +119,29 @@ async fn memory_for_answers_is_bounded() {
     assert_eq!(hits(&engine), 1, "the last is there");
     engine.search(&index.id, requests[0].clone()).await.unwrap();
     assert_eq!(hits(&engine), 1, "the first has given way");
+}
+
+#[tokio::test]
+async fn answers_of_an_index_are_not_those_of_another_by_its_name() {
+    let mut old = World::new(Scenario::dense(), 46).await;
+    let (engine, index) = (engine(&old, 1 << 20), old.index("exact-l2"));
+    old.upload_random(30).await;
+    old.publish(&index, 1, false).await;
+    let request = old.request(20);
+    twice(&engine, &old, &request).await;
+    assert_eq!(hits(&engine), 1);
+
+    // Deleted, collected and created again while nobody searched: the same definitions and numbers, other points.
+    let source = old.scenario.source.id.clone();
+    for prefix in [KeyPrefix::Timeline(source, 0), KeyPrefix::Manifests(index.id.clone())] {
+        for object in old.store.list(&prefix).await.unwrap() {
+            old.store.delete(&object.key.unwrap()).await.unwrap();
+        }
+    }
+    let mut new = World::over(old.store.clone(), Scenario::dense(), 47).await;
+    new.upload_random(40).await;
+    new.publish(&index, 1, false).await;
+    old.wait(old.settings().trust_absence + std::time::Duration::from_millis(1));
+    new.check(&engine, &index, request).await;
+    assert_eq!(hits(&engine), 1);
 }

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tarn_model::{AttributeValue, Filter, Retention, Update};
-use tarn_search::{Consistency, Engine, EngineSettings, InProcess, PointsRequest, SearchRequest};
+use futures::TryStreamExt;
+use tarn_model::{AttributeValue, Attributes, Filter, Index, Retention, Update};
+use tarn_search::{
+    Consistency, Engine, EngineSettings, ExportRequest, GroupScore, Grouping, InProcess, PointsRequest, RecallRequest,
+    Sample, SampleRequest, SearchRequest, Shape, StatisticsRequest,
+};
 use tarn_store::Clock;
 use tarn_testkit::{Scenario, Scope};
 
@@ -62,11 +66,75 @@ async fn check(world: &mut World, engine: &Engine, name: &str) -> u64 {
     assert_eq!(description.splits.iter().map(|split| split.points).sum::<u64>(), expected);
     let page = PointsRequest { limit: 10_000, ..PointsRequest::default() };
     assert_eq!(engine.points(&index.id, page).await.unwrap().points.len() as u64, expected);
+    check_what_reads_points(world, engine, &index, expected).await;
     let red = AttributeValue::String("red".into());
     request.filter = Some(Filter::In { attribute: "colour".into(), values: vec![red] });
     let scope = alive(world, &request);
     world.check_within(engine, &index, request, scope).await;
     expected
+}
+
+/// Statistics, samples, exports, groups, stored points and recall know as many points as there are.
+async fn check_what_reads_points(world: &mut World, engine: &Engine, index: &Index, expected: u64) {
+    let measured = StatisticsRequest { tail: true, exact: true, ..StatisticsRequest::default() };
+    let statistics = engine.statistics(&index.id, measured).await.unwrap().statistics;
+    assert_eq!(statistics.rows(), expected);
+    let draw = SampleRequest { sample: Sample { n: 10_000, seed: 1 }, ..SampleRequest::default() };
+    assert_eq!(engine.sample(&index.id, draw).await.unwrap().points.len() as u64, expected);
+    let mut export = engine.export(&index.id, ExportRequest::default()).await.unwrap();
+    let mut exported = 0;
+    while let Some(batch) = export.batches.try_next().await.unwrap() {
+        exported += batch.num_rows() as u64;
+    }
+    assert_eq!(exported, expected);
+
+    let by = |by: &str| Some(Grouping { by: by.into(), limit: 10_000, score: GroupScore::Best, filter: None });
+    let shape = Shape { grouping: by("split"), result_limit: Some(1), ..Shape::default() };
+    let mut grouped = SearchRequest { exact: true, ..world.request(10_000) };
+    (grouped.queries, grouped.shape) = (vec![grouped.queries[0].clone()], Some(Box::new(shape)));
+    grouped.split_filter.clear();
+    let answer = engine.search(&index.id, grouped).await.unwrap();
+    let of_group = answer.groups.unwrap()[0].groups.first().map_or(0, |group| group.points as u64);
+    let alive = Scope { split_filter: Attributes::new(), filter: retention().alive_at(now(world)) };
+    let of_split = |split: &AttributeValue| {
+        let points = world.reference.indexed_at(index, u64::MAX, &alive);
+        points.filter(|(_, point)| point.attributes.get("split") == Some(split)).count() as u64
+    };
+    let first = answer.results[0].first().and_then(|found| found.attributes.iter().find(|(name, _)| name == "split"));
+    assert_eq!(of_group, first.map_or(0, |(_, split)| of_split(split)));
+
+    let points: Vec<(Attributes, bool)> = {
+        let everything = Scope::default();
+        let permanent = &world.scenario.source.permanent_attributes;
+        let points = world.reference.indexed_at(index, u64::MAX, &everything);
+        let is_alive = |point: &tarn_model::DataPoint| match point.attributes["at"] {
+            AttributeValue::DateTime(at) => at > now(world),
+            _ => false,
+        };
+        let id = |point: &tarn_model::DataPoint| {
+            let mut id = point.attributes.clone();
+            id.retain(|name, _| permanent.contains(name));
+            id
+        };
+        points.map(|(_, point)| (id(point), is_alive(point))).collect()
+    };
+    for wanted in [true, false] {
+        let ids: Vec<Attributes> =
+            points.iter().filter(|(_, alive)| *alive == wanted).take(3).map(|(id, _)| id.clone()).collect();
+        if !ids.is_empty() {
+            let count = ids.len();
+            let shape = Shape { query_ids: ids, ..Shape::default() };
+            let mut request = SearchRequest::new(Vec::new(), 3);
+            request.shape = Some(Box::new(shape));
+            match engine.search(&index.id, request).await {
+                Ok(answer) => assert!(wanted && answer.stored.len() == count),
+                Err(error) => assert!(!wanted && error.to_string().contains("no such point"), "{error}"),
+            }
+        }
+    }
+    let recall = RecallRequest { queries: 3, k: 2, ..RecallRequest::default() };
+    let report = engine.recall(&index.id, recall).await.unwrap();
+    assert!(u64::from(report.queries) <= expected, "{report:?}");
 }
 
 async fn expired_points_are_not_found_in(scenario: Scenario, name: &str) {
@@ -122,4 +190,28 @@ async fn a_cap_alone_lets_nothing_expire() {
     world.upload_random(80).await;
     let request = world.request(50);
     world.check(&engine, &index, request).await;
+}
+
+#[tokio::test]
+async fn drift_is_from_what_was_alive_then() {
+    let mut world = perishable(Scenario::dense(), 34).await;
+    let (engine, index) = (world.engine(), world.index("exact-l2"));
+    let start = now(&world);
+    upload(&mut world, start, 60).await;
+    let head = world.reference.head();
+    world.publish(&index, head, false).await;
+    let built = world.reference.indexed_at(&index, head, &Scope::default()).count() as u64;
+    world.wait(STEP * 2);
+    upload(&mut world, start, 10).await;
+    let head = world.reference.head();
+    world.publish(&index, head, false).await;
+    let request = StatisticsRequest { since: Some(1), ..StatisticsRequest::default() };
+    let statistics = engine.statistics(&index.id, request.clone()).await.unwrap();
+    let drift = statistics.drift.unwrap();
+    assert_eq!(drift.points, built, "as many as there were");
+    assert!(drift.shift.is_some());
+    // Even when none of them is left.
+    world.wait(STEP * 100);
+    let statistics = engine.statistics(&index.id, request).await.unwrap();
+    assert_eq!((statistics.statistics.rows(), statistics.drift.unwrap().points), (0, built));
 }

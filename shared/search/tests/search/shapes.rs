@@ -187,9 +187,9 @@ fn group_score(score: GroupScore) -> fn(&[f64]) -> f64 {
 
 async fn all_equal_the_reference(world: &mut World, engine: &Engine) {
     for round in 0..8 {
-        for name in ["exact-l2", "exact-ip"] {
+        for name in ["exact-l2", "exact-ip", "graph-l2"] {
             let index = world.index(name);
-            for _ in 0..6 {
+            for _ in 0..4 {
                 let request = some_request(world, &index);
                 check(world, engine, &index, request).await;
             }
@@ -355,6 +355,10 @@ async fn shapes_that_do_not_fit_are_refused_and_say_what_to_do() {
         ("region".to_owned(), AttributeValue::Int64(0)),
     ]
     .into();
+    let many = Shape { context: vec![zero(); 100], result_limit: Some(10_000), ..group("colour", 1, None) };
+    assert!(refused(many).await.contains("10000 points (k, or resultLimit times groupLimit) for each of 101 vectors"));
+    let many = Shape { context: vec![zero(); 1000], ..Shape::default() };
+    assert!(refused(many).await.contains("queryIds, context and beside have 1001 vectors together"));
     let by_id = |query_ids| Shape { query_ids, ..Shape::default() };
     assert_eq!(refused(by_id(vec![nobody])).await, "queryIds[0]: the index has no such point");
     assert!(refused(by_id(vec![Attributes::new()])).await.starts_with("queryIds[0]: All attributes"));
@@ -379,4 +383,92 @@ async fn a_deadline_leaves_groups_incomplete_and_says_so() {
     let response = engine.search(&index.id, request).await.unwrap();
     assert!(response.coverage < 1.0, "{}", response.coverage);
     assert!(response.groups.unwrap().iter().all(|groups| !groups.complete));
+}
+
+fn id_of(world: &World, attributes: &Attributes) -> Attributes {
+    let permanent = &world.scenario.source.permanent_attributes;
+    attributes.iter().filter(|(name, _)| permanent.contains(*name)).map(|(n, v)| (n.clone(), v.clone())).collect()
+}
+
+fn stored_ids(world: &World, index: &Index, most: usize) -> Vec<Attributes> {
+    let everything = Scope::default();
+    let points = world.reference.indexed_at(index, u64::MAX, &everything).take(most);
+    points.map(|(_, point)| id_of(world, &point.attributes)).collect()
+}
+
+#[tokio::test]
+async fn stored_points_are_looked_for_at_once_and_not_beyond_the_deadline() {
+    let mut world = World::new(Scenario::dense(), 27).await;
+    let (engine, index) = (world.engine(), world.index("graph-l2"));
+    world.upload_random(150).await;
+    let head = world.reference.head();
+    world.publish(&index, head, false).await;
+    world.upload_random(30).await;
+    let by_id = |query_ids| {
+        let mut request = SearchRequest { explain: true, exact: true, ..SearchRequest::new(Vec::new(), 2) };
+        request.shape = Some(Box::new(Shape { query_ids, ..Shape::default() }));
+        request
+    };
+    let one = check(&world, &engine, &index, by_id(stored_ids(&world, &index, 1))).await;
+    let ids = stored_ids(&world, &index, 60);
+    assert_eq!(ids.len(), 60);
+    let many = check(&world, &engine, &index, by_id(ids.clone())).await;
+    let splits = |response: &SearchResponse| response.segments.len();
+    assert!(
+        splits(&many) <= 2 * splits(&one) + 2,
+        "{} segments for 60 points, {} for one",
+        splits(&many),
+        splits(&one)
+    );
+    let late = SearchRequest { deadline: Some(std::time::Duration::ZERO), ..by_id(ids) };
+    let late = engine.search(&index.id, late).await.unwrap_err();
+    assert!(late.is_retryable() && late.to_string().contains("queryIds"), "{late}");
+}
+
+#[tokio::test]
+async fn stored_sparse_points_are_found() {
+    let mut world = World::new(Scenario::sparse(), 28).await;
+    let (engine, index) = (world.engine(), world.index("jaccard"));
+    world.upload_random(90).await;
+    world.publish(&index, 1, false).await;
+    let ids = stored_ids(&world, &index, 5);
+    let mut request = SearchRequest::new(Vec::new(), 3);
+    request.shape = Some(Box::new(Shape { query_ids: ids.clone(), ..Shape::default() }));
+    let response = engine.search(&index.id, request).await.unwrap();
+    let stored = ids.iter().map(|id| {
+        let key = PointKey::encode(&world.scenario.source, id).unwrap();
+        world.reference.live_at(1).find(|(other, _)| **other == key).unwrap().1.vector.clone()
+    });
+    assert_eq!(response.stored, stored.collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_receipt_of_many_rounds_has_an_end() {
+    let mut world = World::new(Scenario::dense(), 29).await;
+    let (engine, index) = (world.engine(), world.index("exact-l2"));
+    for _ in 0..4 {
+        world.upload_random(5).await;
+    }
+    let mut request = SearchRequest { explain: true, ..SearchRequest::new(vec![Vector::Dense(vec![0.0; 8]); 600], 1) };
+    let grouping = Grouping { by: "serial".into(), limit: 1, score: GroupScore::Best, filter: None };
+    request.shape = Some(Box::new(Shape { grouping: Some(grouping), result_limit: Some(3), ..Shape::default() }));
+    let response = engine.search(&index.id, request).await.unwrap();
+    assert_eq!(response.segments.len(), 1000);
+}
+
+#[tokio::test]
+async fn context_of_many_vectors_is_put_together_once() {
+    let mut world = World::new(Scenario::dense(), 30).await;
+    let (engine, index) = (world.engine(), world.index("exact-l2"));
+    world.upload_random(200).await;
+    let vectors = |world: &mut World, count: usize| -> Vec<Vector> {
+        (0..count).map(|_| world.scenario.vector(&mut world.rng)).collect()
+    };
+    let mut request = SearchRequest { exact: true, ..SearchRequest::new(vectors(&mut world, 40), 100) };
+    let context = vectors(&mut world, 40);
+    for combine in [None, Some(Combine::Sum), Some(Combine::ReciprocalRank)] {
+        // More hits than are looked at without the pool.
+        request.shape = Some(Box::new(Shape { context: context.clone(), combine, ..Shape::default() }));
+        check(&world, &engine, &index, request.clone()).await;
+    }
 }
