@@ -39,28 +39,6 @@ const QUERY: &str = "tarn-query-fn";
 /// Most bytes of the search function's zip: it is fetched and unpacked before the first answer.
 const QUERY_ZIP_BYTES: u64 = 8_000_000;
 
-/// Instruction sets for which the graph library has no distance of ours (dot and squared L2 of bf16), but much else that would be
-/// linked.
-const INSTRUCTIONS_UNUSED: [&str; 17] = [
-    "ALDER",
-    "DIAMOND",
-    "GRANITEAMX",
-    "NEONFP8",
-    "SAPPHIREAMX",
-    "SIERRA",
-    "SME",
-    "SME2",
-    "SME2P1",
-    "SMEBF16",
-    "SMEBI32",
-    "SMEF64",
-    "SMEFA64",
-    "SMEHALF",
-    "SMELUT2",
-    "SVE2P1",
-    "TURIN",
-];
-
 /// Equal bytes make equal zips, so that Terraform deploys only what changed.
 const ZIP: &str = "
 import sys, zipfile
@@ -153,8 +131,6 @@ impl Build {
         let packages = self.packages.iter().flat_map(|package| ["--package", package]);
         let arguments = arguments.iter().copied().chain(["--profile", self.profile]).chain(packages);
         let building = command(program, arguments);
-        let building =
-            INSTRUCTIONS_UNUSED.iter().fold(building, |building, name| building.env(&format!("NK_TARGET_{name}"), "0"));
         if self.fat_lto { building.env("CARGO_PROFILE_DIST_LTO", "fat") } else { building }
     }
 

@@ -10,6 +10,7 @@
 //! - The effort is a property of the index, `max(expansion, count)` of a call: the expansion is 1, and `count` is the effort.
 
 mod build;
+mod distance;
 mod image;
 
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -45,10 +46,11 @@ impl Graph {
     /// Opens a usearch image. Checks its structure first; checksums must have been verified.
     pub(crate) fn view(image: Buffer, rows: u32, dimension: u32, metric: Metric) -> Result<Self, ViewError> {
         image::check(&image, rows, dimension, metric).map_err(ViewError::Corrupt)?;
-        let index = Index::new(&options(dimension, metric, None)).map_err(ViewError::graph)?;
+        let mut index = Index::new(&options(dimension, metric, None)).map_err(ViewError::graph)?;
         // SAFETY: the bytes of a Buffer neither move nor change, and `Graph` drops the index before the buffer. `check` has
         // found every length, slot and level within bounds.
         unsafe { index.view_from_buffer(&image) }.map_err(ViewError::graph)?;
+        distance::set(&mut index, dimension as usize, metric);
         index.reserve_capacity_and_threads(rows as usize, CONCURRENT_SEARCHES).map_err(ViewError::graph)?;
         if index.size() != rows as usize {
             return Err(ViewError::Corrupt((format!("{rows} nodes"), format!("{} nodes", index.size()))));

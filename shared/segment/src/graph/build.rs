@@ -14,7 +14,7 @@ use roaring::RoaringBitmap;
 use tarn_model::{HnswParams, Metric};
 use usearch::Index;
 
-use super::{candidates, options};
+use super::{candidates, distance, options};
 use crate::calibration::{Calibration, SHORT};
 use crate::cost::{self, GraphCost};
 use crate::dense::{DenseQuery, DenseRows};
@@ -46,7 +46,8 @@ pub(crate) fn build(
 ) -> Result<Built, SegmentError> {
     let count = keys.len();
     let threads = if count >= settings.parallel_rows { settings.threads.max(1) } else { 1 };
-    let index = Index::new(&options(rows.dimension as u32, metric, Some(params))).map_err(failed)?;
+    let mut index = Index::new(&options(rows.dimension as u32, metric, Some(params))).map_err(failed)?;
+    distance::set(&mut index, rows.dimension, metric);
     // usearch deals its threads' random generators out in turn; with one thread there is nothing to deal.
     let reserved = if threads == 1 { 1 } else { threads.max(rayon::current_num_threads() + 1) };
     index.reserve_capacity_and_threads(count, reserved).map_err(failed)?;
