@@ -47,7 +47,7 @@ pub use dto::{
     SubscriptionDto, VectorDto,
 };
 pub use error::{ApiError, ErrorDto};
-pub use export::{Streaming, wants_stream};
+pub use export::{ExportFormat, Piece, Streaming, file_of_points, points_as_uploaded, wants_stream};
 pub use metrics::{Counter, Metrics, Series};
 pub use middleware::timeout as request_timeout;
 pub use openapi::{openapi, status_openapi};
