@@ -142,7 +142,7 @@ impl World {
                 }
                 self.acknowledged = self.acknowledged.max(sequence);
                 let wanted = if deletion.dry_run { 0 } else { swept.deleted };
-                if removed != wanted && !(self.failing && !swept.complete) {
+                if (swept.complete || !self.failing) && removed != wanted {
                     return Err(format!("{} points deleted, {removed} are gone: {deletion:?}", swept.deleted));
                 }
                 let whole = (swept.deleted, swept.complete) == (expected.min(most), expected <= most);
