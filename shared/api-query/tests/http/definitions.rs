@@ -107,6 +107,7 @@ fn the_gateway_sends_searches_where_they_are_answered() {
         .collect();
     // A search with GET has a body, which an OpenAPI document cannot say.
     served.push("GET /api/v1/search/{name}/{version}".to_owned());
-    (listed.sort_unstable(), served.sort_unstable());
+    listed.sort_unstable();
+    served.sort_unstable();
     assert_eq!(listed, served);
 }
