@@ -41,8 +41,7 @@ Examples:
   tarn source create words/1.0 --sparse --dimension 30000 --permanent id --attribute id:int64
   tarn source create news/1.0 --dimension 384 --permanent id --attribute id:string --attribute added:datetime \\
        --retention added --keep 2592000
-  tarn source create logs/1.0 --dimension 8 --permanent id --attribute id:string --auto-create '{\"versions\": true, \"indices\":
-       [{\"name\": \"logs\", \"indexAlgorithm\": {\"type\": \"FaissIndex.L2\"}, \"idAttributes\": [\"id\"]}]}'")]
+  tarn source create logs/1.0 --dimension 8 --permanent id --attribute id:string --auto-create '{\"versions\": true}'")]
 pub(crate) struct SourceCreateArgs {
     /// NAME/VERSION
     pub(crate) source: NameVersion,

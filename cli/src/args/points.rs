@@ -87,7 +87,7 @@ taken them out.
 
 Examples:
   tarn source export docs/1.0 -o docs.parquet
-  tarn source export docs/1.0 --filter '{\"eq\": {\"key\": \"lang\", \"value\": \"de\"}}' | gzip > german.ndjson.gz")]
+  tarn source export docs/1.0 --filter '{\"eq\": {\"key\": \"lang\", \"value\": \"de\"}}' -o german.ndjson")]
 pub(crate) struct SourceExportArgs {
     /// NAME/VERSION
     pub(crate) source: NameVersion,
@@ -109,7 +109,7 @@ What is exported can be uploaded again. The points come in no particular order.
 Examples:
   tarn index export docs/1.0 -o docs.parquet --split lang=de
   tarn index export docs/1.0 -o sample.ndjson --sample 100000 --seed 7
-  tarn index export docs/1.0 --as-of 12 --format arrow | other-program")]
+  tarn index export docs/1.0 --as-of 12 --format arrow")]
 pub(crate) struct IndexExportArgs {
     /// NAME/VERSION
     pub(crate) index: NameVersion,

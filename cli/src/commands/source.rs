@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tarn_model::vektonn::AutoCreateDefinition;
-use tarn_model::{AttributeType, Checkpoint, DataSource, DataSourceId, ReadToken, Retention, SourcePolicy, VectorKind};
+use tarn_model::{
+    AttributeType, AutoCreate, Checkpoint, DataSource, DataSourceId, ReadToken, Retention, SourcePolicy, VectorKind,
+};
 use tarn_store::{Defined, Store};
 use tarn_timeline::{LiveOptions, Timeline, live, version_of_generation};
 
@@ -180,15 +182,15 @@ impl Report for DescribeReport {
             ),
         };
         let indices = if self.indices.is_empty() { "none".to_owned() } else { self.indices.join(", ") };
-        fields(
-            out,
-            &[
-                ("vectors", vectors_text(source)),
-                ("timeline", counted(self.head.sequence(0), "delta", "deltas")),
-                ("checkpoint", checkpoint),
-                ("indices", indices),
-            ],
-        )?;
+        let mut lines = vec![
+            ("vectors", vectors_text(source)),
+            ("timeline", counted(self.head.sequence(0), "delta", "deltas")),
+            ("checkpoint", checkpoint),
+            ("indices", indices),
+        ];
+        lines.extend(source.policy.retention.as_ref().map(|retention| ("retention", retention_text(retention))));
+        lines.extend(source.policy.auto_create.as_ref().map(|created| ("uploads create", auto_create_text(created))));
+        fields(out, &lines)?;
         writeln!(out)?;
         let mut table = Table::new(["ATTRIBUTE", "TYPE", ""]);
         for (key, kind) in &source.attribute_types {
@@ -197,6 +199,22 @@ impl Report for DescribeReport {
         }
         table.write(out)
     }
+}
+
+fn retention_text(retention: &Retention) -> String {
+    let by = &retention.attribute;
+    let expire = retention.keep_seconds.map(|seconds| match seconds {
+        0 => format!("points expire at their '{by}'"),
+        seconds => format!("points expire {} after their '{by}'", counted(seconds, "second", "seconds")),
+    });
+    let cap = retention.target_points.map(|points| format!("builds keep about {}, by '{by}'", count(points)));
+    expire.into_iter().chain(cap).collect::<Vec<_>>().join("; ")
+}
+
+fn auto_create_text(auto_create: &AutoCreate) -> String {
+    let names = auto_create.indices.iter().map(|index| format!("index {}", index.name));
+    let versions = auto_create.versions.then(|| "versions of the data source".to_owned());
+    names.chain(versions).collect::<Vec<_>>().join(", ")
 }
 
 fn kind_text(kind: AttributeType) -> &'static str {

@@ -334,6 +334,8 @@ fn points_whose_time_is_up_are_not_found_and_go_with_the_next_build() {
         "until"
     );
 
+    assert!(text(&store, &["source", "describe", "news/1.0"]).contains("points expire at their 'until'"));
+
     // A soft cap, and what cannot be.
     let cap = ["--attribute", "at:datetime", "--retention", "at", "--target-n", "5"];
     let create = ["source", "create", "few/1.0", "--dimension", "2", "--permanent", "id", "--attribute", "id:string"];
@@ -365,6 +367,7 @@ fn uploads_create_what_the_definition_allows_from_a_file_and_from_the_drop_folde
     assert_eq!(tarn(&store, &["index", "list"])["indices"], json!([]));
     upload(dir.path(), &store, "docs/1.0", &ndjson(0..3));
     assert_eq!(ids(&tarn(&store, &["search", "made/1.0", "--vector", "[0, 0]", "-k", "9"])), ["p0", "p1", "p2"]);
+    assert!(text(&store, &["source", "describe", "docs/1.0"]).contains("index made, versions of the data source"));
     // A version that there was not, and none of another name.
     upload(dir.path(), &store, "docs/1.1", &ndjson(0..2));
     assert_eq!(ids(&tarn(&store, &["search", "made/1.1", "--vector", "[0, 0]", "-k", "9"])), ["p0", "p1"]);
