@@ -45,7 +45,7 @@ pub enum Step {
         cold: bool,
     },
     /// A search.
-    Search(Search),
+    Search(Box<Search>),
     /// Counting an index's points, in every way there is.
     Count(usize),
     /// What an index's points are like together.
@@ -183,7 +183,7 @@ impl<'a> Generator<'a> {
 
     fn step(&mut self) -> Step {
         match self.rng.random_range(0..1_000) {
-            0..542 => Step::Search(self.search()),
+            0..542 => Step::Search(Box::new(self.search())),
             542..550 => Step::Statistics(self.statistic()),
             550..557 => Step::Sample(self.sampling()),
             557..562 => Step::Delete(self.deletion()),
@@ -222,7 +222,7 @@ impl<'a> Generator<'a> {
             5 => Step::Build(self.index()),
             6..8 => Step::Run,
             8 => Step::CollectGarbage { retain: 1, dry_run: false },
-            _ => Step::Search(self.search()),
+            _ => Step::Search(Box::new(self.search())),
         }
     }
 
