@@ -217,7 +217,7 @@ impl World {
             generation: built.generation,
             commit_id: Ulid::new(),
             watermark: ReadToken::single(watermark),
-            created_ms: tarn_store::Clock::now_ms(self.clock.as_ref()),
+            created_ms: 0,
             rows: live.len() as u64,
             shards,
         };
