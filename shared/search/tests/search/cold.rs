@@ -10,7 +10,7 @@ use tarn_model::{
 };
 use tarn_search::{
     CacheState, ColdPlan, ColdSettings, Consistency, Engine, EngineSettings, Hydration, LeafRequest, Pin, SearchError,
-    SearchRequest, SearchResponse, SegmentPlan,
+    SearchRequest, SearchResponse, SegmentPlan, Shape,
 };
 use tarn_store::{LatencyStore, Store, SystemClock};
 use tarn_testkit::{Scenario, Scope};
@@ -630,4 +630,30 @@ async fn expired_points_are_not_found_in_files_that_stay_where_they_are() {
         assert_eq!(cold.recall(&within, &response), 1.0);
     }
     assert_eq!(engine.stats().cold_searches, 5);
+}
+
+#[tokio::test]
+async fn stored_points_are_looked_up_by_ranges_and_many_in_whole_files() {
+    let mut cold = Cold::new("graph-l2", 2_000, 31).await;
+    let engine = cold.engine();
+    let everything = Scope::default();
+    let points: Vec<(Attributes, Vector)> = {
+        let permanent = &cold.world.scenario.source.permanent_attributes;
+        let points = cold.world.reference.indexed_at(&cold.index, u64::MAX, &everything).take(40);
+        let id = |attributes: &Attributes| {
+            let permanent = attributes.iter().filter(|(name, _)| permanent.contains(*name));
+            permanent.map(|(name, value)| (name.clone(), value.clone())).collect()
+        };
+        points.map(|(_, point)| (id(&point.attributes), point.vector.clone())).collect()
+    };
+    let states = |response: &SearchResponse| response.segments.iter().map(|s| s.state).collect::<Vec<_>>();
+    for (count, is_cold) in [(3, true), (40, false)] {
+        let (query_ids, vectors): (Vec<_>, Vec<_>) = points[..count].iter().cloned().unzip();
+        let mut request = SearchRequest { queries: Vec::new(), ..cold.request() };
+        request.shape = Some(Box::new(Shape { query_ids, ..Shape::default() }));
+        let response = cold.search(&engine, &request).await;
+        assert_eq!(response.stored, vectors);
+        assert_eq!(states(&response)[0] == CacheState::Cold, is_cold);
+        assert_eq!(response.coverage, 1.0);
+    }
 }

@@ -34,6 +34,8 @@ impl Rounds<'_> {
             split_filter: split_of_all(&snapshot.definition, ids),
             attributes: Some(Vec::new()),
             retrieve_vectors: true,
+            // All cells with one of the rows, and no others: ranges of a file that stays where it is answer for these.
+            nprobe: Some(wanted.len() as u32),
             explain: request.explain,
             alive_at: request.alive_at,
             deadline: request.deadline,
