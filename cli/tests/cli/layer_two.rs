@@ -158,7 +158,8 @@ async fn exports_are_whole_files_of_any_state_and_any_part() {
         let mut copied: Vec<&str> = copied.lines().collect();
         let original = text(&store, &["source", "export", "docs/1.0"]);
         let mut original: Vec<&str> = original.lines().collect();
-        (copied.sort_unstable(), original.sort_unstable());
+        copied.sort_unstable();
+        original.sort_unstable();
         assert_eq!(copied, original, "{name}");
     }
     for (args, message, hint) in [

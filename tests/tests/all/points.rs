@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use tarn_compact::{Builder, BuilderSettings, GcOptions, Silent};
 use tarn_model::{
     AttributeType, AttributeValue, Attributes, CompareOp, DataPoint, DataSource, DataSourceId, Filter, Index,
-    IndexAlgorithm, IndexId, Metric, PointKey, Shard, ShardCondition, Update, Vector, VectorKind,
+    IndexAlgorithm, IndexId, Metric, ObjectKey, PointKey, Shard, ShardCondition, Update, Vector, VectorKind,
 };
 use tarn_search::{
     Engine, EngineSettings, ExportRequest, IndexStatistics, MeasuredFrom, PointsRequest, Sample, SampleRequest,
@@ -454,7 +454,12 @@ async fn a_generation_shows_itself_or_is_gone() {
 
     let mut options = GcOptions::default();
     (options.grace, options.store_is_idle, options.retain_generations) = (Duration::ZERO, true, 2);
+    // At hand when it goes; and somebody who slept writes its manifest again.
+    world.export(ExportRequest { as_of: Some(1), ..Default::default() }).await.expect("still there");
+    let key = ObjectKey::Manifest { index: id.clone(), generation: 1 };
+    let manifest = world.engine.store().get(&key).await.expect("read").expect("there");
     world.builder.collect_garbage(&options).await.expect("collected");
+    world.engine.store().put_unique(&key, manifest).await.expect("written");
     let gone = world.export(ExportRequest { as_of: Some(1), ..Default::default() }).await.expect_err("gone");
     assert!(matches!(gone, SearchError::NoGeneration { wanted: 1, kept: Some((2, 3)), .. }), "{gone}");
     assert!(gone.to_string().contains("2 to 3"), "{gone}");

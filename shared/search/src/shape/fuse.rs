@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_point_in_several_lists_is_there_once_with_its_best_score() {
-        let lists = vec![list(&[(1, 0.5), (2, 1.0)], false), list(&[(3, 0.5), (1, 0.7), (4, 3.0)], true)];
+        let lists = [list(&[(1, 0.5), (2, 1.0)], false), list(&[(3, 0.5), (1, 0.7), (4, 3.0)], true)];
         let fused = best(&[&lists[0], &lists[1]], ASCENDING, 3);
         assert_eq!(seen(&fused), [(1, 0.5), (3, 0.5), (2, 1.0)], "equal scores by key");
         assert!(!fused.is_all);
