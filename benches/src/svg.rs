@@ -50,6 +50,10 @@ impl Series {
 pub enum Corner {
     /// Above what is on the left.
     TopLeft,
+    /// Above what is on the right.
+    TopRight,
+    /// Between what is above and below on the right.
+    MiddleRight,
     /// Below what is on the right.
     BottomRight,
 }
@@ -65,6 +69,8 @@ pub struct Chart {
     pub y_label: String,
     /// The least and the greatest.
     pub x: (f64, f64),
+    /// What to write at places of the axis; nothing: round numbers.
+    pub x_names: Vec<(f64, String)>,
     /// The least and the greatest.
     pub y: (f64, f64),
     /// In the order of the legend. One without a name belongs to the one before it.
@@ -119,6 +125,8 @@ impl Chart {
         let named = self.series.iter().filter(|series| !series.name.is_empty()).count() as f64;
         let (left, mut y) = match self.legend {
             Corner::TopLeft => (LEFT + 12.0, TOP + 16.0),
+            Corner::TopRight => (WIDTH - RIGHT - 290.0, TOP + 16.0),
+            Corner::MiddleRight => (WIDTH - RIGHT - 130.0, TOP.midpoint(HEIGHT - BOTTOM)),
             Corner::BottomRight => (WIDTH - RIGHT - 290.0, HEIGHT - BOTTOM - 16.0 * named),
         };
         let (mut colours, mut colour) = (COLOURS.iter().cycle(), "#000");
@@ -151,14 +159,16 @@ impl Chart {
     }
 
     fn axes(&self, out: &mut String) {
-        for tick in ticks(self.x) {
+        let numbers = ticks(self.x).into_iter().map(|tick| (tick, short(tick)));
+        let places: Vec<(f64, String)> = if self.x_names.is_empty() { numbers.collect() } else { self.x_names.clone() };
+        for (tick, text) in places {
             let ((x, top), (_, bottom)) = (self.at((tick, self.y.1)), self.at((tick, self.y.0)));
             let _ = writeln!(
                 out,
                 "<path d=\"M{x:.1} {top:.1}V{bottom:.1}\" stroke=\"#e8e8e8\"/>\
                  <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
                 bottom + 16.0,
-                short(tick)
+                escaped(&text)
             );
         }
         for tick in ticks(self.y) {

@@ -43,6 +43,7 @@ pub(crate) async fn measure(world: &World) -> Result<()> {
         x_label: "coverage of the answer".to_owned(),
         y_label: format!("recall@{K}, mean"),
         x: (0.0, 1.0),
+        x_names: Vec::new(),
         y: (0.0, 1.0),
         series,
         marks: Vec::new(),

@@ -230,10 +230,11 @@ fn draw(world: &World, arguments: &Arguments, file: &str, what: &str, lines: Vec
         x_label: "time of the answer after its deadline, ms".to_owned(),
         y_label: "share of answers until then".to_owned(),
         x: (-10.0, 10.0),
+        x_names: Vec::new(),
         y: (0.0, 1.0),
         series: series.collect(),
         marks: vec![(5.0, "99 % wanted by here".to_owned())],
-        legend: Corner::TopLeft,
+        legend: Corner::MiddleRight,
     };
     chart.write(&world.plots.join(file))
 }

@@ -44,12 +44,13 @@ pub(crate) async fn measure(world: &World) -> Result<()> {
         low.push((x, mean - 2.0 * spread));
     }
     monitor(world).await?;
-    let sizes: Vec<String> = SIZES.iter().map(u32::to_string).collect();
+    let names = (1..).zip(SIZES).map(|(place, size)| (f64::from(place), size.to_string()));
     let chart = Chart {
         title: format!("Recall as estimated from some points, {}, promise .95", world.name),
-        x_label: format!("points searched for: {}", sizes.join(", ")),
+        x_label: "points searched for".to_owned(),
         y_label: format!("recall@{K}"),
         x: (0.5, SIZES.len() as f64 + 0.5),
+        x_names: names.collect(),
         y: (0.85, 1.0),
         series: vec![
             Series::new(

@@ -80,6 +80,7 @@ pub(crate) async fn measure(world: &World) -> Result<()> {
         x_label: "p-value".to_owned(),
         y_label: "share of samples below".to_owned(),
         x: (0.0, 1.0),
+        x_names: Vec::new(),
         y: (0.0, 1.0),
         series: vec![
             Series::new("samples like the whole", Style::Reference, vec![(0.0, 0.0), (1.0, 1.0)]),

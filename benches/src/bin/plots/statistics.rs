@@ -69,13 +69,14 @@ pub(crate) async fn measure(world: &World) -> Result<()> {
         x_label: format!("distance, in bins of {width}"),
         y_label: "points, thousands".to_owned(),
         x: (0.0, width * bins.len() as f64),
+        x_names: Vec::new(),
         y: (0.0, most * 1.1),
         series: vec![
             Series::new("as the builder counted, from the catalogs", Style::Bars, catalogs),
             Series::new("a pass over the data set", Style::Line, own),
         ],
         marks: Vec::new(),
-        legend: Corner::TopLeft,
+        legend: Corner::TopRight,
     };
     chart.write(&world.plots.join("statistics.svg"))
 }
