@@ -232,7 +232,11 @@ impl Prepared {
 
     /// The rows that count, ascending.
     pub(crate) fn live_rows(&self) -> RoaringBitmap {
-        self.with_rows(&self.ranges, |rows| {
+        self.live_rows_of(&self.ranges)
+    }
+
+    fn live_rows_of(&self, ranges: &[Range<u32>]) -> RoaringBitmap {
+        self.with_rows(ranges, |rows| {
             let mut live = RoaringBitmap::new();
             for range in rows.ranges {
                 live.insert_range(range.clone());
@@ -298,7 +302,7 @@ impl Prepared {
         let segment = self.segment()?;
         if self.is_skipped {
             let skipped =
-                Answer { hits: Vec::new(), allowed: self.live_rows().len(), considered: 0, plan: Plan::Exact };
+                Answer { hits: Vec::new(), allowed: self.live_rows_of(ranges).len(), considered: 0, plan: Plan::Exact };
             return Ok(vec![skipped; queries.len()]);
         }
         let answers = self.with_rows(ranges, |rows| match asked {
@@ -403,26 +407,19 @@ pub(crate) fn search(
         (false, false) => passes.par_iter().map(run).collect::<Result<_, _>>()?,
         (false, true) => one_after_the_other(&passes, threads, run)?,
     };
-    let searched = without_looks(passes, answers);
-    let several = searched.len() > 1;
+    let several = passes.len() > 1;
     let mut merged = Merged {
         candidates: vec![Vec::new(); asked.results()],
         allowed: 0,
         considered: 0,
         plans: vec![None; units.len()],
     };
-    for (pass, answers) in searched {
-        for (query, answer) in pass.queries.clone().zip(answers) {
-            merged.plans[pass.unit].get_or_insert(answer.plan);
-            merged.allowed += answer.allowed;
-            merged.considered += answer.considered;
-            let hits = answer.hits.into_iter();
-            merged.candidates[query].extend(hits.map(|hit| Candidate {
-                unit: pass.unit,
-                row: hit.row,
-                distance: hit.distance,
-            }));
-        }
+    for ((unit, query), answer) in without_looks(&passes, answers) {
+        merged.plans[unit].get_or_insert(answer.plan);
+        merged.allowed += answer.allowed;
+        merged.considered += answer.considered;
+        let hits = answer.hits.into_iter();
+        merged.candidates[query].extend(hits.map(|hit| Candidate { unit, row: hit.row, distance: hit.distance }));
     }
     if several {
         merged.candidates.iter_mut().try_for_each(|candidates| keep_nearest(units, candidates, order, k))?;
@@ -471,16 +468,24 @@ fn look_first(units: &[Prepared], asked: Asked<'_>, passes: &mut Vec<Pass>) -> R
     Ok(())
 }
 
-/// Of units at which a look was taken, keeps what the search itself has, or the look, if there was no time for more.
-fn without_looks(passes: Vec<Pass>, answers: Vec<Vec<Answer>>) -> Vec<(Pass, Vec<Answer>)> {
-    let of = |units: &mut dyn Iterator<Item = (&Pass, &Vec<Answer>)>| -> BTreeSet<usize> {
-        units.map(|(pass, _)| pass.unit).collect()
+/// The answers of units to queries. Where a look was taken, what the search itself has, or the look, if there was no time for more.
+fn without_looks(passes: &[Pass], answers: Vec<Vec<Answer>>) -> Vec<((usize, usize), Answer)> {
+    let of_pass = |(pass, answers): (&Pass, Vec<Answer>)| -> Vec<(bool, (usize, usize), Answer)> {
+        let places = pass.queries.clone().map(|query| (pass.unit, query));
+        places.zip(answers).map(|(place, answer)| (pass.is_look, place, answer)).collect()
     };
-    let looked = of(&mut passes.iter().zip(&answers).filter(|(pass, _)| pass.is_look));
-    let is_begun = |answers: &[Answer]| answers.iter().any(|answer| answer.considered > 0);
-    let begun = of(&mut passes.iter().zip(&answers).filter(|(pass, answers)| !pass.is_look && is_begun(answers)));
-    let is_kept = |pass: &Pass| !looked.contains(&pass.unit) || pass.is_look != begun.contains(&pass.unit);
-    passes.into_iter().zip(answers).filter(|(pass, _)| is_kept(pass)).collect()
+    let answers: Vec<_> = passes.iter().zip(answers).flat_map(of_pass).collect();
+    let mut looked = BTreeSet::new();
+    let mut begun = BTreeSet::new();
+    for (is_look, place, answer) in &answers {
+        match is_look {
+            true => looked.insert(*place),
+            false => answer.considered > 0 && begun.insert(*place),
+        };
+    }
+    let kept =
+        answers.into_iter().filter(|(is_look, place, _)| !looked.contains(place) || *is_look != begun.contains(place));
+    kept.map(|(_, place, answer)| (place, answer)).collect()
 }
 
 /// Sorts passes so that what is done when the time is up is worth most: the tail first, which is small and new; then what accounts for
@@ -625,4 +630,20 @@ pub(crate) fn row_attributes(
         Ok((name.clone(), column.value(row as usize)))
     });
     attributes.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_counts_for_the_queries_that_nothing_else_was_done_for() {
+        let pass = |is_look| Pass { unit: 3, queries: 5..7, ranges: Vec::new(), is_look };
+        let answer = |considered| Answer { hits: Vec::new(), allowed: 9, considered, plan: Plan::Exact };
+        // There was time for the first of two queries.
+        let answers = vec![vec![answer(2), answer(4)], vec![answer(9), answer(0)]];
+        let kept = without_looks(&[pass(true), pass(false)], answers);
+        let kept: Vec<_> = kept.into_iter().map(|(place, answer)| (place, answer.considered)).collect();
+        assert_eq!(kept, [((3, 6), 4), ((3, 5), 9)]);
+    }
 }

@@ -3,7 +3,7 @@
 //! Who asks for a recall gets the cheapest way that was measured to reach it; where nothing did, everything is scored. Who
 //! asks for an effort gets that of a graph or of cells, unless scoring everything is cheaper.
 
-use tarn_model::HnswParams;
+use tarn_model::{HnswParams, limits};
 
 use crate::calibration::{Calibration, CellsCalibration};
 use crate::cells::Probe;
@@ -74,7 +74,8 @@ impl GraphWay<'_> {
         let ef = match effort {
             Effort::Exact => return None,
             Effort::Ef(ef) | Effort::Each { ef, .. } => ef,
-            Effort::Cells { nprobe, .. } => nprobe,
+            // A number of cells has no bound of its own, and each candidate takes memory.
+            Effort::Cells { nprobe, .. } => nprobe.min(limits::HNSW_EF),
             Effort::Recall(recall) => self.calibration?.effort(recall, k)?,
         };
         Some(ef.max(self.params.ef_search).max(u32::try_from(k).unwrap_or(u32::MAX)))
@@ -178,6 +179,8 @@ mod tests {
         let graph_alone = Ways { cells: None, ..both };
         assert_eq!(choose(graph_alone, cells), Way::Graph(300));
         assert_eq!(choose(graph_alone, Effort::Ef(3)), Way::Graph(24));
+        let many = Effort::Cells { nprobe: u32::MAX, rescored: 5 };
+        assert_eq!(both.graph.unwrap().effort(many, 24), Some(limits::HNSW_EF), "a candidate takes memory");
         let cells_alone = Ways { graph: None, ..both };
         assert_eq!(choose(cells_alone, Effort::Ef(300)), Way::Cells(Probe { nprobe: 300, rescored: 316 }));
         let neither = Ways { cells: None, ..graph_alone };

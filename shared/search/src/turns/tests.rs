@@ -233,5 +233,4 @@ async fn a_search_stops_a_little_before_its_deadline() {
     };
     assert_eq!(stopped(100).await, Some(Duration::from_millis(97)));
     assert_eq!(stopped(6).await, Some(Duration::from_millis(4)));
-    assert!(clock.monotonic() > Duration::ZERO);
 }

@@ -432,10 +432,13 @@ async fn what_is_read_ahead_for_a_generation_that_is_not_the_newest_is_called_of
     cold.world.rebuild(&index).await;
     cold.gate.reads();
     cold.gate.interfere(0..u64::MAX, Interference::Hang);
+    // A look that came to its end before anything was read ahead would call off nothing.
+    cold.gate.hold_others();
     let searching = tokio::spawn(async move { engine.search(&index.id, request).await });
     // The outline of the file that was known, then that of the new one, for which alone the search waits.
     let mut asked = 0;
     while asked < 2 || cold.gate.hanging() > 1 {
+        assert!(!searching.is_finished(), "it waits for an outline that does not come");
         tokio::task::yield_now().await;
         asked += cold.gate.reads().len();
     }

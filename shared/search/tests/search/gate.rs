@@ -33,6 +33,7 @@ struct State {
     reads: Vec<Range<u64>>,
     interfere: Option<(Range<u64>, Interference)>,
     hanging: usize,
+    holds_others: bool,
 }
 
 /// A read that is never answered, and counts as hanging as long as somebody waits for it.
@@ -55,6 +56,11 @@ impl Gate {
         self.0.lock().interfere = Some((range, how));
     }
 
+    /// From now on reads of other objects wait for a read of a segment file to begin.
+    pub(crate) fn hold_others(&self) {
+        self.0.lock().holds_others = true;
+    }
+
     /// Reads that somebody waits for in vain.
     pub(crate) fn hanging(&self) -> usize {
         self.0.lock().hanging
@@ -73,6 +79,7 @@ impl Gate {
     fn pass(&self, range: &Range<u64>) -> Option<Interference> {
         let mut state = self.0.lock();
         state.reads.push(range.clone());
+        state.holds_others = false;
         let touches = |other: &Range<u64>| other.start < range.end && range.start < other.end;
         let how = state.interfere.as_ref().filter(|(other, _)| touches(other)).map(|(_, how)| *how);
         state.hanging += usize::from(how == Some(Interference::Hang));
@@ -111,6 +118,9 @@ impl ObjectStore for GateStore {
         let is_segment = location.as_ref().contains("/segments/") && !options.head;
         let result = self.inner.get_opts(location, options).await?;
         if !is_segment {
+            while self.gate.0.lock().holds_others {
+                tokio::task::yield_now().await;
+            }
             return Ok(result);
         }
         match self.gate.pass(&result.range) {
