@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde::Serialize;
-use tarn_model::vektonn::AutoCreateDefinition;
 use tarn_model::{
     AttributeType, AutoCreate, Checkpoint, DataSource, DataSourceId, ReadToken, Retention, SourcePolicy, VectorKind,
 };
@@ -78,8 +77,8 @@ fn definition(args: SourceCreateArgs) -> Result<DataSource, CliError> {
     let auto_create = match &args.auto_create {
         None => None,
         Some(text) => {
-            let definition: AutoCreateDefinition = serde_json::from_str(text)
-                .map_err(|error| CliError::of(&error).while_doing("--auto-create is not what it must be"))?;
+            let definition = tarn_api::auto_create_definition(text.as_bytes())
+                .map_err(|error| CliError::from(error).while_doing("--auto-create is not what it must be"))?;
             Some(definition.into_auto_create()?)
         }
     };

@@ -13,6 +13,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tarn_model::vektonn::AutoCreateDefinition;
 use tarn_model::{DataSource, DataSourceId, IndexId};
 use tarn_store::{
     Defined, StoreError, create_index, create_source, latest_checkpoint, list_indices as stored_indices, list_sources,
@@ -167,6 +168,14 @@ pub(crate) async fn put_data_source(
     let stored = async { Ok(load_source(state.store(), &source.id).await?.map(|stored| source_dto(&stored))) };
     let what = format!("Data source {}", source.id);
     put_answer(&what, defined, source_dto(&source), |dto| &dto.definition, stored).await
+}
+
+/// Reads `autoCreate` of a data source's definition, by itself.
+///
+/// # Errors
+/// It is no JSON, or has a property that there is not.
+pub fn auto_create_definition(json: &[u8]) -> Result<AutoCreateDefinition, ApiError> {
+    Ok(parse::auto_create_alone(json)?)
 }
 
 /// Demands that the caller may create what uploads are to create: whoever carries it out needs no such right.

@@ -36,8 +36,8 @@ pub use auth::{
 };
 pub use body::{HeldBody, MediaType};
 pub use definitions::{
-    CheckpointDto, DataSourceDescriptionDto, DataSourceDto, DataSourcesDto, IndexDto, IndicesDto, index_id,
-    index_not_found,
+    CheckpointDto, DataSourceDescriptionDto, DataSourceDto, DataSourcesDto, IndexDto, IndicesDto,
+    auto_create_definition, index_id, index_not_found,
 };
 pub use delete_by_filter::{DeleteByFilterDto, DeletedDto};
 pub use drops::{DropDto, DropReportDto, DropsDto, UploadRequestDto, UploadTicketDto};

@@ -82,6 +82,10 @@ impl SourcePolicy {
             retention.check(source, messages);
         }
         let Some(auto_create) = &self.auto_create else { return };
+        if !auto_create.versions && auto_create.indices.is_empty() {
+            messages
+                .push("autoCreate creates nothing: name indices, or set versions to true; or leave it out".to_owned());
+        }
         if auto_create.indices.len() > limits::AUTO_INDICES {
             let (found, most) = (auto_create.indices.len(), limits::AUTO_INDICES);
             messages.push(format!("autoCreate names {found} indices; at most {most} are allowed"));
@@ -209,6 +213,7 @@ mod tests {
         assert_eq!(create(vec![template("a"), template("b")]), [""; 0]);
         assert!(create(vec![template("a"), template("a")])[0].contains("named twice"));
         assert!(!create(vec![template("")]).is_empty());
+        assert!(create(Vec::new())[0].contains("creates nothing"));
         let unknown = IndexTemplate { id_attributes: ["x".to_owned()].into(), ..template("a") };
         assert!(create(vec![unknown])[0].starts_with("autoCreate, index 'a'"));
     }

@@ -1,7 +1,7 @@
 //! Vektonn's configuration files, as they are: definitions that a YAML (or JSON) parser fills in, and what they mean here.
 //!
 //! Every text stays text: a version `1.10` or a parameter `16` is declared as a string, so that a parser hands over what is
-//! written, and `1.10` does not become `1.1`. Unknown properties are ignored, as Vektonn does.
+//! written, and `1.10` does not become `1.1`. Unknown properties are ignored, as Vektonn does; but not of `autoCreate`, which it has not.
 //!
 //! Two additions to what Vektonn can configure: `possibleValues` of a sharder, and `values` or `excludedValues` of a shard's
 //! attribute, for sharding by value. Not here: reading files, and the topology of Vektonn's services, which Tarn has not.
@@ -45,7 +45,7 @@ pub struct DataSourceDefinition {
 
 /// `autoCreate` of a data source.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct AutoCreateDefinition {
     /// Whether an upload to another version creates it.
     pub versions: bool,
@@ -56,7 +56,7 @@ pub struct AutoCreateDefinition {
 
 /// One of the indices of `autoCreate`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct AutoIndexDefinition {
     /// Its name.
     pub name: String,

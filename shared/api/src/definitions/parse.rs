@@ -118,6 +118,14 @@ fn retention(reader: &mut Reader<'_>) -> Read<Retention> {
     Ok(Retention { attribute: required(reader, "attribute", attribute)?, keep_seconds, target_points })
 }
 
+/// Reads `autoCreate` by itself.
+pub(super) fn auto_create_alone(bytes: &[u8]) -> Read<AutoCreateDefinition> {
+    let mut reader = Reader::new(bytes)?;
+    let definition = auto_create(&mut reader)?;
+    reader.end()?;
+    Ok(definition)
+}
+
 fn auto_create(reader: &mut Reader<'_>) -> Read<AutoCreateDefinition> {
     let mut dto = AutoCreateDefinition::default();
     reader.object("autoCreate", |r, name| match canonical(name, &AUTO_CREATE) {
