@@ -2,7 +2,10 @@
 //! uploads create, recall, kept answers.
 
 use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
+use std::process::Command;
 
 use reqwest::{Client, StatusCode};
 use serde_json::{Value as Json, json};
@@ -172,6 +175,33 @@ async fn exports_are_whole_files_of_any_state_and_any_part() {
         let said = error(Some(&store), args);
         assert!(said.contains(message) && said.contains(hint), "{args:?}: {said}");
     }
+
+    // What is there already stays what it is: a link a link, a file as readable as it was, a pipe a pipe.
+    let (kept, link, dangling) = (dir.path().join("kept.ndjson"), dir.path().join("link"), dir.path().join("dangling"));
+    fs::write(&kept, "").unwrap();
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o606)).unwrap();
+    symlink("kept.ndjson", &link).unwrap();
+    symlink("new.ndjson", &dangling).unwrap();
+    for (link, file) in [(&link, &kept), (&dangling, &dir.path().join("new.ndjson"))] {
+        tarn(&store, &["source", "export", "docs/1.0", "--format", "ndjson", "-o", link.to_str().unwrap()]);
+        assert!(fs::symlink_metadata(link).unwrap().is_symlink(), "{link:?}");
+        assert_eq!(exported(&fs::read_to_string(file).unwrap()), numbers(0..21));
+    }
+    assert_eq!(fs::metadata(&kept).unwrap().mode() & 0o777, 0o606);
+    let pipe = dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // Open for both, so that neither end waits for the other.
+    let mut ends = fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    let said = text(&store, &["source", "export", "docs/1.0", "-o", pipe.to_str().unwrap()]);
+    assert_eq!(said, "");
+    assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+    let mut piped = vec![0; 1 << 16];
+    let read = ends.read(&mut piped).unwrap();
+    assert_eq!(exported(std::str::from_utf8(&piped[..read]).unwrap()), numbers(0..21));
+    let own = dir.path().join("own");
+    symlink("/proc/self/fd/1", &own).unwrap();
+    assert_eq!(exported(&text(&store, &["source", "export", "docs/1.0", "-o", own.to_str().unwrap()])), numbers(0..21));
+    assert!(fs::symlink_metadata(&own).unwrap().is_symlink());
 
     // What breaks off leaves no file.
     let deltas = store.join("sources/docs/1.0/timeline/000");
@@ -394,9 +424,20 @@ fn uploads_create_what_the_definition_allows_from_a_file_and_from_the_drop_folde
     }
     assert!(server.terminate().success());
 
-    let wrong = ["--auto-create", "{\"indices\": 1}"];
     let create = ["source", "create", "bad/1.0", "--dimension", "2", "--permanent", "id", "--attribute", "id:string"];
-    assert!(error(Some(&store), &[&create[..], &wrong].concat()).contains("--auto-create"));
+    for (wrong, message) in [
+        (r#"{"indices": 1}"#, "--auto-create"),
+        (r#"{"version": true}"#, "'version' is not a property here"),
+        (r#"{"versions": true} x"#, "--auto-create"),
+        (
+            r#"{"indices": [{"name": "a", "idAttributes": ["id"], "indexAlgorithm": {"type": "FaissIndex.L2", "parms": {}}}]}"#,
+            "'parms' is not a property here",
+        ),
+        ("{}", "autoCreate creates nothing"),
+    ] {
+        let said = error(Some(&store), &[&create[..], &["--auto-create", wrong]].concat());
+        assert!(said.contains(message), "{wrong}: {said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
