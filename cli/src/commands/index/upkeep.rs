@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tarn_model::{Attributes, Filter, ReadToken};
 use tarn_search::{Hydration, RecallRequest};
-use tarn_timeline::{SweepOptions, Swept, Timeline};
+use tarn_timeline::{SweepError, SweepOptions, Swept, Timeline};
 
 use super::super::search::engine;
 use super::only;
@@ -142,19 +142,34 @@ async fn sweep_to_the_end(timeline: &Timeline, mut options: SweepOptions) -> Res
                 (options.cut, options.position) = (Some(swept.cut), swept.position);
                 options.limit = limit - deleted;
             }
-            Err(error) => {
-                let error = CliError::of(&error);
-                return Err(match &options.cut {
-                    Some(cut) => {
-                        error.while_doing(format_args!("{} deleted", counted(deleted, "point", "points"))).hint(
-                            format!("run the command again with --up-to {cut} for the rest; no point is deleted twice"),
-                        )
-                    }
-                    None => error.hint("run the command again; no point is deleted twice"),
-                });
-            }
+            Err(error) => return Err(unswept(error, deleted, options.cut.as_ref(), options.dry_run)),
         }
     }
+}
+
+/// Why a sweep failed after so many points, and how to go on.
+fn unswept(error: SweepError, before: u64, cut: Option<&ReadToken>, dry_run: bool) -> CliError {
+    let error = match error {
+        // Its text says what to do, and nothing was deleted.
+        SweepError::Ahead { .. } => return CliError::of(&error),
+        _ if dry_run => {
+            return CliError::of(&error)
+                .while_doing("the points could not all be counted")
+                .hint("run the command again: it counts from the start, and deletes nothing");
+        }
+        SweepError::Unsettled { deleted, tombstones, cause } => {
+            CliError::of(&SweepError::Unsettled { deleted: before + deleted, tombstones, cause })
+        }
+        // The last call may have deleted some of its own.
+        _ if before > 0 => {
+            CliError::of(&error).while_doing(format_args!("at least {} deleted", counted(before, "point", "points")))
+        }
+        _ => CliError::of(&error),
+    };
+    error.hint(match cut {
+        Some(cut) => format!("run the command again with --up-to {cut} for the rest; no point is deleted twice"),
+        None => "run the command again; no point is deleted twice".to_owned(),
+    })
 }
 
 #[derive(Debug, Serialize)]
@@ -196,4 +211,31 @@ pub(super) async fn warm(context: &Context, args: IndexWarmArgs) -> Result<(), C
         generation: description.generation,
         seconds,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_deletion_says_what_it_came_to() {
+        let cut: ReadToken = "7".parse().unwrap();
+        let unsettled = || SweepError::Unsettled { deleted: 10_000, tombstones: 5, cause: "no answer".to_owned() };
+        for before in [0, 20] {
+            let said = unswept(unsettled(), before, Some(&cut), false).to_string();
+            assert!(said.starts_with(&format!("{} points were deleted", before + 10_000)), "{said}");
+            assert!(!said.contains("points deleted"), "{said}");
+        }
+        let said = unswept(SweepError::Forgotten, 20, Some(&cut), false).to_string();
+        assert!(said.starts_with("at least 20 points deleted: "), "{said}");
+    }
+
+    #[test]
+    fn a_failed_count_speaks_of_no_deletion() {
+        let cut: ReadToken = "7".parse().unwrap();
+        let error = unswept(SweepError::Forgotten, 20, Some(&cut), true);
+        assert!(error.to_string().starts_with("the points could not all be counted: the state"), "{error}");
+        let whole = format!("{error:?}");
+        assert!(!whole.contains("--up-to") && whole.contains("from the start, and deletes nothing"), "{whole}");
+    }
 }
