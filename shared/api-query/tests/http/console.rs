@@ -180,6 +180,9 @@ async fn what_the_script_knows_by_itself() {
         // Places.
         ("placeOf('')".to_owned(), json!({"view": "store"})),
         ("placeOf('#/indices/a')".to_owned(), json!({"view": "store"})),
+        ("['#/indices/../x', '#/indices/a/%2e%2E', '#/indices/./1'].map(hash => placeOf(hash).view)".to_owned(), json!(["store", "store", "store"])),
+        ("placeOf('#/indices/.a/...').version".to_owned(), json!("...")),
+        ("textOf({string: {toString: 1}})".to_owned(), json!("{\"toString\":1}")),
         ("placeOf('#/indices/%E0/1')".to_owned(), json!({"view": "store"})),
         ("placeOf('#/indices/a/1/nothing')".to_owned(), json!({"view": "index", "name": "a", "version": "1", "tab": "search"})),
         ("placeOf('#/indices/a/1/constructor').tab".to_owned(), json!("search")),
@@ -362,6 +365,14 @@ async fn more_like_this_searches_by_a_listed_point_and_shows_the_receipt() {
     assert_eq!(console.json("rows().length"), 1);
     console.act("press('Copy')").await;
     assert!(console.json("navigator.copied").as_str().unwrap().contains("\"k\": 1"));
+}
+
+#[tokio::test]
+async fn a_point_in_the_address_that_is_none_is_shown_as_what_is_wrong() {
+    let server = Server::with_points().await;
+    let like = "%5B%7B%22key%22%3A%22id%22%2C%22value%22%3A%7B%22string%22%3A%7B%22toString%22%3A1%7D%7D%7D%5D";
+    let console = Console::open(&server, &format!("#/indices/split/1/search?like={like}")).await;
+    assert!(console.text().contains("The request cannot be answered"), "{}", console.text());
 }
 
 #[tokio::test]

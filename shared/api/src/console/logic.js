@@ -94,7 +94,9 @@ const placeOf = hash => {
   } catch {
     return { view: "store" };
   }
-  if (parts[0] !== "indices" || !parts[1] || !parts[2]) return { view: "store" };
+  // A browser takes . and .. out of an address, encoded or not: the key would go to another place.
+  const named = part => part && part !== "." && part !== "..";
+  if (parts[0] !== "indices" || !named(parts[1]) || !named(parts[2])) return { view: "store" };
   return {
     view: "index",
     name: parts[1],
@@ -121,7 +123,8 @@ const hashOf = ({ name, version }, tab, like = {}) => {
 const PROPERTIES = { String: "string", Guid: "guid", Bool: "bool", Int64: "int64", Float64: "float64", DateTime: "dateTime" };
 const textOf = value => {
   const [set] = Object.values(value ?? {});
-  return set === undefined ? "" : String(set);
+  // An address may have anything here; not every object has a text.
+  return set === undefined ? "" : typeof set === "object" ? JSON.stringify(set) : String(set);
 };
 const typesOf = attributes =>
   Object.fromEntries(
