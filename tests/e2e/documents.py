@@ -99,6 +99,22 @@ class Document:
             raise AssertionError(f"{where}: a block of {language or 'nothing in particular'} would not be run")
 
 
+@contextlib.contextmanager
+def within(seconds: float):
+    """Raises TimeoutError in what takes longer; of the main thread only."""
+
+    def late(_number, _frame):
+        raise TimeoutError(f"it has not ended after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def anchor(title: str) -> str:
     """The anchor that a heading has in rendered Markdown."""
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
@@ -156,7 +172,7 @@ class Runner:
 
     def _python(self, step: Step) -> str:
         code = compile("\n" * (step.line - 1) + self._here(step.code), str(self.document.path), "exec")
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
+        with within(SECONDS_MAX), contextlib.redirect_stdout(io.StringIO()) as printed:
             exec(code, self.names)  # noqa: S102: running the document is the point
         return printed.getvalue()
 

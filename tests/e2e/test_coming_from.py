@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import types
 
 import pytest
 from conftest import TarnServer, free_port
@@ -23,7 +24,7 @@ EXAMPLES = [
 
 @pytest.fixture(scope="module")
 def runners(place, directory):
-    """For each document a server and store of its own: builds are made when an example asks for one, and at no other moment."""
+    """For each document a server and store of its own. Builds of it are made when an example asks for one, and at no other moment."""
     runners, servers = {}, []
     try:
         for document in DOCUMENTS:
@@ -83,6 +84,22 @@ def test_examples_say_what_they_print_and_are_named(document, example):
 )
 def test_what_counts_as_the_same(kind, expected, printed, same):
     assert (differs(kind, expected, printed) is None) == same
+
+
+def test_servers_of_examples_leave_building_to_the_examples():
+    for document in DOCUMENTS:
+        for example in document.examples:
+            for line in "\n".join(step.code for step in example.steps).splitlines():
+                if line.startswith("tarn serve ") and "--store " not in line:
+                    assert "--no-build" in line, f"{document.path.name} ({example.title}): {line}"
+
+
+def test_python_that_does_not_end_is_the_fault_of_its_example(tmp_path, monkeypatch):
+    monkeypatch.setattr("documents.SECONDS_MAX", 0.1)
+    document = parsed(tmp_path, "### A\n```python\nwhile True:\n    pass\n```\n")
+    server = types.SimpleNamespace(port=0, environment={}, store="")
+    with pytest.raises(AssertionError, match="TimeoutError"):
+        Runner(document, server, tmp_path / "folder", free_port).run(document.examples[0])
 
 
 def parsed(folder, text: str) -> Document:
