@@ -82,6 +82,15 @@ pub(crate) struct Base {
     pub(crate) at: u64,
 }
 
+/// Deltas that are read because the base is old: the newest checkpoint has them folded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FoldedDeltas {
+    /// The last delta that is read, of the live set or of what was written after it.
+    pub(crate) read_to: u64,
+    /// More of them are too many.
+    pub(crate) most: u64,
+}
+
 /// A live set being read, part by part.
 pub(crate) struct Parts {
     pub(crate) base: Base,
@@ -126,12 +135,13 @@ pub(crate) async fn live_parts(
 /// Goes on with a live set from one of its parts; `options.at` does not count.
 ///
 /// # Errors
-/// [`TimelineError::Collected`] when what it was read from may be gone, or never was.
+/// [`TimelineError::Collected`] when what it was read from may be gone, or never was, or is so old that more would be read.
 pub(crate) async fn resume(
     store: &Store,
     source: Arc<DataSource>,
     base: Base,
     first_part: u64,
+    folded: FoldedDeltas,
     options: LiveOptions,
 ) -> Result<Parts, TimelineError> {
     let timeline = Timeline::open(store.clone(), source);
@@ -139,11 +149,15 @@ pub(crate) async fn resume(
         0 => None,
         generation => Some(read_checkpoint(&timeline, generation).await?),
     };
-    let floor = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.watermark.sequence(LANE));
+    let watermark =
+        |checkpoint: Option<&Checkpoint>| checkpoint.map_or(0, |checkpoint| checkpoint.watermark.sequence(LANE));
+    let floor = watermark(checkpoint.as_ref());
+    let newest = latest_checkpoint(timeline.store(), &timeline.source().id, None).await?;
+    let again = watermark(newest.as_ref()).min(folded.read_to).saturating_sub(floor);
     let listing = timeline.list_after(floor).await?;
     let boundary = latest_source_boundary(timeline.store(), &timeline.source().id, None).await?;
     let announced = boundary.is_some_and(|boundary| base.generation > 0 && boundary.generation >= base.generation);
-    if announced || !(floor..=listing.head).contains(&base.at) {
+    if announced || again > folded.most || !(floor..=listing.head).contains(&base.at) {
         return Err(timeline.collected(listing.boundary));
     }
     Ok(read_parts(timeline, checkpoint, base.at, first_part, &options))

@@ -12,8 +12,9 @@
 //!
 //! A sweep that ends early, for whatever reason, has removed a part. Another one with the same cut removes the rest; with the
 //! *position* too, it need not look at the first part again. A position is a place in one state of the data source, read from one
-//! checkpoint; newer checkpoints do no harm, because old ones are kept for a while. When that one is gone, a sweep begins at
-//! the start: what is deleted already is not there any more.
+//! checkpoint; newer checkpoints do no harm, because old ones are kept for a while. When that one is gone, or so old that a sweep would
+//! read many deltas for its sake, the sweep's own tombstones among them, it begins at the start: what is deleted already is not there
+//! any more.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -31,7 +32,7 @@ use crate::append::{CONFLICTS, Member, Won};
 use crate::batch::PointBatch;
 use crate::blocking::run;
 use crate::error::{AppendError, TimelineError};
-use crate::live::{Base, LiveOptions, Parts, live_parts, resume};
+use crate::live::{Base, FoldedDeltas, LiveOptions, Parts, live_parts, resume};
 use crate::rows::row_attributes;
 use crate::schema::{KEY_COLUMN, VERSION_COLUMN, attribute_column, unpack_version};
 use crate::timeline::{Knowledge, LANE, Timeline};
@@ -46,6 +47,13 @@ const SETTLE: BackoffPolicy =
     BackoffPolicy { initial: Duration::from_millis(50), max: Duration::from_secs(1), retries: 3 };
 /// See [`SweepOptions::least_rows`]. Looking at them costs little beside fetching the file that they are in.
 const LEAST_ROWS: u64 = 1 << 18;
+
+/// Deltas that a sweep reads at most because its position is older than the newest checkpoint: it holds the keys of all of them, and
+/// neither [`SweepOptions::until`] nor the least rows bound that.
+const FOLDED_DELTAS: u64 = 256;
+/// As [`FOLDED_DELTAS`], for a count. It reads nothing after its position's state, so that what it reads does not become more; and it
+/// cannot begin at the start.
+const FOLDED_DELTAS_OF_COUNT: u64 = 4_096;
 
 /// What a sweep asks of a point: its permanent attributes, and those that it names.
 pub type Question = Arc<dyn Fn(&Attributes) -> bool + Send + Sync>;
@@ -161,9 +169,11 @@ pub enum SweepError {
         /// The newest there is.
         head: ReadToken,
     },
-    /// The state that a count in parts was about is not there any more; a sweep would begin at the start, a count would count
+    /// The state that a count in parts was about is too old or not there any more; a sweep would begin at the start, a count would count
     /// again what it has counted.
-    #[error("the state that this count is about was collected as garbage meanwhile; count again from the start")]
+    #[error(
+        "the state that this count is about is too old, or was collected as garbage meanwhile; count again from the start"
+    )]
     Forgotten,
     /// Whether the last tombstones are or will be durable is unknown, and so is what to count.
     #[error(
@@ -268,11 +278,17 @@ impl Timeline {
         columns.extend(source.permanent_attributes.union(&options.attributes).map(|name| attribute_column(name)));
         let read = LiveOptions { columns: Some(columns), ..LiveOptions::default() };
         if let Some(position) = options.position {
-            match resume(self.store(), Arc::clone(source), position.base, position.part, read.clone()).await {
+            // The text may be of anybody's making: it bounds nothing by itself.
+            let folded = match options.dry_run {
+                true => FoldedDeltas { read_to: position.base.at, most: FOLDED_DELTAS_OF_COUNT },
+                false => FoldedDeltas { read_to: u64::MAX, most: FOLDED_DELTAS },
+            };
+            let (base, part) = (position.base, position.part);
+            match resume(self.store(), Arc::clone(source), base, part, folded, read.clone()).await {
                 Ok(parts) => return Ok((parts, position)),
                 Err(TimelineError::Collected { .. }) if options.dry_run => return Err(SweepError::Forgotten),
                 Err(TimelineError::Collected { .. }) => {
-                    tracing::info!(source = %source.id, %position, "a sweep begins at the start: what it read is collected");
+                    tracing::info!(source = %source.id, %position, "a sweep begins at the start: what it read is old or collected");
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -202,6 +202,71 @@ async fn a_sweep_whose_checkpoint_is_collected_begins_at_the_start() {
     assert!(matches!(error, SweepError::Forgotten), "{error}");
 }
 
+/// Appends so many deltas of a point each, and folds all there are.
+async fn busy(timeline: &Timeline, deltas: &mut Vec<Vec<Update>>, generation: u64, more: i64) {
+    let source = timeline.source();
+    for n in 0..more {
+        deltas.push(vec![upsert(source, 1_000 + n, 1.0)]);
+        timeline.append(points(source, [1_000 + n]), Default::default()).await.expect("appends");
+    }
+    write_checkpoint(timeline.store(), source, generation, deltas.len() as u64, &fold(source, deltas), &[]).await;
+}
+
+/// Neither what others wrote since nor what earlier turns removed is read again and again.
+#[tokio::test]
+async fn a_sweep_begins_at_the_start_rather_than_read_what_is_folded_long_since() {
+    for (more, begins) in [(100, false), (300, true)] {
+        let (source, (store, requests)) = (dense_source(), counted(&Arc::new(ManualClock::new())));
+        let mut deltas = forty(&store, &source).await;
+        let timeline = Timeline::open(store.clone(), Arc::clone(&source));
+        let middle = SweepOptions::new(Arc::new(|point| (5..33).contains(&id(point))), BTreeSet::new());
+        let first = timeline.sweep(SweepOptions { limit: 15, ..middle.clone() }).await.expect("sweeps");
+        let counted = timeline.sweep(SweepOptions { limit: 3, dry_run: true, ..middle.clone() }).await.expect("sweeps");
+        assert_eq!((first.deleted, first.complete, counted.deleted), (15, false, 3));
+        deltas.push((5..20).map(delete).collect());
+        deltas.push(vec![upsert(&source, 25, 9.0)]);
+        timeline.append(batch(&source, &deltas[5]), Default::default()).await.expect("appends");
+        busy(&timeline, &mut deltas, 2, more).await;
+        // A count reads nothing that came after its state.
+        let rest = SweepOptions { cut: Some(counted.cut), position: counted.position, dry_run: true, ..middle.clone() };
+        assert_eq!(timeline.sweep(rest).await.expect("counts").deleted, 10, "20 to 32 without the first three");
+        let before = requests.counts();
+        let (rest, asked) = counting(middle);
+        let rest = SweepOptions { cut: Some(first.cut.clone()), position: first.position, ..rest };
+        let swept = timeline.sweep(rest).await.expect("sweeps");
+        assert_eq!((swept.deleted, swept.complete, swept.cut), (12, true, first.cut), "20 to 32 without 25");
+        assert_eq!(asked.lock().contains_key(&0), begins, "{more}: {asked:?}");
+        let gets = requests.counts().since(&before).gets;
+        assert_eq!(gets < 20, begins, "{more}: {gets}");
+    }
+}
+
+/// Nobody has answered with them; they are in the right form.
+#[tokio::test]
+async fn a_position_that_was_made_up_does_not_have_the_whole_timeline_read() {
+    let (source, (store, requests)) = (dense_source(), counted(&Arc::new(ManualClock::new())));
+    let timeline = Timeline::open(store.clone(), Arc::clone(&source));
+    let mut deltas = forty(&store, &source).await;
+    busy(&timeline, &mut deltas, 2, 300).await;
+    let position = |text: &str| Some(text.parse().expect("a position"));
+    for made_up in ["0.304.0.0", "1.304.0.0", "0.4.0.0"] {
+        let before = requests.counts();
+        let options = SweepOptions { position: position(made_up), limit: 1, ..ids_below(33) };
+        assert_eq!(timeline.sweep(options).await.expect("sweeps").deleted, 1, "{made_up}");
+        let gets = requests.counts().since(&before).gets;
+        assert!(gets < 20, "{made_up}: {gets}");
+    }
+    // A count may be of a state with a long tail, but not with one of any length.
+    deltas.extend((0..3).map(|id| vec![delete(id)]));
+    busy(&timeline, &mut deltas, 3, 4_000).await;
+    let before = requests.counts();
+    let count = SweepOptions { position: position("0.4307.0.0"), dry_run: true, ..ids_below(33) };
+    let error = timeline.sweep(count).await.expect_err("too long a tail");
+    assert!(matches!(error, SweepError::Forgotten), "{error}");
+    let gets = requests.counts().since(&before).gets;
+    assert!(gets < 20, "{gets}");
+}
+
 #[tokio::test]
 async fn a_cut_that_has_not_come_is_refused() {
     let source = dense_source();
