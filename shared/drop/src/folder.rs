@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tarn_model::{DataSource, DataSourceId, DropPath, FORMAT, ObjectKey, ReadToken};
-use tarn_store::{ObjectVersion, Store};
+use tarn_store::{ObjectVersion, Store, load_source};
 use tarn_timeline::{AppendError, AppendOptions, AutoCreateError, PointBatch, Timeline, source_of_upload};
 use tokio::sync::mpsc;
 
@@ -297,6 +297,9 @@ impl DropFolder {
     ) -> Result<Outcome, DropError> {
         let recorded: BTreeSet<u32> =
             records::committed(&self.store, &file.source, file.identity).await?.into_iter().collect();
+        if self.is_gone_meanwhile(file, &source, &recorded).await? {
+            return self.source_is_gone(file).await;
+        }
         let number = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         let first = (0..commit.chunks.len()).find(|&at| !recorded.contains(&number(at)));
         if let Some(first) = first {
@@ -334,6 +337,22 @@ impl DropFolder {
             }
         }
         self.settle(file, commit).await
+    }
+
+    /// Whether this is a version to come that was there when the file was begun: somebody has deleted it, and with it what was committed.
+    /// The rest of the file must not make it anew.
+    async fn is_gone_meanwhile(
+        &self,
+        file: &File,
+        source: &DataSource,
+        recorded: &BTreeSet<u32>,
+    ) -> Result<bool, DropError> {
+        let may_be_to_come = source.policy.auto_create.as_ref().is_some_and(|auto_create| auto_create.versions);
+        if !may_be_to_come || load_source(&self.store, &file.source).await?.is_some() {
+            return Ok(false);
+        }
+        // A chunk's receipt is written before it is appended, and the version before that.
+        Ok(!recorded.is_empty() || self.store.get(&file.receipt_key(0)).await?.is_some())
     }
 
     async fn append(&self, file: &File, timeline: &Timeline, number: u32, batch: PointBatch) -> Result<(), DropError> {

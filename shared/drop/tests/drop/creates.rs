@@ -81,3 +81,42 @@ async fn a_file_whose_index_has_a_name_that_is_taken_is_refused() {
     assert!(world.keys("sources/made/1/timeline/").await.is_empty());
     assert_eq!(world.get("drop/made/1/x.csv").await, None, "it is moved away");
 }
+
+/// Some chunks are committed, the version is deleted and collected, and then somebody sends the file's event again.
+#[tokio::test]
+async fn a_file_of_which_a_part_is_committed_does_not_bring_a_deleted_version_back() {
+    let (mut begun_without_record, mut half) = (0, 0);
+    for requests in 0.. {
+        let world = world().await;
+        let key = "drop/made/2/x.csv";
+        world.put(key, csv(&updates(0..100))).await;
+        world.faults.crash_after(requests);
+        // What a dead process answers nobody hears.
+        let _ = world.folder().process(key, None, None).await;
+        let crashed = world.faults.has_crashed();
+        world.faults.heal();
+        if !crashed {
+            break;
+        }
+        let known = world.keys("drop-status/made/2/").await;
+        let of_kind = |kind: &str| known.iter().filter(|key| key.contains(kind)).count();
+        let (receipts, chunks) = (of_kind("/receipts/"), of_kind("/chunks/"));
+        if known.iter().any(|key| key.matches('/').count() == 3) {
+            continue;
+        }
+        for gone in ["sources/made/2/", "indices/"] {
+            world.remove(gone).await;
+        }
+        let status = settled(world.folder().process(key, None, None).await.unwrap());
+        let there = load_source(&world.store, &id("2")).await.unwrap().is_some();
+        if receipts == 0 {
+            assert_eq!((sequences(&status).len(), there), (3, true), "{requests}");
+            continue;
+        }
+        assert!(report(&status).message.contains("does not exist"), "{requests}: {status:?}");
+        assert!(!there && world.keys("sources/made/2/").await.is_empty(), "{requests}");
+        begun_without_record += usize::from(chunks == 0);
+        half += usize::from((1..3).contains(&chunks));
+    }
+    assert!(begun_without_record > 0 && half > 0, "{begun_without_record} {half}");
+}
