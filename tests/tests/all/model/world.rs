@@ -12,8 +12,8 @@ use tarn_search::{ColdSettings, Engine, EngineSettings, Hydration, InProcess};
 use tarn_segment::{Catalog, SegmentKind};
 use tarn_store::{Clock, Defined, Store, create_index, create_source, latest_manifest};
 use tarn_testkit::{
-    AtLeast, Deletion, FaultStore, Faults, Faulty, HintFault, Reference, Scenario, Scope, Search, ShiftedClock,
-    ShiftedStore, Step, Upload,
+    AtLeast, FaultStore, Faults, Faulty, HintFault, Reference, Scenario, Scope, Search, ShiftedClock, ShiftedStore,
+    Step, Upload,
 };
 use tarn_timeline::{AppendError, AppendOptions, Appended, GroupCommitter, PointBatch, Timeline, TimelineError};
 use tempfile::TempDir;
@@ -62,8 +62,8 @@ pub(crate) struct World {
     /// What was found when a hint was spoiled last, by index.
     hints: BTreeMap<usize, bytes::Bytes>,
     starts: Starts,
-    /// What was to be deleted, by filter.
-    deletions: Vec<Deletion>,
+    /// What was to be deleted by filter, of which nobody knows what became.
+    deletions: Vec<deletions::Unsettled>,
     /// A question to ask again.
     earlier: Option<Search>,
     /// By seed: the last sample of all that was drawn.

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 use tarn_model::{AttributeValue, Attributes, CompareOp, DataPoint, Filter, PointKey, ReadToken, Retention};
-use tarn_testkit::{Deletion, Reference, Scenario, Scope};
-use tarn_timeline::{AppendError, SweepError, SweepOptions, TimelineError};
+use tarn_testkit::{Deletion, Reference, Scenario, Scope, Step, Upload};
+use tarn_timeline::{AppendError, SweepError, SweepOptions, Swept, TimelineError};
 
-use super::World;
+use super::{Where, World};
 
 const MICROS: i64 = 1_000_000;
 
@@ -25,10 +27,17 @@ fn moment(retention: &Retention, point: &DataPoint) -> i64 {
     }
 }
 
+/// A deletion whose tombstones may come yet.
+pub(super) struct Unsettled {
+    deletion: Deletion,
+    /// What was written later stays.
+    cut: u64,
+}
+
 /// Whether a sweep may remove a live point now.
 pub(super) fn may_go(
     scenario: &Scenario,
-    deletions: &[Deletion],
+    deletions: &[Unsettled],
     reference: &Reference,
     key: &PointKey,
     now: i64,
@@ -49,11 +58,36 @@ pub(super) fn may_go(
             return true;
         }
     }
-    let matches = |deletion: &Deletion| {
+    let written = reference.written_at(key, head).unwrap_or_default();
+    let matches = |Unsettled { deletion, cut }: &Unsettled| {
         let index = &scenario.indices[deletion.index];
-        reference.indexed_at(index, head, &deletion.scope).any(|(other, _)| other == key)
+        written <= *cut && reference.indexed_at(index, head, &deletion.scope).any(|(other, _)| other == key)
     };
-    deletions.iter().any(|deletion| !deletion.dry_run && matches(deletion))
+    deletions.iter().any(matches)
+}
+
+/// Whether a failed sweep is over: nothing that it has put can land later.
+fn is_settled(error: &SweepError) -> bool {
+    matches!(
+        error,
+        SweepError::Read(_) | SweepError::Append(AppendError::NotApplied(_) | AppendError::Contended { .. })
+    )
+}
+
+/// Compares what a sweep answers with the points that are gone, and with those that were `expected` to go. Whatever failed, it
+/// counts what it removes; only that something failed may keep it from removing all.
+fn check_count(deletion: &Deletion, swept: &Swept, removed: u64, expected: u64, failing: bool) -> Result<(), String> {
+    let wanted = if deletion.dry_run { 0 } else { swept.deleted };
+    if removed != wanted {
+        return Err(format!("{} points deleted, {removed} are gone: {deletion:?}", swept.deleted));
+    }
+    let most = deletion.limit.unwrap_or(u64::MAX);
+    let whole = (swept.deleted, swept.complete) == (expected.min(most), expected <= most);
+    let may_be_short = failing && !swept.complete;
+    match whole || (may_be_short && swept.deleted <= expected.min(most)) {
+        true => Ok(()),
+        false => Err(format!("{swept:?} of {expected} points, for {deletion:?}")),
+    }
 }
 
 impl World {
@@ -114,7 +148,6 @@ impl World {
         };
         let matches = self.reference.indexed_at(&index, head, &deletion.scope).filter(|(key, _)| unchanged(key));
         let expected = matches.count() as u64;
-        let most = deletion.limit.unwrap_or(u64::MAX);
         let Scope { split_filter, filter } = deletion.scope.clone();
         let attributes: BTreeSet<String> = filter.iter().flat_map(Filter::attributes).map(str::to_owned).collect();
         let question = move |point: &Attributes| {
@@ -124,12 +157,17 @@ impl World {
         };
         let mut options = SweepOptions::new(Arc::new(question), attributes);
         options.cut = cut.map(ReadToken::single);
-        options.limit = most;
+        options.limit = deletion.limit.unwrap_or(u64::MAX);
         options.dry_run = deletion.dry_run;
-        self.deletions.push(deletion.clone());
+        if !deletion.dry_run {
+            self.deletions.push(Unsettled { deletion: deletion.clone(), cut: cut.unwrap_or(head) });
+        }
         let before = self.tally.asked.retired;
         let outcome = self.processes.timeline.sweep(options).await;
         self.follow().await?;
+        if !deletion.dry_run && outcome.as_ref().err().is_none_or(is_settled) {
+            self.deletions.pop();
+        }
         // What a sweep removes is not retention's.
         let removed = self.tally.asked.retired - before;
         self.tally.asked.retired = before;
@@ -141,16 +179,7 @@ impl World {
                     return Err(format!("the tombstones are at {}, the answer says {sequence}", self.reference.head()));
                 }
                 self.acknowledged = self.acknowledged.max(sequence);
-                let wanted = if deletion.dry_run { 0 } else { swept.deleted };
-                let may_be_short = self.failing && !swept.complete;
-                if removed != wanted && !may_be_short {
-                    return Err(format!("{} points deleted, {removed} are gone: {deletion:?}", swept.deleted));
-                }
-                let whole = (swept.deleted, swept.complete) == (expected.min(most), expected <= most);
-                match whole || (may_be_short && swept.deleted <= expected.min(most)) {
-                    true => Ok(()),
-                    false => Err(format!("{swept:?} of {expected} points, for {deletion:?}")),
-                }
+                check_count(deletion, &swept, removed, expected, self.failing)
             }
             Err(error) => {
                 let explained = match &error {
@@ -166,4 +195,48 @@ impl World {
             }
         }
     }
+}
+
+/// Everything in the first index that holds all points.
+fn everything() -> Deletion {
+    Deletion { index: 0, scope: Scope::default(), limit: None, dry_run: false, cut: None }
+}
+
+#[test]
+fn only_what_a_deletion_is_about_may_go_and_not_what_was_written_after_its_cut() {
+    let scenario = Scenario::dense();
+    let mut updates = scenario.everything(&mut SmallRng::seed_from_u64(1));
+    updates.truncate(2);
+    let mut reference = Reference::new(Arc::clone(&scenario.source));
+    for update in &updates {
+        reference.apply(std::slice::from_ref(update)).unwrap();
+    }
+    let keys: Vec<PointKey> = reference.live_at(2).map(|(key, _)| key.clone()).collect();
+    let gone =
+        |deletions: &[Unsettled]| keys.iter().filter(|key| may_go(&scenario, deletions, &reference, key, 0)).count();
+    let until = |cut| [Unsettled { deletion: everything(), cut }];
+    assert_eq!([gone(&[]), gone(&until(0)), gone(&until(1)), gone(&until(2))], [0, 0, 1, 2]);
+}
+
+#[test]
+fn a_sweep_that_ends_early_has_to_count_what_is_gone() {
+    let token = ReadToken::single(1);
+    let swept =
+        |deleted, complete| Swept { deleted, complete, cut: token.clone(), token: token.clone(), position: None };
+    let check = |swept: &Swept, removed, failing| check_count(&everything(), swept, removed, 5, failing).is_ok();
+    assert!(check(&swept(5, true), 5, false) && check(&swept(3, false), 3, true));
+    assert!(!check(&swept(3, false), 3, false), "nothing failed");
+    assert!(!check(&swept(3, false), 2, true) && !check(&swept(3, false), 4, true), "a wrong count");
+    assert!(!check(&swept(3, true), 3, true) && !check(&swept(6, false), 6, true));
+}
+
+#[tokio::test]
+async fn a_deletion_whose_outcome_is_known_excuses_no_later_tombstone() {
+    let scenario = Scenario::dense();
+    let updates = scenario.everything(&mut SmallRng::seed_from_u64(1));
+    let mut world = World::new(scenario, Where::Memory, &[Default::default()], 1).await.unwrap();
+    world.perform(&Step::Upload(Upload { repeats: None, updates })).await.unwrap();
+    world.perform(&Step::Delete(everything())).await.unwrap();
+    assert!(world.tally.asked.deleted > 0);
+    assert!(world.deletions.is_empty());
 }
