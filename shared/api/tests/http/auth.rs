@@ -214,34 +214,6 @@ async fn uploads_create_nothing_that_who_defined_it_may_not_create() {
 }
 
 #[tokio::test]
-async fn deleting_by_filter_needs_to_read_the_index_and_to_write_its_data_source() {
-    let server = Server::with_products().await;
-    let index = json!({
-        "dataSourceId": {"name": "products", "version": "1"}, "indexAlgorithm": {"type": "FaissIndex.L2"}, "idAttributes": ["id"],
-    });
-    assert_eq!(server.put("/api/v1/indices/all/1", &index).await.status, 201);
-    assert_eq!(server.upload("products/1", &json!([point(1)]).to_string()).await.status, 200);
-    let path = "/api/v1/indices/all/1/delete-by-filter";
-    let body = json!({"filter": {}}).to_string();
-    let (read, write) = ("read:indices/all/1", "write:data-sources/products/1");
-    for (grants, missing) in [
-        (&["read:*"][..], write),
-        (&["write:*"], read),
-        (&["admin:indices/all", "read:data-sources/*"], write),
-        (&[write], read),
-    ] {
-        let key = key(&server, grants).await;
-        let refused = with_key(&server, Method::POST, path, &key, body.clone()).await;
-        assert_eq!(refused.status, 403, "{grants:?}: {}", refused.text());
-        assert!(refused.messages()[0].ends_with(missing), "{grants:?}: {}", refused.text());
-    }
-    assert_eq!(server.post(path, &json!({"filter": {}})).await.status, 401);
-    let key = key(&server, &[read, write]).await;
-    let deleted = with_key(&server, Method::POST, path, &key, body).await;
-    assert_eq!((deleted.status.as_u16(), &deleted.json()["deleted"]), (200, &json!(1)));
-}
-
-#[tokio::test]
 async fn lists_show_what_the_caller_may_read() {
     let server = Server::with_products().await;
     assert_eq!(server.put("/api/v1/data-sources/secret/1", &products()).await.status, 201);
