@@ -71,10 +71,10 @@ pub(crate) enum FileFormat {
 /// Where exported points go.
 #[derive(Args, Debug)]
 pub(crate) struct ExportArgs {
-    /// The file, which is there when it is whole [default: standard output]
+    /// The file, which is there when it is whole; or a pipe or device [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// The file's format [default: by its name; ndjson to standard output]
+    /// The file's format [default: by its name; ndjson to standard output, a pipe or a device]
     #[arg(long, value_enum)]
     pub(crate) format: Option<FileFormat>,
 }
