@@ -10,7 +10,7 @@ use tarn_search::PointsRequest;
 use crate::dto::{PointDto, PointsDto};
 use crate::error::to_api;
 use crate::parameters::{Points, flag};
-use crate::search::GENERATION;
+use crate::search::show_state;
 use crate::state::QueryState;
 
 /// Points in a page unless the request says otherwise.
@@ -48,8 +48,7 @@ pub(crate) async fn points(
     crate::search::check_coordinates(request.limit.into(), request.retrieve_vectors, &source)?;
     let page = state.engine().points(&id, request).await.map_err(to_api)?;
     let mut headers = HeaderMap::new();
-    headers.insert(tarn_api::TARN_VERSION, tarn_api::version_header(&page.version)?);
-    headers.insert(GENERATION, page.generation.into());
+    show_state(&mut headers, &page.version, page.generation)?;
     let points = page.points.iter().map(PointDto::from).collect();
     Ok((headers, Json(PointsDto { points, next: page.next.map(|key| hex(&key.0)) })))
 }

@@ -11,7 +11,7 @@ use tarn_search::RecallRequest;
 
 use crate::dto::{RecallDto, RecallQueryDto};
 use crate::error::to_api;
-use crate::search::{GENERATION, deadline, within};
+use crate::search::{deadline, show_state, within};
 use crate::state::QueryState;
 
 /// Measures recall@k: searches for a sample of the index's points, as every search does and exactly, and compares.
@@ -45,8 +45,7 @@ pub(crate) async fn recall(
     let _permit = state.app().admit_reading()?;
     let report = state.engine().recall(&id, request).await.map_err(to_api)?;
     let mut headers = HeaderMap::new();
-    headers.insert(tarn_api::TARN_VERSION, tarn_api::version_header(&report.version)?);
-    headers.insert(GENERATION, report.generation.into());
+    show_state(&mut headers, &report.version, report.generation)?;
     Ok((headers, Json(report.into())))
 }
 

@@ -15,7 +15,7 @@ use tarn_search::{ExportRequest, Sample, SampleRequest};
 use crate::dto::{PointDto, SampleDto, SampleQueryDto};
 use crate::error::to_api;
 use crate::parameters::{Points, consistency};
-use crate::search::{GENERATION, check_coordinates};
+use crate::search::{check_coordinates, show_state};
 use crate::state::QueryState;
 
 /// Draws points, each as likely as any other, none twice; the same ones for the same seed.
@@ -64,8 +64,7 @@ pub(crate) async fn sample(
     let _permit = state.app().admit_reading()?;
     let drawn = state.engine().sample(&id, request).await.map_err(to_api)?;
     let mut headers = HeaderMap::new();
-    headers.insert(tarn_api::TARN_VERSION, tarn_api::version_header(&drawn.version)?);
-    headers.insert(GENERATION, drawn.generation.into());
+    show_state(&mut headers, &drawn.version, drawn.generation)?;
     let points = drawn.points.iter().map(PointDto::from).collect();
     Ok((headers, Json(SampleDto { points, population: drawn.population, seed: sample.seed })).into_response())
 }
@@ -118,10 +117,8 @@ async fn stream(
     let streaming = Streaming::begin(state.app(), headers)?;
     let (_, source) = state.engine().index(id).await.map_err(to_api)?;
     let export = state.engine().export(id, request).await.map_err(to_api)?;
-    let version = tarn_api::version_header(&export.version)?;
     let mut response = streaming.respond(source, &export.schema, export.batches, to_api).await?;
-    response.headers_mut().insert(tarn_api::TARN_VERSION, version);
-    response.headers_mut().insert(GENERATION, export.generation.into());
+    show_state(response.headers_mut(), &export.version, export.generation)?;
     Ok(response)
 }
 

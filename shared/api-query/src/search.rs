@@ -13,7 +13,7 @@ use axum::extract::{Extension, Path, RawQuery};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use tarn_api::{ApiError, Caller, ErrorDto, MediaType, Resource, Scope, index_id, pairs, request_timeout};
-use tarn_model::{DataSource, Index, IndexId, Vector, VectorKind, WireVector, limits};
+use tarn_model::{DataSource, Index, IndexId, ReadToken, Vector, VectorKind, WireVector, limits};
 use tarn_search::{Consistency, SearchRequest, SearchResponse};
 use tarn_store::Meter;
 
@@ -22,7 +22,7 @@ use crate::error::to_api;
 use crate::state::QueryState;
 
 const COVERAGE: HeaderName = HeaderName::from_static("tarn-coverage");
-pub(crate) const GENERATION: HeaderName = HeaderName::from_static("tarn-generation");
+const GENERATION: HeaderName = HeaderName::from_static("tarn-generation");
 const REQUESTS: HeaderName = HeaderName::from_static("tarn-requests");
 const BYTES: HeaderName = HeaderName::from_static("tarn-bytes");
 /// What a search with a deadline leaves of the time that its request may take, for the answer.
@@ -224,13 +224,19 @@ async fn run(state: &QueryState, id: &IndexId, parsed: request::Parsed, began: D
     answer::respond(response, echo, receipt, headers).await
 }
 
+/// Says in headers which state an answer shows.
+pub(crate) fn show_state(headers: &mut HeaderMap, version: &ReadToken, generation: u64) -> Result<(), ApiError> {
+    headers.insert(tarn_api::TARN_VERSION, tarn_api::version_header(version)?);
+    headers.insert(GENERATION, generation.into());
+    Ok(())
+}
+
 /// The totals of a search. `counted`: whether the store counts what is asked of it.
 fn headers(response: &SearchResponse, took: Duration, counted: bool) -> Result<HeaderMap, ApiError> {
     let milliseconds = MillisecondsDto::new(response, took);
     let phases: Vec<String> = milliseconds.phases().map(|(name, ms)| format!("{name};dur={ms:.3}")).collect();
     let mut headers = HeaderMap::new();
-    headers.insert(tarn_api::TARN_VERSION, tarn_api::version_header(&response.version)?);
-    headers.insert(GENERATION, HeaderValue::from(response.generation));
+    show_state(&mut headers, &response.version, response.generation)?;
     for (name, text) in [(COVERAGE, response.coverage.to_string()), (SERVER_TIMING, phases.join(", "))] {
         let value = HeaderValue::from_str(&text).map_err(|error| {
             tracing::error!(%error, %name, "cannot be a header");

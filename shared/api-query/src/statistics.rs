@@ -10,7 +10,7 @@ use tarn_search::StatisticsRequest;
 use crate::dto::StatisticsDto;
 use crate::error::to_api;
 use crate::parameters::{Points, flag, generation};
-use crate::search::GENERATION;
+use crate::search::show_state;
 use crate::state::QueryState;
 
 /// Says how many points there are, where their centre is, how far they lie from it, and how that has moved.
@@ -50,8 +50,7 @@ pub(crate) async fn statistics(
     let _permit = reads_points.then(|| state.app().admit_reading()).transpose()?;
     let statistics = state.engine().statistics(&id, request).await.map_err(to_api)?;
     let mut headers = HeaderMap::new();
-    headers.insert(tarn_api::TARN_VERSION, tarn_api::version_header(&statistics.version)?);
-    headers.insert(GENERATION, statistics.generation.into());
+    show_state(&mut headers, &statistics.version, statistics.generation)?;
     Ok((headers, Json(statistics.into())))
 }
 

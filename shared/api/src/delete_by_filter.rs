@@ -15,7 +15,7 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tarn_model::{Attributes, DataSource, Filter, Index, ReadToken, check_wire_split_filter};
+use tarn_model::{DataSource, Filter, Index, ReadToken, check_wire_split_filter};
 use tarn_store::load_index;
 use tarn_timeline::{AppendError, SweepError, SweepOptions, SweepPosition};
 use utoipa::ToSchema;
@@ -173,14 +173,7 @@ fn parse(bytes: &[u8], index: &Arc<Index>, source: &Arc<DataSource>) -> Result<A
     let filter = filter.map(|json| Filter::from_json(&json, source)).transpose()?;
     let split_filter = check_wire_split_filter(source, index, &split_filter.unwrap_or_default())?;
     let digest = digest(&format!("{} {split_filter:?} {filter_text:?} {dry_run}", index.id));
-    let attributes = filter.iter().flat_map(Filter::attributes).map(str::to_owned).collect();
-    let index = Arc::clone(index);
-    let question = move |point: &Attributes| {
-        split_filter.iter().all(|(name, value)| point.get(name) == Some(value))
-            && filter.as_ref().is_none_or(|filter| filter.matches(point))
-            && index.shard_of(point).is_some()
-    };
-    let mut options = SweepOptions::new(Arc::new(question), attributes);
+    let mut options = SweepOptions::of_index(Arc::clone(index), split_filter, filter);
     options.cut = version.map(|text| text.parse::<ReadToken>()).transpose()?;
     if let Some(next) = next {
         let (cut, position) = place(&next, &digest).ok_or_else(|| {

@@ -110,16 +110,12 @@ pub(crate) struct Merged {
     pub(crate) plans: Vec<Option<Plan>>,
 }
 
-/// Rows that are rescored beside those that the number of cells, or `k`, calls for.
-const RESCORED_BESIDE: u32 = 16;
-
 /// How hard a search looks. An exact index is one whatever is asked for.
 pub(crate) fn effort(request: &SearchRequest, index: &Index) -> Effort {
     if request.exact || index.algorithm.is_exact() {
         return Effort::Exact;
     }
-    // As many rows beyond `k` as the best ones by code need at most, as a rule.
-    let rescored = |nprobe: u32| nprobe.max(request.k).saturating_add(RESCORED_BESIDE);
+    let rescored = |nprobe: u32| Effort::rescored(nprobe.max(request.k));
     match (request.ef_search, request.nprobe) {
         (None, None) => Effort::Recall(request.target_recall.unwrap_or(SearchRequest::DEFAULT_RECALL)),
         (Some(ef), None) => Effort::Ef(ef),

@@ -87,8 +87,7 @@ impl CellsWay<'_> {
     fn probe(&self, effort: Effort, k: usize, share: f64) -> Option<Probe> {
         let (nprobe, rescored) = match effort {
             Effort::Exact => return None,
-            // As many rows beyond `k` as the best ones by code need at most, as a rule.
-            Effort::Ef(ef) => (ef, ef.saturating_add(16)),
+            Effort::Ef(ef) => (ef, Effort::rescored(ef)),
             Effort::Cells { nprobe, rescored } | Effort::Each { nprobe, rescored, .. } => (nprobe, rescored),
             Effort::Recall(recall) => self.calibration?.effort_among(recall, k, share)?,
         };

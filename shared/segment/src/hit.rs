@@ -75,6 +75,14 @@ pub enum Effort {
     },
 }
 
+impl Effort {
+    /// How many rows to rescore when only a number of cells, or of neighbours, is given: as many more as the best ones by code need at
+    /// most, as a rule.
+    pub fn rescored(number: u32) -> u32 {
+        number.saturating_add(16)
+    }
+}
+
 /// The total order of results across segments: nearest first in the metric's direction, then by key bytes.
 pub fn compare_hits(metric: Metric, a: (f64, &[u8]), b: (f64, &[u8])) -> Ordering {
     let by_distance = if metric.higher_is_nearer() { b.0.total_cmp(&a.0) } else { a.0.total_cmp(&b.0) };

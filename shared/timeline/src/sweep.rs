@@ -25,7 +25,7 @@ use std::time::Duration;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::UInt64Type;
 use futures::TryStreamExt;
-use tarn_model::{Attributes, Corrupt, ReadToken, Update, VectorKind};
+use tarn_model::{Attributes, Corrupt, Filter, Index, ReadToken, Update, VectorKind};
 use tarn_store::BackoffPolicy;
 
 use crate::append::{CONFLICTS, Member, Won};
@@ -102,6 +102,18 @@ impl SweepOptions {
             least_rows: LEAST_ROWS,
             dry_run: false,
         }
+    }
+
+    /// A sweep that deletes the points of an index that have these attributes and that the filter, if there is one, is true of.
+    pub fn of_index(index: Arc<Index>, equal: Attributes, filter: Option<Filter>) -> Self {
+        let filtered = filter.iter().flat_map(Filter::attributes).map(str::to_owned);
+        let attributes = filtered.chain(equal.keys().cloned()).collect();
+        let question = move |point: &Attributes| {
+            equal.iter().all(|(name, value)| point.get(name) == Some(value))
+                && filter.as_ref().is_none_or(|filter| filter.matches(point))
+                && index.shard_of(point).is_some()
+        };
+        Self::new(Arc::new(question), attributes)
     }
 }
 

@@ -1,11 +1,10 @@
 //! `tarn index recall|warm|delete-points`: in this process, on the store directly.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use tarn_model::{Attributes, Filter, ReadToken};
+use tarn_model::{Attributes, ReadToken};
 use tarn_search::{Hydration, RecallRequest};
 use tarn_timeline::{SweepError, SweepOptions, Swept, Timeline};
 
@@ -111,15 +110,8 @@ pub(super) async fn delete_points(context: &Context, args: IndexDeletePointsArgs
     let source = context::source(&store, &index.data_source).await?;
     let equal: Attributes = parse_attributes(&source, &args.equal)?;
     let filter = parse_filter(&source, args.filter.as_deref())?;
-    let filtered = filter.iter().flat_map(Filter::attributes).map(str::to_owned);
-    let attributes = filtered.chain(equal.keys().cloned()).collect();
-    let question = move |point: &Attributes| {
-        equal.iter().all(|(name, value)| point.get(name) == Some(value))
-            && filter.as_ref().is_none_or(|filter| filter.matches(point))
-            && index.shard_of(point).is_some()
-    };
     let limit = args.limit.unwrap_or(u64::MAX);
-    let mut options = SweepOptions::new(Arc::new(question), attributes);
+    let mut options = SweepOptions::of_index(index, equal, filter);
     (options.dry_run, options.limit, options.cut) = (args.dry_run, limit, args.up_to);
     let waiting = context.out.bars().waiting(if args.dry_run { "counting" } else { "deleting" });
     let swept = sweep_to_the_end(&Timeline::open(store, source), options).await?;

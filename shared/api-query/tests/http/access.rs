@@ -2,11 +2,9 @@
 
 use axum::http::Method;
 use serde_json::json;
-use tarn_api::{ApiSettings, AppState, AuthMode, Resource, create_key};
-use tarn_api_query::{QueryState, serve_router};
+use tarn_api::Resource;
 use tarn_api_testkit::{Answer, Client};
 use tarn_model::IndexId;
-use tarn_search::{Engine, EngineSettings};
 
 use crate::server::{Server, query};
 
@@ -43,16 +41,9 @@ async fn points_of_an_index_are_shown_to_who_may_read_it() {
     let server = Server::with_points().await;
     let mut keys = Vec::new();
     for grants in [&["read:indices/split/1"][..], &["write:*", "read:data-sources/*", "admin:indices/nearest"]] {
-        let grants = grants.iter().map(|grant| grant.parse().unwrap()).collect();
-        keys.push(create_key(&server.store, "test", grants).await.unwrap().key);
+        keys.push(server.key(grants).await);
     }
-    // A process that requires them from its beginning.
-    let cache = tempfile::tempdir().unwrap();
-    let settings = EngineSettings { cache_dir: cache.path().to_owned(), ..EngineSettings::default() };
-    let engine = Engine::new(server.store.clone(), settings).unwrap();
-    let always = ApiSettings { auth: AuthMode::Always, ..ApiSettings::default() };
-    let app = AppState::new(server.store.clone(), always);
-    let client = Client::new(serve_router(QueryState::new(app, engine)));
+    let client = server.guarded();
     let id = IndexId::new("split", "1").unwrap();
     let missing = format!("read:{}", Resource::Index(&id));
     for reading in readings() {

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use serde_json::{Value, json};
-use tarn_api::{ApiSettings, AppState, counted};
+use tarn_api::{ApiSettings, AppState, AuthMode, counted, create_key};
 use tarn_api_query::{QueryState, serve_router};
 use tarn_api_testkit::{Answer, Client};
 use tarn_search::{Engine, EngineSettings};
@@ -42,6 +42,17 @@ impl Server {
         let app = AppState::with_requests(store.clone(), settings, Some(requests));
         let client = Client::new(serve_router(QueryState::new(app.clone(), engine)));
         Self { client, app, store, _cache: cache }
+    }
+
+    /// One over the same store that requires keys from its beginning.
+    pub(crate) fn guarded(&self) -> Self {
+        Self::over(&self.store, ApiSettings { auth: AuthMode::Always, ..ApiSettings::default() })
+    }
+
+    /// A new key with these grants.
+    pub(crate) async fn key(&self, grants: &[&str]) -> String {
+        let grants = grants.iter().map(|grant| grant.parse().unwrap()).collect();
+        create_key(&self.store, "test", grants).await.unwrap().key
     }
 
     /// With points 1 to 4 on a line in `points/1`, found by `nearest/1`, and split by `sk1` and `sk2` in `split/1`.

@@ -2,10 +2,7 @@
 
 use axum::http::Method;
 use serde_json::{Value, json};
-use tarn_api::{ApiSettings, AppState, AuthMode, create_key};
-use tarn_api_query::{QueryState, ReceiptDto, SearchQueryDto, SearchResultDto, serve_router};
-use tarn_api_testkit::Client;
-use tarn_search::{Engine, EngineSettings};
+use tarn_api_query::{ReceiptDto, SearchQueryDto, SearchResultDto};
 
 use crate::server::{Server, ids, point, query};
 
@@ -246,15 +243,9 @@ async fn a_key_must_be_one_that_may_read_both_indices() {
     let server = Server::with_points().await;
     let mut keys = Vec::new();
     for grants in [&["read:indices/nearest/1"][..], &["read:indices/nearest/1", "read:indices/split/1"]] {
-        let grants = grants.iter().map(|grant| grant.parse().unwrap()).collect();
-        keys.push(create_key(&server.store, "test", grants).await.unwrap().key);
+        keys.push(server.key(grants).await);
     }
-    let cache = tempfile::tempdir().unwrap();
-    let settings = EngineSettings { cache_dir: cache.path().to_owned(), ..EngineSettings::default() };
-    let engine = Engine::new(server.store.clone(), settings).unwrap();
-    let always = ApiSettings { auth: AuthMode::Always, ..ApiSettings::default() };
-    let app = AppState::new(server.store.clone(), always);
-    let client = Client::new(serve_router(QueryState::new(app, engine)));
+    let client = server.guarded();
     let mut search = query(3);
     search["combine"] = json!("reciprocalRank");
     search["beside"] = json!({"index": {"name": "split", "version": "1"}, "queryVectors": [dense([0.0, 0.0])]});

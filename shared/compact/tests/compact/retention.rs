@@ -37,6 +37,15 @@ fn forget(world: &mut World, id: i64) {
     world.points.remove(&key.0).expect("was there");
 }
 
+/// Thirty points of which ten have expired.
+async fn partly_expired(store: Store, definition: &tarn_model::Index) -> World {
+    let retention = Retention { attribute: "until".into(), keep_seconds: Some(0), target_points: None };
+    let mut world = over(store, retention).await.with_index(definition).await;
+    let updates: Vec<Update> = (0..30).map(|id| upsert(&world, id, if id < 10 { -60 } else { 864_000 })).collect();
+    world.upload(&updates).await;
+    world
+}
+
 async fn rows(world: &World, definition: &tarn_model::Index) -> (u64, u64) {
     let checkpoint = latest_checkpoint(&world.store, &world.source.id, None).await.expect("read").expect("there");
     let manifest = latest_manifest(&world.store, &definition.id, None).await.expect("read").expect("there");
@@ -96,10 +105,7 @@ async fn builds_keep_about_as_many_points_as_they_are_told() {
 async fn a_builder_that_cannot_append_folds_all_the_same() {
     let (store, faults) = faulty();
     let definition = index("flat", Metric::L2, false);
-    let retention = Retention { attribute: "until".into(), keep_seconds: Some(0), target_points: None };
-    let mut world = over(store, retention).await.with_index(&definition).await;
-    let updates: Vec<Update> = (0..30).map(|id| upsert(&world, id, if id < 10 { -60 } else { 864_000 })).collect();
-    world.upload(&updates).await;
+    let world = partly_expired(store, &definition).await;
     for _ in 0..200 {
         faults.script(Operation::Put, "/timeline/", Fault::UnavailableBefore);
     }
@@ -137,10 +143,7 @@ async fn a_builder_that_is_not_to_delete_neither_writes_nor_looks() {
 async fn a_builder_that_may_not_append_looks_again_after_a_while() {
     let (store, faults) = faulty();
     let definition = index("flat", Metric::L2, false);
-    let retention = Retention { attribute: "until".into(), keep_seconds: Some(0), target_points: None };
-    let mut world = over(store, retention).await.with_index(&definition).await;
-    let updates: Vec<Update> = (0..30).map(|id| upsert(&world, id, if id < 10 { -60 } else { 864_000 })).collect();
-    world.upload(&updates).await;
+    let world = partly_expired(store, &definition).await;
     (0..2).for_each(|_| faults.script(Operation::Put, "/timeline/", Fault::Denied));
     let builder = world.builder();
     let puts = || faults.log().iter().filter(|(op, path)| *op == Operation::Put && path.contains("/timeline/")).count();

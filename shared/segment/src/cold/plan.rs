@@ -148,7 +148,7 @@ pub(super) fn plan_cells(
             }
         }
         // As the search of a segment at hand does.
-        Effort::Ef(ef) => plan.by_number((ef, ef.saturating_add(16)), share, rows.matches.is_some(), fetched),
+        Effort::Ef(ef) => plan.by_number((ef, Effort::rescored(ef)), share, rows.matches.is_some(), fetched),
         Effort::Cells { nprobe, rescored } | Effort::Each { nprobe, rescored, .. } => {
             plan.by_number((nprobe, rescored), share, rows.matches.is_some(), fetched)
         }
